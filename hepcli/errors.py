@@ -1,0 +1,38 @@
+"""Exceptions of this tool: each says in one line what is wrong and in one line what to do."""
+
+
+class HepError(Exception):
+    """An error a user can act on; commands print it and exit with status 1.
+
+    Args:
+        what: what is wrong, naming the key or file and the offending value.
+        advice: what is allowed or what to type next.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(what, advice)
+        self.what = what
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.advice}"
+
+
+class ConfigError(HepError):
+    """A preset, key or value that is not allowed."""
+
+
+class DatasetError(HepError):
+    """A data set that is missing, damaged or not what it claims to be."""
+
+
+class CheckpointError(HepError):
+    """A run folder or checkpoint that is missing, damaged or of another run."""
+
+
+class OutputError(HepError):
+    """A folder or file that cannot be written."""
+
+
+class DivergenceError(HepError):
+    """Training that left the finite numbers."""
