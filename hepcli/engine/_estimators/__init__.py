@@ -1,0 +1,58 @@
+"""The error signals by name: a new one is one file here and one line below."""
+
+from collections.abc import Callable
+
+from hepcli.engine._estimators.bptt import bptt
+from hepcli.engine._estimators.hep import hep
+from hepcli.engine._estimators.hep_exact import hep_exact
+from hepcli.engine._estimators.online_hep import online_hep
+from hepcli.engine._estimators.rbp import neumann_rbp, rbp
+from hepcli.engine._problem import FreePhase, free_phase, parameter_gradient
+from hepcli.engine._relax import report
+from hepcli.engine._types import Estimate, PhaseReport, Problem, State
+
+ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport]]
+Estimator = Callable[[Problem], Estimate]
+
+ERROR_SIGNALS: dict[str, ErrorSignal] = {
+    "hep": hep,
+    "hep_exact": hep_exact,
+    "rbp": rbp,
+    "neumann_rbp": neumann_rbp,
+}
+"""Error vectors read at the free fixed point, by name."""
+
+
+def local_learning(error_signal: ErrorSignal) -> Estimator:
+    """The estimator that runs a free phase, reads `error_signal` and applies the local learning rule."""
+
+    def estimator(problem: Problem) -> Estimate:
+        free = free_phase(problem)
+        error_vector, nudged = error_signal(free)
+        gradient = parameter_gradient(problem, free.phase.state, error_vector)
+        return Estimate(free.phase.state, error_vector, gradient, report(free.phase), nudged)
+
+    return estimator
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    **{name: local_learning(signal) for name, signal in ERROR_SIGNALS.items()},
+    "online_hep": online_hep,
+    "bptt": bptt,
+}
+"""Gradient estimators by `gradient.method`."""
+
+
+def estimate(problem: Problem) -> Estimate:
+    """The learning signal of a batch by the method its settings name.
+
+    Args:
+        problem: network, parameters, batch and settings.
+
+    Returns:
+        State, error vector, gradient and records of the phases.
+
+    Raises:
+        KeyError: the method is not in `ESTIMATORS`.
+    """
+    return ESTIMATORS[problem.gradient.method](problem)

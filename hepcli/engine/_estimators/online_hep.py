@@ -1,0 +1,57 @@
+"""`online_hep`: always-on oscillation of the nudge, without a free phase."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hepcli.engine._problem import activities, parameter_gradient
+from hepcli.engine._relax import example_norm, relax
+from hepcli.engine._sweep import vector_field
+from hepcli.engine._types import Estimate, PhaseReport, Problem, State
+
+
+def online_hep(problem: Problem) -> Estimate:
+    """Average state and activity/β over `online_cycles` turns of the nudge circle.
+
+    The network starts from zero and is never reset; β starts at |β| and moves on by one of the N points
+    every `nudged_steps` steps. State and activity/β are read at the end of each point's steps.
+
+    Args:
+        problem: the batch and the network; `gradient.num_points` at least 2.
+
+    Returns:
+        The estimate. The mean state stands in for the free fixed point: `free` holds its residual.
+
+    Source: paper, §3.2 and Table 1 (METHOD §3); which states are averaged, from the reference numbers.
+    """
+    system, settings, relaxation = problem.system, problem.gradient, problem.relaxation
+    constant = system.input_drive(problem.params, problem.inputs)
+    zeros = system.zero_state(problem.inputs)
+    dtype = np.result_type(zeros["out"].dtype, np.complex64)
+    circle = np.exp(2j * np.pi * np.arange(settings.num_points) / settings.num_points)
+    betas = jnp.asarray(np.tile(settings.beta_radius * circle, settings.online_cycles), dtype)
+
+    def visit(carry: tuple[State, State, State], beta: jax.Array) -> tuple[tuple[State, State, State], PhaseReport]:
+        state, sum_state, sum_response = carry
+        phase = relax(
+            system, problem.params, constant, state,
+            steps=relaxation.nudged_steps, settings=relaxation, beta=beta, targets=problem.targets,
+        )  # fmt: skip
+        response = {name: r / beta for name, r in activities(problem, phase.state).items()}
+        sum_state = {name: total + jnp.real(phase.state[name]) for name, total in sum_state.items()}
+        sum_response = {name: total + jnp.real(response[name]) for name, total in sum_response.items()}
+        record = PhaseReport(phase.residual, phase.converged, phase.finite, phase.sweeps)
+        return (phase.state, sum_state, sum_response), record
+
+    start = {name: u.astype(dtype) for name, u in zeros.items()}
+    (_, sum_state, sum_response), records = jax.lax.scan(visit, (start, zeros, zeros), betas)
+    mean_state = {name: total / len(betas) for name, total in sum_state.items()}
+    error_vector = {name: total / len(betas) for name, total in sum_response.items()}
+    residual = example_norm(vector_field(system, problem.params, constant, mean_state), 1)
+    all_points = records.finite.all(axis=0)
+    free = PhaseReport(residual, residual <= relaxation.converged_residual, all_points, records.sweeps.sum())
+    nudged = PhaseReport(
+        records.residual.max(axis=0), records.converged.all(axis=0), all_points, records.sweeps.max()
+    )
+    gradient = parameter_gradient(problem, mean_state, error_vector)
+    return Estimate(mean_state, error_vector, gradient, free, nudged)

@@ -1,0 +1,85 @@
+"""`rbp` and `neumann_rbp`: the true gradient at the fixed point, by the transposed dynamics."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from hepcli.engine._estimators.linear import solve_forward
+from hepcli.engine._problem import FreePhase
+from hepcli.engine._relax import all_finite, example_norm, iterate
+from hepcli.engine._sweep import Groups, drive, update_groups
+from hepcli.engine._types import PhaseReport, State
+
+
+def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
+    """e ← e + J_Fᵀ e + ∂L/∂u from 0: recurrent backpropagation.
+
+    Its limit is −J_F^{-T} ∂L/∂u, the adjoint of the fixed point, in activity coordinates like all
+    error vectors (see METHOD §8). With the alternating solver the groups are updated against the flow.
+
+    Args:
+        free: the problem at its free fixed point.
+
+    Returns:
+        e per layer, real (batch, *units), and the record of the iteration.
+
+    Source: paper, Eq. 5; Almeida (1987), Pineda (1987).
+    """
+    problem = free.problem
+    groups = update_groups(problem.system, problem.relaxation.solver)
+    source, transposed = _adjoint(free, groups)
+    # Updating group g's adjoint needs the adjoint of the group after it: last group first.
+    order = [(groups[i], transposed[(i + 1) % len(groups)]) for i in reversed(range(len(groups)))]
+
+    def sweep(e: State) -> State:
+        e = dict(e)
+        for layers, pull_back in order:
+            pulled = pull_back(e)
+            e.update({name: pulled[name] + source[name] for name in layers})
+        return e
+
+    return solve_forward(sweep, free.phase.state, len(groups), problem.relaxation, problem.gradient.adjoint_steps)
+
+
+def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
+    """The series e = Σ_k (I + J_Fᵀ)^k ∂L/∂u, summed term by term; same limit as `rbp`.
+
+    Source: Liao et al. (2018), "Reviving and improving recurrent back-propagation", §3 (METHOD §3).
+    """
+    problem = free.problem
+    groups: Groups = (problem.system.layers,)
+    source, (pull_back,) = _adjoint(free, groups)
+
+    def add_term(carry: State) -> State:
+        term = pull_back({name: carry["term/" + name] for name in source})
+        grown = {"sum/" + name: carry["sum/" + name] + t for name, t in term.items()}
+        return grown | {"term/" + name: t for name, t in term.items()}
+
+    start = {"sum/" + name: b for name, b in source.items()} | {"term/" + name: b for name, b in source.items()}
+    terms = problem.gradient.adjoint_steps
+    end, count = iterate(add_term, start, terms, problem.relaxation.tolerance, batch_ndim=1)
+    last = {name: end["term/" + name] for name in source}
+    residual = example_norm(last, 1)
+    total = {name: end["sum/" + name] for name in source}
+    converged = residual <= problem.relaxation.converged_residual
+    return total, PhaseReport(residual, converged, all_finite(total, 1), count)
+
+
+def _adjoint(free: FreePhase, groups: Groups) -> tuple[State, list[Callable[[State], State]]]:
+    """∂L/∂u at u*, and per group the transposed derivative of its update (reading that group's e)."""
+    problem, state = free.problem, free.phase.state
+    system, params = problem.system, problem.params
+
+    def pull_back_of(layers: tuple[str, ...]) -> Callable[[State], State]:
+        def update(u: State) -> State:
+            return drive(system, params, layers, u, free.constant)
+
+        _, pull_back = jax.vjp(update, state)
+        return lambda e: pull_back({name: e[name] for name in layers})[0]
+
+    def total_loss(u_out: jax.Array) -> jax.Array:
+        return jnp.sum(system.loss(params, system.activation(u_out), problem.targets))
+
+    source = jax.tree.map(jnp.zeros_like, state) | {"out": jax.grad(total_loss)(state["out"])}
+    return source, [pull_back_of(layers) for layers in groups]

@@ -1,0 +1,99 @@
+"""Jacobian homeostasis: the loss on the antisymmetric part of the Jacobian."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from hepcli.engine._sweep import drive
+from hepcli.engine._types import Gradient, Params, State, System
+
+
+class _Linearised:
+    """A system with the activation bypassed, so that its states are activities."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.layers, self.edges = system.layers, system.edges
+        self.recurrent_drive = system.recurrent_drive
+
+    def activation(self, state: Array) -> Array:
+        return state
+
+
+def activity_jacobian(
+    system: System, params: Params, constant: State, activity: State
+) -> Callable[[State], State]:
+    """v ↦ J v, with J = ∂F/∂r at the activity r: F differentiated with the activation bypassed.
+
+    Args:
+        system: the network.
+        params: its parameters.
+        constant: `System.input_drive` of the batch.
+        activity: r* per layer (batch, *units), real.
+
+    Returns:
+        The forward product with J, in activity coordinates. Source: METHOD §4 (code).
+    """
+    bypassed: System = _Linearised(system)  # type: ignore[assignment]
+
+    def field(r: State) -> State:
+        return {
+            name: new - r[name]
+            for name, new in drive(bypassed, params, system.layers, r, constant).items()
+        }
+
+    return lambda tangent: jax.jvp(field, (activity,), (tangent,))[1]
+
+
+def draw_noise(key: Array, activity: State, num_draws: int) -> State:
+    """ε ~ N(0, I): per layer (draws, batch, *units), real."""
+    keys = jax.random.split(key, len(activity))
+    return {
+        name: jax.random.normal(layer_key, (num_draws, *r.shape), r.dtype)
+        for layer_key, (name, r) in zip(keys, sorted(activity.items()), strict=True)
+    }
+
+
+def homeostatic_loss(
+    system: System, params: Params, constant: State, activity: State, noise: State
+) -> Float[Array, ""]:
+    """E_ε[‖Jε‖² − εᵀJ²ε] / n, an estimate of 2‖A‖_F²/n with A = (J − Jᵀ)/2.
+
+    Args:
+        system: the network.
+        params: its parameters.
+        constant: `System.input_drive` of the batch.
+        activity: r* = σ(u*) per layer, held fixed.
+        noise: standard normal draws, per layer (draws, batch, *units).
+
+    Returns:
+        The mean over draws and examples, divided by the number n of state units.
+
+    Source: paper, Eq. 12 (METHOD §4).
+    """
+    product = activity_jacobian(system, params, constant, activity)
+
+    def one_draw(epsilon: State) -> Array:
+        once = product(epsilon)
+        twice = product(once)
+        return sum(jnp.sum(once[name] ** 2 - epsilon[name] * twice[name]) for name in epsilon)
+
+    batch = next(iter(activity.values())).shape[0]
+    units = sum(r[0].size for r in activity.values())
+    return jnp.mean(jax.vmap(one_draw)(noise)) / (batch * units)
+
+
+def homeostatic_gradient(
+    system: System, params: Params, inputs: Array, activity: State, noise: State
+) -> tuple[Float[Array, ""], Gradient]:
+    """`homeostatic_loss` and its parameter gradient, the activity held fixed."""
+
+    def loss(params: Params) -> Array:
+        constant = system.input_drive(params, inputs)
+        return homeostatic_loss(system, params, constant, activity, noise)
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    return value, gradient

@@ -1,0 +1,116 @@
+"""The one relaxation loop."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from hepcli.engine._sweep import make_sweep, num_sweeps, update_groups, vector_field
+from hepcli.engine._types import Params, Phase, PhaseReport, RelaxationSettings, State, Sweep, System
+
+T = TypeVar("T")
+
+
+def example_norm(tree: State, batch_ndim: int) -> Array:
+    """Euclidean norm over all layers, real, one value per index of the leading `batch_ndim` axes."""
+
+    def squares(leaf: Array) -> Array:
+        magnitude = jnp.real(leaf * jnp.conj(leaf)) if jnp.iscomplexobj(leaf) else leaf * leaf
+        return jnp.sum(magnitude, axis=tuple(range(batch_ndim, leaf.ndim)))
+
+    return jnp.sqrt(sum(squares(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def all_finite(tree: State, batch_ndim: int) -> Array:
+    """Whether every layer is finite, per index of the leading `batch_ndim` axes."""
+    flags = [
+        jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_ndim, leaf.ndim))) for leaf in jax.tree.leaves(tree)
+    ]
+    return jnp.stack(flags).all(axis=0)
+
+
+def iterate(sweep: Sweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int) -> tuple[State, Array]:
+    """Apply `sweep` until nothing moves: the loop behind every phase and every linear solve.
+
+    Args:
+        sweep: the update.
+        state: where to start.
+        max_sweeps: most updates.
+        tolerance: stop once every example moved less than this in a sweep; 0 applies all `max_sweeps`,
+            and only then can the loop be differentiated in reverse mode.
+        batch_ndim: leading axes that count examples.
+
+    Returns:
+        The state and the number of updates (int32).
+    """
+    if tolerance == 0:
+        end = jax.lax.fori_loop(0, max_sweeps, lambda _, u: sweep(u), state)
+        return end, jnp.int32(max_sweeps)
+
+    def unfinished(carry: tuple[State, Array, Array]) -> Array:
+        _, count, moving = carry
+        return (count < max_sweeps) & moving
+
+    def advance(carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
+        old, count, _ = carry
+        new = sweep(old)
+        change = example_norm({name: new[name] - old[name] for name in new}, batch_ndim)
+        # An example that turned NaN never settles and must not keep the others running.
+        return new, count + 1, jnp.any(change >= tolerance)
+
+    end, count, _ = jax.lax.while_loop(unfinished, advance, (state, jnp.int32(0), jnp.bool_(True)))
+    return end, count
+
+
+def relax(
+    system: System,
+    params: Params,
+    constant: State,
+    state: State,
+    *,
+    steps: int,
+    settings: RelaxationSettings,
+    beta: Array | None = None,
+    targets: Array | None = None,
+    batch_ndim: int = 1,
+) -> Phase:
+    """Run a phase: relax `state` towards the fixed point of F( · ; β).
+
+    Args:
+        system: the network.
+        params: its parameters, real.
+        constant: `System.input_drive` of the batch.
+        state: pre-activations to start from, complex for a complex nudge.
+        steps: steps in the sense of the synchronous dynamics.
+        settings: solver, tolerance and threshold of convergence.
+        beta: nudge; None for the free phase.
+        targets: targets, needed with `beta`.
+        batch_ndim: leading axes of the state that count examples (1, or 2 with several nudges at once).
+
+    Returns:
+        The final state with its true residual, per-example flags and the sweeps run.
+
+    Source: paper, Eq. 1–3 (METHOD §1).
+    """
+    groups = update_groups(system, settings.solver)
+    sweep = make_sweep(system, params, groups, constant, beta, targets)
+    end, count = iterate(sweep, state, num_sweeps(len(groups), steps), settings.tolerance, batch_ndim)
+    residual = example_norm(vector_field(system, params, constant, end, beta, targets), batch_ndim)
+    finite = all_finite(end, batch_ndim)
+    return Phase(end, residual, residual <= settings.converged_residual, finite, count)
+
+
+def report(phase: Phase) -> PhaseReport:
+    """What a phase leaves on record: per example the worst over all leading axes."""
+    leading = tuple(range(phase.residual.ndim - 1))
+    worst: Callable[[Array], Array] = lambda flag: jnp.all(flag, axis=leading)  # noqa: E731
+    return PhaseReport(
+        jnp.max(phase.residual, axis=leading), worst(phase.converged), worst(phase.finite), phase.sweeps
+    )
+
+
+def log10_residual(residual: Array) -> Array:
+    """log10 of a residual with the reference code's floor of 1e-8."""
+    return jnp.log10(residual + 1e-8)

@@ -1,0 +1,18 @@
+"""Real linear maps on complex arrays."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def apply_real(linear: Callable[[Array], Array], z: Array) -> Array:
+    """Apply a real linear map to a real or complex array, without casting its weights to complex.
+
+    Real and imaginary part go through as one batch twice as large.
+    """
+    if not jnp.iscomplexobj(z):
+        return linear(z)
+    parts = linear(jnp.stack([jnp.real(z), jnp.imag(z)]))
+    return jax.lax.complex(parts[0], parts[1])
