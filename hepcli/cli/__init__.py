@@ -1,0 +1,48 @@
+"""The command line: parses, displays, and leaves the work to `hepcli.experiments`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from hepcli.cli import data, evaluate, presets, train
+from hepcli.cli._errors import DEBUG_VARIABLE
+
+app = typer.Typer(
+    name="hep",
+    help="Train and measure networks by holomorphic equilibrium propagation.",
+    epilog="Start with: hep train",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train", epilog=train.EPILOG)(train.train_command)
+app.command("eval", epilog=evaluate.EPILOG)(evaluate.eval_command)
+app.command("presets", epilog=presets.EPILOG)(presets.presets_command)
+app.add_typer(data.app, name="data")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from hepcli import __version__
+
+        typer.echo(f"hep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Train and measure networks by holomorphic equilibrium propagation."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def main() -> None:
+    """Entry point of the `hep` command."""
+    app()

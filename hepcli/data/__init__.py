@@ -1,0 +1,22 @@
+"""Data sets as arrays: prepare once, then load, in an order fixed by seed and epoch."""
+
+from hepcli.data._folders import default_data_dir
+from hepcli.data._load import DatasetInfo, list_datasets, load_split
+from hepcli.data._order import epoch_order
+from hepcli.data._prepare import import_archives, prepare
+from hepcli.data._registry import DATASETS
+from hepcli.data._spec import DatasetSpec, Split, SplitName
+
+__all__ = [
+    "DATASETS",
+    "DatasetInfo",
+    "DatasetSpec",
+    "Split",
+    "SplitName",
+    "default_data_dir",
+    "epoch_order",
+    "import_archives",
+    "list_datasets",
+    "load_split",
+    "prepare",
+]

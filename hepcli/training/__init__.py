@@ -1,0 +1,29 @@
+"""Training and evaluation on the device: jitted steps, the loop, optimisers, metrics."""
+
+from hepcli.training._evaluate import Evaluator
+from hepcli.training._loop import StepDone, check_finite, epoch_steps
+from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
+from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
+from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Evaluator",
+    "LearningSettings",
+    "OptimizerSettings",
+    "StepDone",
+    "Totals",
+    "TrainState",
+    "build_optimizer",
+    "check_finite",
+    "epoch_steps",
+    "finite_or_none",
+    "in_top",
+    "init_state",
+    "kernel_stds",
+    "make_train_step",
+    "means",
+    "scale_pixels",
+    "zero_totals",
+]

@@ -1,0 +1,192 @@
+"""What a training run looks like: a live table on a terminal, a plain line an epoch elsewhere."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
+
+_COLUMNS = ("epoch", "loss", "top-1", "top-5", "resid.", "conv.", "homeo.", "angle", "img/s", "time")
+_CAPTION = (
+    "loss: training; top-1, top-5: test, %; resid.: log10 ‖F(u*)‖, test; conv.: converged examples, test, %;\n"
+    "homeo.: homeostatic loss; angle: forward against feedback kernels, degrees"
+)
+
+
+def number(value: float | None, pattern: str = ".3f", scale: float = 1.0) -> str:
+    """A number as text; what is undefined is a dash."""
+    return "–" if value is None else format(scale * value, pattern)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 12.3 s, 2:05 or 1:02:05."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Silent:
+    """Shows nothing but notices."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def notice(self, text: str) -> None:
+        """A line the user must see."""
+        typer.echo(text, err=True)
+
+    def started(self, record: RunStarted) -> None:
+        """The run folder is ready."""
+        for text in record.notices:
+            self.notice(text)
+
+    def batch_done(self, record: BatchDone) -> None:
+        """A step was dispatched."""
+
+    def epoch_done(self, record: EpochDone) -> None:
+        """An epoch was evaluated and recorded."""
+
+
+class PlainLines(Silent):
+    """One line an epoch on stderr, for logs and pipes; never cut."""
+
+    def started(self, record: RunStarted) -> None:
+        """Say where the run goes and what it goes on from."""
+        super().started(record)
+        self._epochs = record.epochs
+        behind = f", {record.epochs_done} done" if record.epochs_done else ""
+        typer.echo(f"run {record.folder}: {record.epochs} epochs{behind}", err=True)
+
+    def epoch_done(self, record: EpochDone) -> None:
+        """Print the epoch's line."""
+        metrics = record.metrics
+        train, test = metrics["train"], metrics["test"]
+        parts = [
+            f"epoch {metrics['epoch']}/{self._epochs}",
+            f"loss {number(train['loss'], '.4f')}",
+            f"test loss {number(test['loss'], '.4f')}",
+            f"test top-1 {number(test['top1'], '.2f', 100)} %",
+            f"test top-5 {number(test['top5'], '.2f', 100)} %",
+            f"log10 residual {number(test['log10_residual'], '.2f')}",
+            f"converged {number(test['converged'], '.1f', 100)} %",
+            f"homeostatic loss {number(metrics['homeostatic_loss'], '.3g')}",
+            f"weight angle {number(metrics['weight_angle_deg'], '.1f')} deg",
+            f"{record.images_per_second:.0f} images/s",
+            duration(record.seconds),
+        ]
+        typer.echo("  ".join([*parts, *_nonfinite(metrics)]), err=True)
+
+
+class LiveTable(Silent):
+    """A table with a row an epoch, and a bar with the time left inside the epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: list[tuple[str, ...]] = []
+        self._title = ""
+        self._epochs = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            expand=True,
+        )
+        self._task = self._bar.add_task("compiling", total=None)
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+        self._epoch = 0
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.remove_task(self._task)
+        self._live.vertical_overflow = "visible"
+        self._live.update(self._table(self._rows) if self._rows else Text(""), refresh=True)
+        self._live.stop()
+
+    def notice(self, text: str) -> None:
+        """A line above the table."""
+        self._console.print(Text(text))
+
+    def started(self, record: RunStarted) -> None:
+        """Show the epochs behind us."""
+        super().started(record)
+        self._title, self._epochs = str(record.folder), record.epochs
+        for metrics in record.history:
+            self._rows.append(self._row(metrics, None))
+
+    def batch_done(self, record: BatchDone) -> None:
+        """Move the bar."""
+        if record.epoch != self._epoch:
+            self._epoch = record.epoch
+            self._bar.reset(self._task, total=record.num_batches, completed=record.batch - 1)
+        text = "evaluating" if record.batch == record.num_batches else f"epoch {record.epoch}/{self._epochs}"
+        self._bar.update(self._task, completed=record.batch, description=text)
+
+    def epoch_done(self, record: EpochDone) -> None:
+        """Add the epoch's row."""
+        self._rows.append(self._row(record.metrics, record))
+        for text in _nonfinite(record.metrics):
+            self.notice(f"epoch {record.metrics['epoch']}: {text}")
+
+    def _row(self, metrics: dict[str, Any], record: EpochDone | None) -> tuple[str, ...]:
+        train, test = metrics["train"], metrics["test"]
+        return (
+            str(metrics["epoch"]),
+            number(train["loss"]),
+            number(test["top1"], ".2f", 100),
+            number(test["top5"], ".2f", 100),
+            number(test["log10_residual"], ".1f"),
+            number(test["converged"], ".1f", 100),
+            number(metrics["homeostatic_loss"], ".3g"),
+            number(metrics["weight_angle_deg"], ".1f"),
+            f"{record.images_per_second:.0f}" if record else "",
+            duration(record.seconds) if record else "",
+        )
+
+    def _table(self, rows: list[tuple[str, ...]]) -> Table:
+        table = Table(title=Text(self._title), caption=Text(_CAPTION), box=None, padding=(0, 1))
+        for name in _COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def _render(self) -> Group:
+        room = max(3, self._console.height - 7)  # title, header, caption and bar
+        return Group(self._table(self._rows[-room:]), self._bar)
+
+
+def _nonfinite(metrics: dict[str, Any]) -> list[str]:
+    """Non-finite states are never hidden."""
+    return [
+        f"{metrics[split]['nonfinite']} {split} examples with NON-FINITE states"
+        for split in ("train", "test")
+        if metrics[split]["nonfinite"]
+    ]
+
+
+def make_display(*, quiet: bool) -> Silent:
+    """The display for where stderr goes."""
+    console = Console(stderr=True)
+    if quiet:
+        return Silent()
+    return LiveTable(console) if console.is_terminal else PlainLines()

@@ -1,0 +1,48 @@
+"""How errors reach the user: one line what, one line what to do, exit status 1."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from hepcli.errors import HepError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+DEBUG_VARIABLE = "HEP_DEBUG"
+
+
+def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Show a `HepError` as two lines on stderr and exit with 1; an interrupt exits with 130.
+
+    Other exceptions are bugs and keep their traceback. With `hep --debug` so do ours.
+    """
+
+    @functools.wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except HepError as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            show_error(error)
+            raise typer.Exit(EXIT_ERROR) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return guarded
+
+
+def show_error(error: HepError) -> None:
+    """Print what is wrong and what to do to stderr, never cut or wrapped."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(Text.assemble(("error: ", "bold red"), error.what))
+    console.print(Text.assemble(("  try: ", "bold"), error.advice))

@@ -1,0 +1,91 @@
+"""`hep data`: list data sets, download one, or import it from local archives."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder data sets are kept in. Default: $HEP_DATA_DIR, else ~/.local/share/hep.",
+        show_default=False,
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `hep data list` names it.")]
+
+
+@app.command("list", epilog="Example: hep data list --json")
+def list_command(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+) -> None:
+    """List data sets and where they are."""
+    from hepcli.experiments.data import list_data
+
+    records = list_data(data_dir)
+    if as_json:
+        typer.echo(json.dumps({"datasets": records}, indent=2))
+    else:
+        _show(records)
+
+
+@app.command("prepare", epilog="Example: hep data prepare fashion_mnist")
+def prepare_command(name: Name, data_dir: DataDir = None) -> None:
+    """Download a data set and print the folder it was prepared in."""
+    from hepcli.experiments.data import prepare_data
+
+    typer.echo(prepare_data(name, data_dir, _report))
+
+
+@app.command("import", epilog="Example: hep data import fashion_mnist ~/Downloads/fashion-mnist")
+def import_command(
+    name: Name,
+    source_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE_DIR",
+            help="Folder that holds the official archives; those ending in .gz may be unpacked.",
+        ),
+    ],
+    data_dir: DataDir = None,
+) -> None:
+    """Prepare a data set from local archives and print its folder."""
+    from hepcli.experiments.data import import_data
+
+    typer.echo(import_data(name, source_dir, data_dir, _report))
+
+
+def _report(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _show(records: list[dict[str, Any]]) -> None:
+    table = Table()
+    for column in ("name", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in ("train", "test", "classes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("location", overflow="fold")
+    for record in records:
+        table.add_row(
+            record["name"],
+            record["state"],
+            f"{record['train_examples']:,}",
+            f"{record['test_examples']:,}",
+            str(record["num_classes"]),
+            escape(record["location"] or f"type: hep data prepare {record['name']}"),
+        )
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        # Rich assumes 80 columns where there is no terminal and would break paths apart there.
+        console = Console(stderr=True, width=Console(width=10_000).measure(table).maximum)
+    console.print(table)

@@ -1,0 +1,60 @@
+"""`hep eval`."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, Step
+
+EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
+
+
+class SplitChoice(StrEnum):
+    """Splits to evaluate."""
+
+    TEST = "test"
+    TRAIN = "train"
+
+
+@handle_errors
+def eval_command(
+    checkpoint: Checkpoint,
+    split: Annotated[SplitChoice, typer.Option("--split", help="Which images.")] = SplitChoice.TEST,
+    step: Step = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a saved network: loss, top-1, top-5, residual and converged share of the free phase."""
+    from hepcli.experiments.evaluate import evaluate
+
+    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
+    for notice in notices:
+        typer.echo(notice, err=True)
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        _show(record)
+
+
+def _show(record: dict[str, Any]) -> None:
+    table = Table(box=None, show_header=False)
+    for key, value in record.items():
+        table.add_row(key, Text(_format(key, value)))
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(table)
+    typer.echo(record["checkpoint"])
+
+
+def _format(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if key in ("top1", "top5", "converged"):
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,27 @@
+"""`hep presets`."""
+
+from typing import Annotated
+
+import typer
+
+from hepcli.cli._errors import handle_errors
+
+EPILOG = "Example: hep presets fashion-mnist > mine.toml && hep train --preset mine.toml"
+
+
+@handle_errors
+def presets_command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this preset's TOML.", show_default=False)
+    ] = None,
+) -> None:
+    """List the presets, or print one."""
+    from hepcli.experiments import presets
+
+    if name is not None:
+        typer.echo(presets.preset_text(name), nl=False)
+        return
+    found = presets.list_presets()
+    width = max(len(preset.name) for preset in found)
+    for preset in found:
+        typer.echo(f"{preset.name:<{width}}  {preset.title}")

@@ -1,0 +1,88 @@
+"""`hep train`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
+from hepcli.cli._options import DataDir, Json, Quiet, Settings
+
+EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
+
+
+@handle_errors
+def train_command(
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME|FILE.toml",
+            help="A preset of `hep presets` or a TOML file. Default: quickstart.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Settings = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", help="Seed of the run.", show_default=False)
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", help="Passes over the training images.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Run folder. Default: runs/<preset>-<time>.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out exactly where its last checkpoint is.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network by holomorphic equilibrium propagation.
+
+    Without --preset it trains `quickstart`: bundled data, no network, under two minutes on two cores.
+    The run folder is printed to stdout at the end, progress goes to stderr.
+    """
+    from hepcli.cli._display import make_display
+    from hepcli.cli._signals import stop_requests
+    from hepcli.experiments.train import (
+        BatchDone,
+        EpochDone,
+        Finished,
+        Interrupted,
+        RunStarted,
+        TrainRequest,
+        train,
+    )
+
+    request = TrainRequest(
+        preset, settings or (), {"run.seed": seed, "run.epochs": epochs}, out, resume, data_dir
+    )
+    display = make_display(quiet=quiet)
+    interrupted: Interrupted | None = None
+    finished: Finished | None = None
+    saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
+    with stop_requests(lambda: display.notice(saving)) as stop, display:
+        for record in train(request, stop):
+            match record:
+                case RunStarted():
+                    display.started(record)
+                case BatchDone():
+                    display.batch_done(record)
+                case EpochDone():
+                    display.epoch_done(record)
+                case Interrupted():
+                    interrupted = record
+                case Finished():
+                    finished = record
+    if interrupted is not None:
+        typer.echo(f"Saved. Continue with: {interrupted.command}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if finished is not None:
+        typer.echo(json.dumps(finished.summary, indent=2) if as_json else finished.folder)

@@ -1,0 +1,71 @@
+"""Configurations as flat tables of dotted keys: compare them, and name them by a hash."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from hepcli.config.tables import MULTIPLIERS, Config
+
+
+def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Write nested tables as dotted keys, in their order.
+
+    Args:
+        tables: nested tables, such as `config.model_dump(mode="json")`.
+        prefix: dotted key of `tables` itself.
+
+    Returns:
+        Dotted key to value; an empty table is a value.
+    """
+    flat: dict[str, object] = {}
+    for name, value in tables.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{key}."))
+        else:
+            flat[key] = value
+    return flat
+
+
+def differences(a: Config, b: Config) -> list[tuple[str, object, object]]:
+    """List the dotted keys in which two configurations differ.
+
+    Args:
+        a: one configuration.
+        b: the other.
+
+    Returns:
+        (key, value in a, value in b); None stands for a key that one of them lacks. Layers in
+        another order count as `network.layers`, because that order decides what is forward.
+    """
+    # An empty table differs from a full one by the keys of the full one.
+    flat_a, flat_b = (
+        {key: value for key, value in flatten(config.model_dump(mode="json")).items() if value != {}}
+        for config in (a, b)
+    )
+    found = [
+        (key, flat_a.get(key), flat_b.get(key))
+        for key in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(key) != flat_b.get(key)
+    ]
+    order_a, order_b = list(a.network.layers), list(b.network.layers)
+    if order_a != order_b and set(order_a) == set(order_b):
+        found.append(("network.layers", order_a, order_b))
+    return found
+
+
+def config_hash(config: Config) -> str:
+    """Name a configuration by its content.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        12 hexadecimal digits, the same for the same values however they were stated.
+    """
+    tables = config.model_dump(mode="json")
+    # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
+    for name in MULTIPLIERS:
+        tables["optimizer"][name] = dict(sorted(tables["optimizer"][name].items()))
+    canonical = json.dumps(tables, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

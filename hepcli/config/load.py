@@ -1,0 +1,256 @@
+"""Resolve a configuration: default < preset < flag, all errors at once."""
+
+import copy
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from hepcli.config.compare import flatten
+from hepcli.config.network import LayerConfig
+from hepcli.config.presets import preset_text
+from hepcli.config.problems import Problem, assigned, describe
+from hepcli.config.tables import MULTIPLIERS, Config, multiplier_names, multiplier_problems
+from hepcli.errors import ConfigError
+
+DEFAULT_PRESET = "quickstart"
+SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
+
+_FLAG = "flag"
+_DEFAULT = "default"
+
+
+class ResolvedConfig(NamedTuple):
+    """A configuration and where each of its values came from.
+
+    Attributes:
+        config: the configuration.
+        sources: dotted key to `default`, `preset NAME`, `file X.toml` or `flag`.
+        preset: name of the preset, or of the file without `.toml`.
+    """
+
+    config: Config
+    sources: Mapping[str, str]
+    preset: str
+
+
+def load_config(
+    preset: str | None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> ResolvedConfig:
+    """Resolve a preset with what the command line sets.
+
+    Args:
+        preset: name of a shipped preset, or path of a TOML file; None is `quickstart`.
+        overrides: `dotted.key=value` texts of --set; the last one wins where two set a key.
+        flags: dotted key to the value of an option of its own, such as --seed; None is not given.
+
+    Returns:
+        The configuration with the source of every value.
+
+    Raises:
+        ConfigError: with every key that is unknown, missing or has a value that is not allowed.
+    """
+    name, label, text = _read_preset(DEFAULT_PRESET if preset is None else preset)
+    tables = parse_tables(text, label)
+    sources = dict.fromkeys(flatten(tables), label)
+    settings, problems = _read_settings(overrides, flags or {})
+    for key, value in settings.items():
+        if problem := _assign(tables, key, value):
+            problems.append(problem)
+        else:
+            _mark(sources, key, value)
+    config, found = validate(tables)
+    problems.extend(found)
+    if config is None or problems:
+        raise config_error(problems)
+    return ResolvedConfig(config, complete_sources(config, sources), name)
+
+
+def parse_tables(text: str, label: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Args:
+        text: the TOML.
+        label: what to call it in an error.
+
+    Returns:
+        The tables as they stand.
+
+    Raises:
+        ConfigError: it is not TOML; the message names the line.
+    """
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        message = str(error)
+        place = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)", message)
+        line = place[1] if place and place[1] else max(1, len(text.splitlines()))
+        reason = message[: place.start()] if place else message
+        raise ConfigError(
+            f"{label} is not valid TOML: line {line}: {reason}",
+            f"Correct that line; `hep presets {DEFAULT_PRESET}` shows a valid file.",
+        ) from error
+
+
+def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """Check tables against the models.
+
+    Args:
+        tables: nested tables as TOML gives them.
+
+    Returns:
+        The configuration and no problems, or None and every problem.
+    """
+    # A missing table is checked as an empty one, so that errors name the keys it must hold.
+    full = {name: {} for name in Config.model_fields} | dict(tables)
+    try:
+        return Config.model_validate_json(_to_json(full)), []
+    except ValidationError as error:
+        problems = describe(error, full, known_keys(full))
+        across_ran = any(not detail["loc"] for detail in error.errors())
+    return None, problems if across_ran else [*problems, *_across_tables(full)]
+
+
+def known_keys(tables: Mapping[str, Any]) -> list[str]:
+    """List every dotted key that may be set, with those of the layers that `tables` name."""
+    keys: list[str] = []
+    for table_name, table in Config.model_fields.items():
+        model = table.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            keys += [table_name, *(f"{table_name}.{field}" for field in model.model_fields)]
+    network = tables.get("network")
+    layers = network.get("layers") if isinstance(network, dict) else None
+    for layer in layers if isinstance(layers, dict) else ():
+        keys += [f"network.layers.{layer}.{field}" for field in LayerConfig.model_fields]
+    return keys
+
+
+def complete_sources(config: Config, given: Mapping[str, str]) -> dict[str, str]:
+    """Give every key of a configuration its source; what nobody gave is a default."""
+    return {key: given.get(key, _DEFAULT) for key in flatten(config.model_dump(mode="json"))}
+
+
+def config_error(problems: Sequence[Problem], label: str = "") -> ConfigError:
+    """Make one error of all problems, one to a line.
+
+    Args:
+        problems: at least one problem.
+        label: what they were found in, where the reader may not know.
+
+    Returns:
+        The error to raise.
+    """
+    prefix = f"{label}: " if label else ""
+    if len(problems) == 1:
+        return ConfigError(f"{prefix}{problems[0]}", SEE_KEYS)
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", SEE_KEYS)
+
+
+def read_text(path: Path) -> str:
+    """Read a TOML file as text, or raise ConfigError saying why it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "Save it as UTF-8.") from error
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else error.strerror or "it cannot be opened"
+        raise ConfigError(
+            f"cannot read {path}: {reason}", "Check the path; `hep presets` lists the shipped presets."
+        ) from error
+
+
+def _read_preset(preset: str) -> tuple[str, str, str]:
+    """Return name, label and text of a shipped preset or of a file."""
+    separators = [separator for separator in (os.sep, os.altsep) if separator]
+    if preset.endswith(".toml") or any(separator in preset for separator in separators):
+        path = Path(preset)
+        return path.stem, f"file {preset}", read_text(path)
+    return preset, f"preset {preset}", preset_text(preset)
+
+
+def _read_settings(
+    overrides: Iterable[str], flags: Mapping[str, object]
+) -> tuple[dict[str, object], list[Problem]]:
+    """Read --set texts and flags into dotted keys and values."""
+    settings: dict[str, object] = {}
+    problems: list[Problem] = []
+    for argument in overrides:
+        # A shell may pass bytes that are no text; they become "?" and are refused like any wrong value.
+        override = argument.encode("utf-8", "replace").decode()
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals:
+            problems.append(Problem(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5"))
+        elif not all(key.split(".")):
+            problems.append(Problem(f"--set {override}", "must name a key, such as run.epochs"))
+        else:
+            settings.pop(key, None)  # the last --set of a key also comes last in order
+            settings[key] = _read_value(text)
+    given = {key: value for key, value in flags.items() if value is not None}
+    for key in given:
+        for rival in [rival for rival in settings if _overlap(key, rival)]:
+            option = f"--{key.rpartition('.')[2]}"
+            problems.append(Problem(key, f"set by both {option} and --set {rival}; give one of them"))
+    return settings | given, problems
+
+
+def _read_value(text: str) -> object:
+    """Read a value as TOML, else as text."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except ValueError:
+        return text
+    # Text with a line break could otherwise smuggle in further keys.
+    return tables["value"] if len(tables) == 1 else text
+
+
+def _overlap(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def _assign(tables: dict[str, Any], key: str, value: object) -> Problem | None:
+    """Set a dotted key, making tables on the way; refuse to look inside a plain value."""
+    *path, name = key.split(".")
+    here = tables
+    for depth, part in enumerate(path, start=1):
+        inner = here.setdefault(part, {})
+        if not isinstance(inner, dict):
+            outer = ".".join(path[:depth])
+            return Problem(assigned(key, value), f"{outer} is a value, not a table")
+        here = inner
+    here[name] = copy.deepcopy(value)
+    return None
+
+
+def _mark(sources: dict[str, str], key: str, value: object) -> None:
+    """Record a flag as the source of a key and of all keys inside it."""
+    for old in [old for old in sources if _overlap(old, key)]:
+        del sources[old]
+    sources.update(dict.fromkeys(flatten({key: value}), _FLAG))
+
+
+def _across_tables(tables: Mapping[str, Any]) -> list[Problem]:
+    """Run on raw tables the check that pydantic skips when some other key is wrong."""
+    network, optimizer = tables["network"], tables["optimizer"]
+    if not isinstance(network, dict) or not isinstance(optimizer, dict):
+        return []
+    connections = network.get("connections")
+    if not isinstance(connections, list):
+        return []
+    by_key = {key: optimizer[key] for key in MULTIPLIERS if isinstance(optimizer.get(key), dict)}
+    names = multiplier_names(map(str, connections), network.get("readout") is not False)
+    return multiplier_problems(by_key, names)
+
+
+def _to_json(tables: object) -> str:
+    # From JSON, strict models take a list for a tuple, which they refuse from Python objects.
+    return json.dumps(tables, default=str)

@@ -1,0 +1,65 @@
+"""The presets that ship with the tool."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+from hepcli.config.problems import did_you_mean
+from hepcli.errors import ConfigError
+
+
+class PresetInfo(NamedTuple):
+    """A preset in a list.
+
+    Attributes:
+        name: what --preset takes.
+        title: the first line of its header comment.
+    """
+
+    name: str
+    title: str
+
+
+def presets_folder() -> Traversable:
+    """Find the presets: inside an installed package, or beside it in a source checkout."""
+    package = files("hepcli")
+    inside = package / "presets"
+    return inside if inside.is_dir() else Path(str(package)).parent / "presets"
+
+
+def list_presets() -> list[PresetInfo]:
+    """List the shipped presets by name."""
+    return [PresetInfo(name, _title(file.read_text(encoding="utf-8"))) for name, file in _files().items()]
+
+
+def preset_text(name: str) -> str:
+    """Return the TOML of a shipped preset.
+
+    Args:
+        name: name of the preset, without `.toml`.
+
+    Returns:
+        The file's text, comments included.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    presets = _files()
+    if name not in presets:
+        raise ConfigError(
+            f'there is no preset "{name}"{did_you_mean(name, presets)} (presets: {", ".join(presets)})',
+            "Type `hep presets` to see them; a preset of your own is a path ending in .toml.",
+        )
+    return presets[name].read_text(encoding="utf-8")
+
+
+def _files() -> dict[str, Traversable]:
+    found = (file for file in presets_folder().iterdir() if file.name.endswith(".toml"))
+    named = {file.name.removesuffix(".toml"): file for file in found}
+    return dict(sorted(named.items()))
+
+
+def _title(text: str) -> str:
+    first = text.partition("\n")[0]
+    return first.lstrip("# ").rstrip() if first.startswith("#") else ""

@@ -1,0 +1,160 @@
+"""What is wrong with a configuration, in words: one line for each key."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+
+class Problem(NamedTuple):
+    """One key that cannot stay as it is.
+
+    Attributes:
+        key: the dotted key, with its value where that helps: `run.epochs = 0`.
+        message: what is allowed instead.
+    """
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+class Problems(ValueError):
+    """Raised inside a pydantic validator, so that one check can report several keys.
+
+    Args:
+        problems: at least one problem, keys dotted from the root of the configuration.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
+
+
+def show(value: object) -> str:
+    """Write a value as TOML would, cut to a length that fits a line."""
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def assigned(key: str, value: object) -> str:
+    """Write `key = value`, the way a preset or --set states it."""
+    return f"{key} = {show(value)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the nearest known name, or nothing when none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for a dotted key, trying the name alone before the whole key.
+
+    The name alone comes first because a right name in the wrong table, or in none, is the
+    commonest slip: `free_steps` for `relaxation.free_steps`.
+    """
+    keys = list(known)
+    name = key.rpartition(".")[2]
+    same_name = [known_key for known_key in keys if known_key.rpartition(".")[2] == name]
+    if len(same_name) == 1:
+        return f"; did you mean {same_name[0]}?"
+    if hint := did_you_mean(key, same_name or keys):
+        return hint
+    by_name = {known_key.rpartition(".")[2]: known_key for known_key in keys}
+    close = difflib.get_close_matches(name, list(by_name), n=1)
+    return f"; did you mean {by_name[close[0]]}?" if close else ""
+
+
+def describe(
+    error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]
+) -> list[Problem]:
+    """Turn a pydantic error into problems.
+
+    Args:
+        error: what validation raised.
+        tables: the tables that were validated.
+        known_keys: every dotted key that exists, for the nearest match.
+
+    Returns:
+        The problems, in pydantic's order.
+    """
+    keys = list(known_keys)
+    problems: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, Problems):
+            problems.extend(cause.problems)
+        else:
+            problems.append(_translate(detail, tables, keys))
+    return problems
+
+
+def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Problem:
+    """Word one pydantic error (an `ErrorDetails`, whose context depends on its type)."""
+    key = _dotted(detail["loc"], tables) or "configuration"
+    kind: str = detail["type"]
+    value = detail["input"]
+    if kind == "missing":
+        return Problem(key, "must be given")
+    if kind == "extra_forbidden":
+        what = "table" if isinstance(value, dict) else "key"
+        shown = key if isinstance(value, dict) else assigned(key, value)
+        return Problem(shown, f"there is no such {what}{nearest_key(key, keys)}")
+    return Problem(assigned(key, value), _rule(kind, detail.get("ctx", {}), value) or detail["msg"])
+
+
+def _dotted(location: tuple[int | str, ...], tables: Mapping[str, object]) -> str:
+    """Join a pydantic location, without the union tags it puts between the real keys."""
+    parts: list[str] = []
+    here: object = tables
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(here, dict) and part not in here and not last:
+            continue
+        if isinstance(here, dict):
+            here = here.get(part)
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+_TYPE_RULES = {
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number, written like 0.5 or 1e-3",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "dict_type": "must be a table",
+    "tuple_type": 'must be a list, written like ["in-out"]',
+}
+_LIMIT_RULES = {
+    "greater_than_equal": ("ge", "must be at least"),
+    "greater_than": ("gt", "must be greater than"),
+    "less_than_equal": ("le", "must be at most"),
+    "less_than": ("lt", "must be less than"),
+}
+
+
+def _rule(kind: str, context: Mapping[str, Any], value: object) -> str | None:
+    """Return what is allowed for a pydantic error type, or None where pydantic's words must do."""
+    if kind in _LIMIT_RULES:
+        name, words = _LIMIT_RULES[kind]
+        limit = context[name]
+        return f"{words} {limit:g}" if isinstance(limit, float) else f"{words} {limit}"
+    if kind == "literal_error":
+        # pydantic gives the choices only as words: 'hep', 'rbp' or 'bptt'
+        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        rule = f"must be one of {', '.join(choices)}" if len(choices) > 1 else f"must be {choices[0]}"
+        return rule + hint
+    return _TYPE_RULES.get(kind)

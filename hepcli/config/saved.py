@@ -1,0 +1,88 @@
+"""The config.toml of a run: every value, with where it came from."""
+
+from pathlib import Path
+
+import tomlkit
+from tomlkit.items import Item
+
+from hepcli.config.compare import flatten
+from hepcli.config.load import (
+    ResolvedConfig,
+    complete_sources,
+    config_error,
+    parse_tables,
+    read_text,
+    validate,
+)
+from hepcli.config.tables import Config
+from hepcli.errors import ConfigError
+
+CONFIG_FILE = "config.toml"
+
+
+def dump_config(resolved: ResolvedConfig) -> str:
+    """Write a configuration as TOML, one line for each value, its source behind it.
+
+    Args:
+        resolved: the configuration and its sources.
+
+    Returns:
+        TOML that `parse_config` reads back to the same configuration.
+    """
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Every value of this run, and where it came from."))
+    for name, values in resolved.config.model_dump(mode="json").items():
+        table = tomlkit.table()
+        for key, value in flatten(values).items():
+            item: Item = tomlkit.inline_table() if value == {} else tomlkit.item(value)
+            item.comment(_one_line(resolved.sources[f"{name}.{key}"]))
+            table.add(tomlkit.key(key.split(".")), item)
+        document.add(tomlkit.nl())
+        document.add(name, table)
+    return tomlkit.dumps(document)
+
+
+def parse_config(text: str, label: str) -> ResolvedConfig:
+    """Read a configuration that `dump_config` wrote.
+
+    Args:
+        text: the TOML.
+        label: what to call it in errors, as the source of its values and as the preset's name.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: it is not TOML, or keys are unknown, missing or have values not allowed.
+    """
+    tables = parse_tables(text, label)
+    config, problems = validate(tables)
+    if config is None:
+        raise config_error(problems, label)
+    return ResolvedConfig(config, complete_sources(config, dict.fromkeys(flatten(tables), label)), label)
+
+
+def read_config(path: Path) -> Config:
+    """Read the configuration of a run.
+
+    Args:
+        path: the run folder, or the config.toml in it.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: the file is missing, damaged or not a configuration.
+    """
+    file = path if path.name == CONFIG_FILE else path / CONFIG_FILE
+    if not file.is_file():
+        raise ConfigError(
+            f"{file.parent} holds no {CONFIG_FILE}, so it is not a run",
+            "Give the folder that `hep train` printed at its end.",
+        )
+    return parse_config(read_text(file), str(file)).config
+
+
+def _one_line(source: str) -> str:
+    """Keep a source inside its comment, whatever a file name holds."""
+    return "".join(character if character.isprintable() else "?" for character in source)

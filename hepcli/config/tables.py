@@ -1,0 +1,199 @@
+"""The tables of a configuration; defaults live here and nowhere else."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from hepcli.config.network import READOUT, NetworkConfig, Table
+from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
+
+DatasetName = Literal["fashion_mnist_mini", "fashion_mnist", "cifar10", "cifar100", "imagenet32"]
+SolverName = Literal["synchronous", "alternating"]
+MethodName = Literal["hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt"]
+OptimizerName = Literal["sgd", "adamw"]
+ScheduleName = Literal["constant", "cosine"]
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+# A random key holds 32 bits of seed; larger seeds would silently repeat smaller ones.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+MULTIPLIERS = ("learning_rate_multipliers", "weight_decay_multipliers")
+
+
+class RunConfig(Table):
+    """One run.
+
+    Attributes:
+        seed: number that all randomness of the run grows from.
+        epochs: passes over the training split.
+    """
+
+    seed: Seed = 0
+    epochs: Count
+
+
+class DataConfig(Table):
+    """What is learned.
+
+    Attributes:
+        name: data set.
+        batch_size: examples in a training step.
+        eval_batch_size: examples in an evaluation step.
+    """
+
+    name: DatasetName
+    batch_size: Count = 50
+    eval_batch_size: Count = 1000
+
+
+class RelaxationConfig(Table):
+    """How the network settles.
+
+    Attributes:
+        solver: order in which the layers are updated.
+        free_steps: most steps of a free phase.
+        nudged_steps: most steps of a nudged phase.
+        tolerance: a phase ends early once every example moves less than this in a sweep; 0 runs all steps.
+        converged_residual: residual ‖F(u)‖ up to which an example counts as converged.
+    """
+
+    solver: SolverName = "alternating"
+    free_steps: Count = 150
+    nudged_steps: Count = 20
+    tolerance: NonNegativeFloat = 0.0
+    converged_residual: PositiveFloat = 1e-3
+
+
+class GradientConfig(Table):
+    """How the learning signal is computed.
+
+    Attributes:
+        method: estimator of the error vector or gradient.
+        num_points: nudges on the circle (`hep`, `online_hep`).
+        beta_radius: radius |beta| of that circle.
+        online_cycles: turns of the circle (`online_hep`).
+        adjoint_steps: iterations of `rbp` and `neumann_rbp`.
+    """
+
+    method: MethodName
+    num_points: Count = 2
+    beta_radius: PositiveFloat = 0.5
+    online_cycles: Count = 5
+    adjoint_steps: Count = 200
+
+    @field_validator("num_points")
+    @classmethod
+    def _check_num_points(cls, num_points: int, info: ValidationInfo) -> int:
+        if info.data.get("method") == "online_hep" and num_points < 2:
+            message = 'must be at least 2 with gradient.method = "online_hep"'
+            raise Problems([Problem(assigned("gradient.num_points", num_points), message)])
+        return num_points
+
+
+class HomeostasisConfig(Table):
+    """The Jacobian homeostasis that keeps feedback aligned.
+
+    Attributes:
+        weight: factor of the homeostatic loss; 0 leaves it out.
+        num_draws: random directions for each batch.
+    """
+
+    weight: NonNegativeFloat = 0.0
+    num_draws: Count = 5
+
+
+class OptimizerConfig(Table):
+    """How parameters follow the gradient.
+
+    Attributes:
+        name: optimizer.
+        learning_rate: step size at the start.
+        schedule: `cosine` decays the learning rate to 0 over all steps.
+        momentum: share of the last step that is kept (`sgd`).
+        weight_decay: factor of the L2 penalty (`sgd`) or decoupled decay (`adamw`).
+        learning_rate_multipliers: connection or `readout` to a factor of the learning rate.
+        weight_decay_multipliers: the same for the weight decay.
+    """
+
+    name: OptimizerName
+    learning_rate: PositiveFloat
+    schedule: ScheduleName = "constant"
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: NonNegativeFloat = 0.0
+    learning_rate_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
+    weight_decay_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
+
+
+class CheckpointsConfig(Table):
+    """Which steps stay on disk.
+
+    Attributes:
+        every_steps: steps between saves; 0 saves at the end of an epoch only.
+        keep_latest: newest checkpoints that are kept.
+        keep_best: checkpoints of highest accuracy that are kept.
+        keep_every_epochs: epochs between checkpoints kept for good; 0 keeps none.
+    """
+
+    every_steps: CountOrNone = 0
+    keep_latest: Count = 2
+    keep_best: CountOrNone = 1
+    keep_every_epochs: CountOrNone = 0
+
+
+class Config(Table):
+    """Everything that decides what a run computes, one attribute for each table."""
+
+    run: RunConfig
+    data: DataConfig
+    network: NetworkConfig
+    relaxation: RelaxationConfig = Field(default_factory=RelaxationConfig)
+    gradient: GradientConfig
+    homeostasis: HomeostasisConfig = Field(default_factory=HomeostasisConfig)
+    optimizer: OptimizerConfig
+    checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
+
+    @model_validator(mode="after")
+    def _check_across_tables(self) -> "Config":
+        names = multiplier_names(self.network.connections, self.network.readout)
+        by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
+        if problems := multiplier_problems(by_key, names):
+            raise Problems(problems)
+        return self
+
+
+def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:
+    """List what a multiplier may name.
+
+    Args:
+        connections: connections of the network.
+        readout: whether the network has a readout.
+
+    Returns:
+        The connections, then `readout` where there is one.
+    """
+    return [*connections, READOUT] if readout else list(connections)
+
+
+def multiplier_problems(by_key: Mapping[str, Mapping[str, object]], names: list[str]) -> list[Problem]:
+    """Check that each multiplier names a connection of the network, or its readout.
+
+    Args:
+        by_key: key of the [optimizer] table to its table of multipliers.
+        names: what `multiplier_names` lists.
+
+    Returns:
+        One problem for each name the network does not have.
+    """
+    return [
+        Problem(
+            assigned(f"optimizer.{key}.{name}", factor),
+            f"the network has no connection {name}{did_you_mean(name, names)}",
+        )
+        for key, multipliers in by_key.items()
+        for name, factor in multipliers.items()
+        if name not in names
+    ]

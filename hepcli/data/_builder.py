@@ -1,0 +1,150 @@
+"""The thin TFDS builder: raw uint8 tensors as array_record, written and read without TensorFlow.
+
+The official builders encode images, and that needs TensorFlow; their registered addresses
+and checksums do not, so those are used as they are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepcli.data import _folders
+from hepcli.data._spec import SPLIT_NAMES, Archives, Block, DatasetSpec, SplitName
+from hepcli.errors import DatasetError
+
+
+class OfficialFile(NamedTuple):
+    """An archive as its publisher offers it: address, size in bytes, SHA-256 in hexadecimal."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+def official_archives(source: Archives) -> dict[str, OfficialFile]:
+    """Look up a data set's archives, by file name, in the metadata TFDS registers."""
+    import tensorflow_datasets as tfds
+
+    url_infos = tfds.builder_cls(source.tfds_name).url_infos
+    by_name = {url.rsplit("/", 1)[-1]: (url, info) for url, info in url_infos.items()}
+    return {
+        name: OfficialFile(by_name[name][0], int(by_name[name][1].size), by_name[name][1].checksum)
+        for name in source.filenames
+    }
+
+
+def make_builder(
+    spec: DatasetSpec,
+    data_dir: Path,
+    fetch: Callable[[Any], Mapping[str, Path]] | None = None,
+    official: Mapping[str, OfficialFile] | None = None,
+) -> Any:
+    """Return a TFDS builder of a data set that comes from archives.
+
+    Args:
+        spec: the data set; its source must be Archives.
+        data_dir: where TFDS keeps data sets; nothing is written yet.
+        fetch: given TFDS's download manager, returns the archives' paths by official name;
+            None for a builder that only reads what is prepared.
+        official: the addresses and checksums that downloads are checked against.
+
+    Raises:
+        DatasetError: the description of a prepared data set is damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    class RawImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
+        name = spec.name
+        url_infos = _url_infos(official or {})
+        VERSION = tfds.core.Version(_folders.VERSION)
+
+        def _info(self) -> Any:
+            # The official order is part of what a data set is here: the bundled excerpt is its head.
+            return tfds.core.DatasetInfo(builder=self, features=_features(spec), disable_shuffling=True)
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+            paths = fetch(dl_manager) if fetch else {}
+            return {split: self._generate_examples(paths, split) for split in SPLIT_NAMES}
+
+        def _generate_examples(self, paths: Mapping[str, Path], split: SplitName) -> Iterator[Any]:
+            return _numbered_examples(checked_blocks(spec, paths, split))
+
+    return RawImages(data_dir=data_dir, file_format="array_record")
+
+
+def _url_infos(official: Mapping[str, OfficialFile]) -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+
+    return {
+        file.url: tfds.download.checksums.UrlInfo(
+            size=tfds.core.utils.Size(file.size), checksum=file.sha256, filename=name
+        )
+        for name, file in official.items()
+    }
+
+
+def _features(spec: DatasetSpec) -> Any:
+    from tensorflow_datasets import features
+
+    image = features.Tensor(shape=spec.image_shape, dtype=np.uint8, encoding=features.Encoding.BYTES)
+    return features.FeaturesDict({"image": image, "label": features.Scalar(np.int32)})
+
+
+def _numbered_examples(blocks: Iterator[Block]) -> Iterator[tuple[int, dict[str, Any]]]:
+    pairs = (pair for images, labels in blocks for pair in zip(images, labels, strict=True))
+    for index, (image, label) in enumerate(pairs):
+        yield index, {"image": image, "label": label}
+
+
+def checked_blocks(spec: DatasetSpec, paths: Mapping[str, Path], split: SplitName) -> Iterator[Block]:
+    """Read a split from its archives and check it against the spec.
+
+    Args:
+        spec: the data set; its source must be Archives.
+        paths: where the archives lie, by official name.
+        split: the split to read.
+
+    Yields:
+        images uint8 (k, height, width, channels) and labels int32 (k,), in order.
+
+    Raises:
+        DatasetError: the content is not what the spec says.
+    """
+    if not isinstance(spec.source, Archives):
+        raise TypeError(f"{spec.name} does not come from archives")
+    found = 0
+    for images, labels in spec.source.read_blocks(paths, split):
+        if images.shape[1:] != spec.image_shape:
+            raise _content_error(
+                spec, f"its {split} images are {_size(images.shape[1:])}, not {_size(spec.image_shape)}"
+            )
+        _check_labels(spec, split, labels, first=found)
+        found += len(labels)
+        yield images, labels
+    expected = spec.num_examples[split]
+    if found != expected:
+        raise _content_error(spec, f"its {split} split has {found} examples, not {expected}")
+
+
+def _check_labels(spec: DatasetSpec, split: SplitName, labels: NDArray[np.int32], first: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= spec.num_classes))
+    if wrong.size:
+        raise _content_error(
+            spec,
+            f"label {labels[wrong[0]]} of {split} example {first + wrong[0]} is outside "
+            f"0 … {spec.num_classes - 1}",
+        )
+
+
+def _content_error(spec: DatasetSpec, fault: str) -> DatasetError:
+    return DatasetError(
+        f"These archives are not {spec.name}: {fault}.",
+        f"Fetch the official files again: {_folders.official_files(spec)}.",
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

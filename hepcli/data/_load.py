@@ -1,0 +1,78 @@
+"""Opening a split, and listing what there is to open."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hepcli.data import _folders
+from hepcli.data._bundled import bundled_path, load_bundled
+from hepcli.data._cache import load_cached
+from hepcli.data._registry import DATASETS, find_spec
+from hepcli.data._spec import Bundled, DatasetSpec, Split, SplitName
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What `hep data list` says of one data set.
+
+    Attributes:
+        name: a key of DATASETS.
+        state: whether it can be loaded, and why.
+        train_examples: number of training examples.
+        test_examples: number of test examples.
+        num_classes: number of classes.
+        location: the file or folder it is read from; None when missing.
+    """
+
+    name: str
+    state: Literal["bundled", "prepared", "missing"]
+    train_examples: int
+    test_examples: int
+    num_classes: int
+    location: Path | None
+
+
+def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Split:
+    """Load one split of a data set, in the official order.
+
+    Args:
+        name: a key of DATASETS.
+        split: "train" or "test".
+        data_dir: where data sets are kept; None for the default folder.
+
+    Returns:
+        Read-only arrays; the images of data sets that do not ship with hep are memory-mapped.
+
+    Raises:
+        DatasetError: unknown name, not prepared (the advice names the commands), or damaged.
+    """
+    spec = find_spec(name)
+    if isinstance(spec.source, Bundled):
+        return load_bundled(spec, spec.source, split)
+    folder = _folders.resolve_data_dir(data_dir)
+    if not _folders.is_prepared(spec, folder):
+        raise _folders.missing_error(spec, folder)
+    return load_cached(spec, folder, split)
+
+
+def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
+    """Describe every known data set and whether it is there.
+
+    Args:
+        data_dir: where data sets are kept; None for the default folder.
+    """
+    folder = _folders.resolve_data_dir(data_dir)
+    return [_describe(spec, folder) for spec in DATASETS.values()]
+
+
+def _describe(spec: DatasetSpec, data_dir: Path) -> DatasetInfo:
+    state: Literal["bundled", "prepared", "missing"]
+    location: Path | None
+    if isinstance(spec.source, Bundled):
+        state, location = "bundled", bundled_path(spec.source)
+    elif _folders.is_prepared(spec, data_dir):
+        state, location = "prepared", _folders.prepared_folder(spec, data_dir)
+    else:
+        state, location = "missing", None
+    counts = spec.num_examples
+    return DatasetInfo(spec.name, state, counts["train"], counts["test"], spec.num_classes, location)

@@ -1,0 +1,83 @@
+"""What a data set is: its shape, its size and where its examples come from."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SplitName = Literal["train", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "test")
+
+Block = tuple[NDArray[np.uint8], NDArray[np.int32]]
+BlockReader = Callable[[Mapping[str, Path], SplitName], Iterator[Block]]
+
+
+class Split(NamedTuple):
+    """One split of a data set, read-only, in the official order.
+
+    Attributes:
+        images: uint8 (examples, height, width, channels); may be memory-mapped.
+        labels: int32 (examples,), each in 0 … num_classes − 1.
+        num_classes: number of classes of the whole data set.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """Examples that ship with the package.
+
+    Attributes:
+        resource: name of an .npz file beside this module, with the arrays
+            `train_images`, `train_labels`, `test_images` and `test_labels`.
+        parent: the data set the examples were taken from.
+    """
+
+    resource: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Examples that come from archives with official addresses and checksums.
+
+    Attributes:
+        tfds_name: data set of tensorflow-datasets whose metadata hold the addresses.
+        filenames: official names of the archives; one ending in .gz may also be unpacked.
+        read_blocks: given the archives' paths by official name and a split, yields its
+            examples in order, as many at a time as is convenient. It checks the file
+            format; shapes, labels and counts are checked for every data set alike.
+    """
+
+    tfds_name: str
+    filenames: tuple[str, ...]
+    read_blocks: BlockReader
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set this tool can train on.
+
+    Attributes:
+        name: what presets and commands call it.
+        image_shape: (height, width, channels) in pixels.
+        num_classes: number of classes.
+        num_examples: number of examples of each split.
+        source: where the examples come from.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    num_examples: Mapping[SplitName, int]
+    source: Bundled | Archives
+
+    def images_shape(self, split: SplitName) -> tuple[int, int, int, int]:
+        """Return (examples, height, width, channels) of a split."""
+        return (self.num_examples[split], *self.image_shape)

@@ -1,0 +1,121 @@
+"""From a configuration to networks, settings and optimisers: strings become functions here, once."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import optax
+from jax import Array
+
+from hepcli.config import Config
+from hepcli.data import Split
+from hepcli.engine import Gradient, GradientSettings, RelaxationSettings
+from hepcli.errors import ConfigError, DatasetError
+from hepcli.networks import DenseNetwork, rotate_feedback
+from hepcli.training import LearningSettings, OptimizerSettings, build_optimizer
+
+
+class DataShape(NamedTuple):
+    """What a network must know of a data set: shape of an image (height, width, channels) and classes."""
+
+    image: tuple[int, ...]
+    num_classes: int
+
+
+def data_shape(split: Split) -> DataShape:
+    """The shape of a split's images and its number of classes."""
+    return DataShape(tuple(split.images.shape[1:]), split.num_classes)
+
+
+def build_network(config: Config, shape: DataShape) -> DenseNetwork:
+    """The network of a configuration for a data set.
+
+    Raises:
+        ConfigError: without a readout, layer out must have a unit per class.
+    """
+    network = config.network
+    out_units = network.layers["out"].units
+    if not network.readout and out_units != shape.num_classes:
+        raise ConfigError(
+            f"network.layers.out.units = {out_units}: without a readout it must be the number of classes, "
+            f"{shape.num_classes}",
+            f"Set network.layers.out.units={shape.num_classes} or network.readout=true.",
+        )
+    height, width, channels = shape.image
+    return DenseNetwork(
+        units=tuple((name, layer.units) for name, layer in network.layers.items()),
+        connections=tuple(network.connection_pairs),
+        input_size=height * width * channels,
+        num_classes=shape.num_classes,
+        activation_name=network.activation,
+        loss_name=network.loss,
+        readout=network.readout,
+    )
+
+
+def init_params(config: Config, network: DenseNetwork) -> Gradient:
+    """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
+    params = network.init(jax.random.key(config.run.seed))
+    return rotate_feedback(params, network.pairs, config.network.initial_angle_deg)
+
+
+def relaxation_settings(config: Config) -> RelaxationSettings:
+    """The [relaxation] table for the engine."""
+    return RelaxationSettings(**config.relaxation.model_dump())
+
+
+def gradient_settings(config: Config) -> GradientSettings:
+    """The [gradient] table for the engine."""
+    return GradientSettings(**config.gradient.model_dump())
+
+
+def learning_settings(config: Config) -> LearningSettings:
+    """What a training step computes."""
+    return LearningSettings(
+        relaxation_settings(config),
+        gradient_settings(config),
+        config.homeostasis.weight,
+        config.homeostasis.num_draws,
+        config.run.seed,
+    )
+
+
+def steps_per_epoch(config: Config, num_examples: int) -> int:
+    """Whole batches in an epoch.
+
+    Raises:
+        ConfigError: a batch is larger than the split.
+    """
+    batches = num_examples // config.data.batch_size
+    if batches == 0:
+        raise ConfigError(
+            f"data.batch_size = {config.data.batch_size}: {config.data.name} has only {num_examples} "
+            "training examples",
+            f"Choose at most {num_examples}.",
+        )
+    return batches
+
+
+def build_optimizer_of(config: Config, total_steps: int) -> optax.GradientTransformation:
+    """The optimiser of a configuration; `total_steps` is what the cosine schedule decays over."""
+    return build_optimizer(OptimizerSettings(**config.optimizer.model_dump(), total_steps=total_steps))
+
+
+def to_device(split: Split) -> tuple[Array, Array]:
+    """Images (uint8) and labels (int32) of a split on the device.
+
+    Raises:
+        DatasetError: they do not fit into its memory.
+    """
+    try:
+        return jax.device_put(split.images), jax.device_put(split.labels)
+    except jax.errors.JaxRuntimeError as error:
+        raise DatasetError(
+            f"The images ({split.images.nbytes / 2**20:.0f} MiB) do not fit the device's memory.",
+            "Free the device, or run on the CPU: JAX_PLATFORMS=cpu hep …",
+        ) from error
+
+
+def plain(record: Mapping[str, object]) -> dict[str, object]:
+    """A mapping as an ordinary dictionary, its mappings too, ready for JSON."""
+    return {key: plain(value) if isinstance(value, Mapping) else value for key, value in record.items()}

@@ -1,0 +1,60 @@
+"""Figures of a run; Matplotlib is loaded when one is drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> None:
+    """Draw loss, error, residual, weight angle and homeostatic loss against the epoch as a PNG.
+
+    Args:
+        history: lines of metrics.jsonl, at least one.
+        file: the PNG to write.
+        title: above the panels.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [line["epoch"] for line in history]
+    panels: list[tuple[str, dict[str, list[float | None]]]] = [
+        ("loss", {split: [line[split]["loss"] for line in history] for split in ("train", "test")}),
+        ("error / %", {split: [_error(line[split]["top1"]) for line in history] for split in ("train", "test")}),
+        (
+            "log10 residual",
+            {
+                "free, train": [line["train"]["log10_residual"] for line in history],
+                "nudged, train": [line["train"]["nudged_log10_residual"] for line in history],
+                "free, test": [line["test"]["log10_residual"] for line in history],
+            },
+        ),
+        ("not converged / %", {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")}),
+        (
+            "weight angle / °",
+            {"all pairs": [line["weight_angle_deg"] for line in history]} | _by_pair(history),
+        ),
+        ("homeostatic loss", {"test": [line["homeostatic_loss"] for line in history]}),
+    ]
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    figure.suptitle(title)
+    for axes, (label, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
+        for name, values in curves.items():
+            if any(value is not None for value in values):
+                numbers = [float("nan") if value is None else value for value in values]
+                axes.plot(epochs, numbers, label=name, marker="." if len(epochs) < 3 else "")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.lines:
+            axes.legend(fontsize="small")
+        else:
+            axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
+    figure.savefig(file, dpi=120)
+
+
+def _error(share: float | None) -> float | None:
+    return None if share is None else 100 * (1 - share)
+
+
+def _by_pair(history: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+    pairs = history[0]["weight_angle_deg_by_pair"]
+    return {name: [line["weight_angle_deg_by_pair"][name] for line in history] for name in pairs}

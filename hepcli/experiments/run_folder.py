@@ -1,0 +1,130 @@
+"""The folder of a run: what lies in it, who may write to it, and how it is written."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hepcli.checkpoints import CHECKPOINTS_FOLDER
+from hepcli.config import ResolvedConfig, dump_config
+from hepcli.errors import OutputError
+
+CONFIG_FILE = "config.toml"
+METRICS_FILE = "metrics.jsonl"
+TIMING_FILE = "timing.jsonl"
+SUMMARY_FILE = "summary.json"
+_LOCK_FILE = ".lock"
+
+
+class RunFolder:
+    """Paths and writing of a run folder.
+
+    metrics.jsonl holds only what the configuration determines, so that two runs of it can be compared
+    byte for byte; what depends on the machine and the hour goes to timing.jsonl.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / CHECKPOINTS_FOLDER
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / CONFIG_FILE).exists() or self.checkpoints.exists()
+
+    def create(self, resolved: ResolvedConfig) -> None:
+        """Make the folder, with its config.toml.
+
+        Raises:
+            OutputError: it holds a run already, or cannot be written.
+        """
+        if self.holds_run:
+            raise OutputError(
+                f"{self.path} already holds a run.",
+                f"Continue it with: hep train --resume --out {self.path}   or choose another --out.",
+            )
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(resolved)
+
+    def write_config(self, resolved: ResolvedConfig) -> None:
+        """Write config.toml: every value, with where it came from."""
+        with self.writing():
+            self.write_text(CONFIG_FILE, dump_config(resolved))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn the system's errors of writing here into one of ours.
+
+        Raises:
+            OutputError: the disk is full, the folder is not writable, …
+        """
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} cannot be written: {error.strerror or error}.",
+                "Make room or make it writable, or choose another folder with --out.",
+            ) from error
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder, so that no second process trains into it; released also by a crash.
+
+        Raises:
+            OutputError: another process holds it, or it cannot be written.
+        """
+        if sys.platform == "win32":
+            yield  # fcntl is POSIX only
+            return
+        import fcntl
+
+        with self.writing():
+            handle = (self.path / _LOCK_FILE).open("a")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"Another process is training into {self.path}.", "Wait for it, or choose another --out."
+                ) from error
+            yield
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a file as a whole, so that a reader or a crash never meets half of it."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.path / name)
+
+    def write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        """Replace a JSON file as a whole."""
+        with self.writing():
+            self.write_text(name, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+    def append_line(self, name: str, record: Mapping[str, Any]) -> None:
+        """Add a line to a JSON Lines file."""
+        with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+
+    def rewrite_lines(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Replace a JSON Lines file: after a resume, the lines up to the checkpoint."""
+        with self.writing():
+            self.write_text(name, "".join(_line(record) for record in records))
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line."""
+        file = self.path / name
+        if not file.exists():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+        return [json.loads(line) for line in lines if line]
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"

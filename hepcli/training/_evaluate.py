@@ -1,0 +1,90 @@
+"""Evaluation: the free phase over a split."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from hepcli.engine import (
+    GradientSettings,
+    Params,
+    Problem,
+    RelaxationSettings,
+    System,
+    activities,
+    draw_noise,
+    free_phase,
+    homeostatic_loss,
+    report,
+)
+from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
+from hepcli.training._step import Preprocess, scale_pixels
+
+EvalStep = Callable[[Params, Array, Array, Array, Array], Totals]
+
+
+class Evaluator:
+    """Loss, accuracy, residual and homeostatic loss of a network on a split.
+
+    Args:
+        system: the network.
+        num_classes: classes of the targets.
+        relaxation: how the free phase runs.
+        num_draws: noise draws for the homeostatic loss.
+        preprocess: uint8 images to real inputs.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        num_classes: int,
+        relaxation: RelaxationSettings,
+        num_draws: int,
+        preprocess: Preprocess = scale_pixels,
+    ) -> None:
+        self._system = system
+        self._num_classes = num_classes
+        self._relaxation = relaxation
+        self._num_draws = num_draws
+        self._preprocess = preprocess
+
+    @partial(jax.jit, static_argnums=(0, 5))
+    def _batch(
+        self, params: Params, images: Array, labels: Array, key: Array, with_homeostasis: bool
+    ) -> Totals:
+        targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
+        inputs = self._preprocess(images)
+        free = free_phase(
+            Problem(self._system, params, inputs, targets, self._relaxation, GradientSettings())
+        )
+        activity = activities(free.problem, free.phase.state)
+        losses = self._system.loss(params, activity["out"], targets)
+        scores = self._system.output(params, activity["out"])
+        homeostatic: Array | float = 0.0
+        if with_homeostasis:
+            noise = draw_noise(key, activity, self._num_draws)
+            homeostatic = homeostatic_loss(self._system, params, free.constant, activity, noise)
+        return batch_totals(losses, scores, labels, report(free.phase), None, homeostatic)
+
+    def __call__(self, params: Params, images: Array, labels: Array, batch_size: int) -> tuple[Totals, Array]:
+        """Evaluate every example of a split; the last batch may be smaller.
+
+        Args:
+            params: real parameters.
+            images: uint8 (examples, height, width, channels).
+            labels: int (examples,).
+            batch_size: examples per batch.
+
+        Returns:
+            The sums over all examples, and the homeostatic loss on the first batch with a fixed key.
+        """
+        key = jax.random.key(0)
+        totals, homeostatic = zero_totals(), jnp.float32(0)
+        for start in range(0, images.shape[0], batch_size):
+            chunk = slice(start, start + batch_size)
+            seen = self._batch(params, images[chunk], labels[chunk], key, start == 0)
+            totals = add_totals(totals, seen)
+            homeostatic = homeostatic + seen["homeostatic_loss"]
+        return totals, homeostatic

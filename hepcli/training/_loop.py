@@ -1,0 +1,82 @@
+"""The training loop as a generator of records; saving and showing are other rooms' business."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from hepcli.errors import DivergenceError
+from hepcli.training._step import TrainState, TrainStep
+
+
+class StepDone(NamedTuple):
+    """A step was dispatched; its loss is read one step later.
+
+    Attributes:
+        state: after the step; donated by the next one, so copy what is to be kept.
+        batch: batches of this epoch done.
+    """
+
+    state: TrainState
+    batch: int
+
+
+def epoch_steps(
+    train_step: TrainStep,
+    state: TrainState,
+    images: Array,
+    labels: Array,
+    order: NDArray[np.int64],
+    batch_size: int,
+    first_batch: int = 0,
+) -> Iterator[StepDone]:
+    """Run the batches of one epoch; examples beyond the last whole batch wait for the next epoch.
+
+    Args:
+        train_step: from `make_train_step`.
+        state: where to start; donated.
+        images: uint8 images of the split, on the device.
+        labels: their labels.
+        order: this epoch's permutation of the examples.
+        batch_size: examples per step.
+        first_batch: batches already done, after a resume in mid-epoch.
+
+    Yields:
+        A record after every step. A step is dispatched before the loss of the one before it is read;
+        the last loss of the epoch is read before the generator ends.
+
+    Raises:
+        DivergenceError: the loss of a step was not finite.
+    """
+    num_batches = len(order) // batch_size
+    on_device = jnp.asarray(order[: num_batches * batch_size].reshape(num_batches, batch_size).astype(np.int32))
+    first_step = int(state.step) - first_batch
+    unread: tuple[int, Array] | None = None
+    for batch in range(first_batch, num_batches):
+        state, loss = train_step(state, images, labels, on_device[batch])
+        if unread is not None:
+            check_finite(*unread)
+        unread = first_step + batch + 1, loss
+        yield StepDone(state, batch + 1)
+    if unread is not None:
+        check_finite(*unread)
+
+
+def check_finite(step: int, loss: Array) -> None:
+    """Stop a run whose loss left the finite numbers.
+
+    Raises:
+        DivergenceError: it did.
+    """
+    value = float(jax.device_get(loss))
+    if not math.isfinite(value):
+        raise DivergenceError(
+            f"The loss of step {step} is {value}.",
+            "Lower optimizer.learning_rate or gradient.beta_radius, or raise homeostasis.weight, "
+            "and start again; the checkpoints before that step are kept.",
+        )

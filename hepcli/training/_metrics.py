@@ -1,0 +1,101 @@
+"""Sums over examples, gathered on the device, and what they come to."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int
+
+from hepcli.engine import Params, PhaseReport, log10_residual
+
+Totals = dict[str, Array]
+"""Sums over the examples seen so far: float32 sums and int32 counts."""
+
+_SUMS = ("loss", "log10_residual", "nudged_log10_residual", "homeostatic_loss", "sweeps")
+_COUNTS = ("examples", "batches", "top1", "top5", "converged", "nudged_converged", "nonfinite")
+
+
+def zero_totals() -> Totals:
+    """Sums of nothing."""
+    sums = {name: jnp.zeros((), jnp.float32) for name in _SUMS}
+    return sums | {name: jnp.zeros((), jnp.int32) for name in _COUNTS}
+
+
+def in_top(
+    scores: Float[Array, "batch classes"], labels: Int[Array, " batch"], k: int
+) -> Bool[Array, " batch"]:
+    """Whether the label is among the k highest scores, ties going to the lower class.
+
+    An example with a score that is not finite is never right.
+    """
+    classes = jnp.arange(scores.shape[-1])
+    own = jnp.take_along_axis(scores, labels[:, None], axis=-1)
+    ahead = (scores > own) | ((scores == own) & (classes < labels[:, None]))
+    return (ahead.sum(axis=-1) < k) & jnp.isfinite(scores).all(axis=-1)
+
+
+def batch_totals(
+    losses: Float[Array, " batch"],
+    scores: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    free: PhaseReport,
+    nudged: PhaseReport | None,
+    homeostatic_loss: Array | float = 0.0,
+) -> Totals:
+    """The sums of one batch."""
+    finite = free.finite if nudged is None else free.finite & nudged.finite
+    return {
+        "loss": losses.sum().astype(jnp.float32),
+        "log10_residual": log10_residual(free.residual).sum().astype(jnp.float32),
+        "nudged_log10_residual": jnp.float32(0) if nudged is None else log10_residual(nudged.residual).sum(),
+        "homeostatic_loss": jnp.float32(homeostatic_loss),
+        "sweeps": free.sweeps.astype(jnp.float32),
+        "examples": jnp.int32(labels.shape[0]),
+        "batches": jnp.int32(1),
+        "top1": in_top(scores, labels, 1).sum(dtype=jnp.int32),
+        "top5": in_top(scores, labels, 5).sum(dtype=jnp.int32),
+        "converged": free.converged.sum(dtype=jnp.int32),
+        "nudged_converged": jnp.int32(0) if nudged is None else nudged.converged.sum(dtype=jnp.int32),
+        "nonfinite": (~finite).sum(dtype=jnp.int32),
+    }
+
+
+def add_totals(total: Totals, new: Totals) -> Totals:
+    """Element-wise sum."""
+    return jax.tree.map(jnp.add, total, new)
+
+
+def means(totals: Totals, *, nudged: bool) -> dict[str, float | int | None]:
+    """Means over examples: shares for top-1, top-5 and converged; what is undefined is None.
+
+    Args:
+        totals: sums over at least one example.
+        nudged: whether there was a nudged phase to report.
+
+    Returns:
+        Plain numbers, ready for JSON.
+    """
+    host = {name: value.item() for name, value in jax.device_get(totals).items()}
+    examples, batches = host["examples"], host["batches"]
+    names = ("loss", "top1", "top5", "log10_residual", "converged")
+    nudged_names = ("nudged_log10_residual", "nudged_converged")
+    result: dict[str, float | int | None] = {name: finite_or_none(host[name] / examples) for name in names}
+    result |= {name: finite_or_none(host[name] / examples) if nudged else None for name in nudged_names}
+    return result | {
+        "sweeps": host["sweeps"] / batches,
+        "nonfinite": host["nonfinite"],
+        "examples": examples,
+    }
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON knows no NaN: what is not finite is null."""
+    return value if math.isfinite(value) else None
+
+
+def kernel_stds(params: Params) -> Mapping[str, Any]:
+    """Standard deviation of the kernel of every connection, and of the readout's."""
+    return {name: finite_or_none(float(weights["kernel"].std())) for name, weights in params.items()}

@@ -1,0 +1,75 @@
+"""The presets that ship: every one is valid and depends on no default."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hepcli.config import list_presets, load_config, preset_text, presets_folder
+from hepcli.errors import ConfigError
+
+NAMES = [info.name for info in list_presets()]
+
+
+def test_the_promised_presets_are_there():
+    assert {"quickstart", "fashion-mnist", "fashion-mnist-homeostasis", "fashion-mnist-loop"} <= set(NAMES)
+    assert sorted(NAMES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_states_all_keys(name):
+    resolved = load_config(name)
+    assert set(resolved.sources.values()) == {f"preset {name}"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_opens_with_its_header(name):
+    header = preset_text(name).partition("\n\n")[0].splitlines()
+    assert all(line.startswith("# ") for line in header)
+    for field in ("# Source: ", "# Command: hep train", "# Expected: ", "# Time: "):
+        assert any(line.startswith(field) for line in header), field
+
+
+@pytest.mark.parametrize("info", list_presets(), ids=NAMES)
+def test_titles(info):
+    assert preset_text(info.name).startswith(f"# {info.title}\n")
+    assert 10 < len(info.title) < 100
+
+
+def test_preset_text_of_an_unknown_name():
+    with pytest.raises(ConfigError, match=r"did you mean fashion-mnist\?"):
+        preset_text("fashion-mnst")
+
+
+def test_a_file_of_the_same_text_gives_the_same_configuration(tmp_path):
+    path = tmp_path / "copy.toml"
+    path.write_text(preset_text("fashion-mnist-loop"), encoding="utf-8")
+    assert load_config(str(path)).config == load_config("fashion-mnist-loop").config
+
+
+def test_settings_of_the_paper():
+    homeostasis = load_config("fashion-mnist-homeostasis").config
+    assert homeostasis.network.initial_angle_deg == 90.0
+    assert homeostasis.network.has_pair
+    assert (homeostasis.optimizer.name, homeostasis.optimizer.learning_rate) == ("adamw", 1e-4)
+    assert (homeostasis.gradient.method, homeostasis.homeostasis.weight) == ("hep_exact", 1.0)
+    loop = load_config("fashion-mnist-loop").config
+    assert not loop.network.has_pair
+    assert (loop.gradient.method, loop.homeostasis.weight) == ("hep_exact", 0.1)
+    table1 = load_config("fashion-mnist").config
+    assert (table1.gradient.method, table1.gradient.num_points, table1.gradient.beta_radius) == (
+        "hep",
+        2,
+        0.5,
+    )
+    assert (table1.run.epochs, table1.data.batch_size) == (50, 50)
+
+
+def test_presets_folder_holds_the_quickstart():
+    assert (presets_folder() / "quickstart.toml").is_file()
+
+
+def test_this_room_loads_no_array_library():
+    code = "import sys, hepcli.config; print({'jax', 'numpy', 'flax'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,55 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from hepcli.data._idx import read_idx
+from hepcli.errors import DatasetError
+
+LABELS = struct.pack(">II", 0x801, 3) + bytes([7, 0, 9])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["unpacked", "gzip"])
+def test_reads_packed_and_unpacked(tmp_path, pack):
+    path = tmp_path / "labels"
+    path.write_bytes(pack(LABELS))
+    labels = read_idx(path, num_dimensions=1)
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [7, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("content", "num_dimensions", "fault"),
+    [
+        (LABELS[:-1], 1, "truncated: 10 bytes, but its header announces 11"),
+        (LABELS + b"\0", 1, "too long"),
+        (LABELS[:5], 1, "truncated"),
+        (b"", 1, "truncated"),
+        (LABELS + bytes(20), 3, "magic number is 0x00000801, not 0x00000803"),
+        (gzip.compress(LABELS)[:-6], 1, "damaged gzip"),
+        (gzip.compress(LABELS)[:10] + b"\xff" * 20, 1, "damaged gzip"),
+        (struct.pack(">IIII", 0x803, 2**31, 2**31, 2**31), 3, "truncated"),
+    ],
+)
+def test_damaged_file_is_named_with_its_fault(tmp_path, content, num_dimensions, fault):
+    path = tmp_path / "train-labels"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=fault) as caught:
+        read_idx(path, num_dimensions)
+    assert str(path) in caught.value.what
+    assert "Fetch this file again" in caught.value.advice
+
+
+def test_wrong_checksum_inside_gzip(tmp_path):
+    path = tmp_path / "labels.gz"
+    packed = bytearray(gzip.compress(LABELS))
+    packed[-8] ^= 1
+    path.write_bytes(packed)
+    with pytest.raises(DatasetError, match="damaged gzip"):
+        read_idx(path, 1)
+
+
+def test_unreadable_file(tmp_path):
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_idx(tmp_path, 1)

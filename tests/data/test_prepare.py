@@ -1,0 +1,119 @@
+"""Downloads, from a web server on this machine."""
+
+import functools
+import hashlib
+import http.server
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from hepcli.data import DATASETS, load_split, prepare
+from hepcli.data._builder import OfficialFile, official_archives
+from hepcli.errors import DatasetError
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
+def ignore_proxies(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def server(archives, monkeypatch):
+    """Serve the small archives where hep expects the official ones."""
+    handler = functools.partial(QuietHandler, directory=str(archives.folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        address = f"http://127.0.0.1:{running.server_port}"
+        official = {
+            path.name: OfficialFile(
+                f"{address}/{path.name}", path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+            )
+            for path in archives.folder.iterdir()
+        }
+        monkeypatch.setattr("hepcli.data._prepare.official_archives", lambda _source: official)
+        ignore_proxies(monkeypatch)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield address
+        running.shutdown()
+        thread.join()
+
+
+def test_download_prepares_the_served_examples(server, archives, data_dir, prepared, capfd):
+    lines = []
+    assert prepare("fashion_mnist", data_dir, lines.append) == prepared
+    loaded = load_split("fashion_mnist", "train", data_dir)
+    np.testing.assert_array_equal(loaded.images[..., 0], archives.images["train"])
+    np.testing.assert_array_equal(loaded.labels, archives.labels["train"])
+    assert capfd.readouterr().out == ""
+    assert "Downloading fashion_mnist" in lines[0]
+
+
+def test_preparing_twice_is_harmless(server, data_dir):
+    prepare("fashion_mnist", data_dir, lambda _line: None)
+    lines = []
+    prepare("fashion_mnist", data_dir, lines.append)
+    assert len(lines) == 1
+    assert "already prepared" in lines[0]
+
+
+def test_wrong_checksum_is_refused(server, archives, data_dir):
+    archives.write("test", "labels", 9 - archives.labels["test"])
+    with pytest.raises(DatasetError, match="wrong checksum") as caught:
+        prepare("fashion_mnist", data_dir, lambda _line: None)
+    assert "hep data import fashion_mnist" in caught.value.advice
+    assert not list(data_dir.rglob("dataset_info.json"))
+
+
+def test_missing_file_on_the_server(server, archives, data_dir):
+    archives.path("train", "labels").unlink()
+    with pytest.raises(DatasetError, match="404"):
+        prepare("fashion_mnist", data_dir, lambda _line: None)
+
+
+def test_no_network_names_address_files_and_import(archives, data_dir, monkeypatch):
+    with http.server.HTTPServer(("127.0.0.1", 0), QuietHandler) as closed:
+        address = f"http://127.0.0.1:{closed.server_port}"
+    official = {"train-images-idx3-ubyte.gz": OfficialFile(f"{address}/train-images-idx3-ubyte.gz", 1, "0")}
+    monkeypatch.setattr("hepcli.data._prepare.official_archives", lambda _source: official)
+    ignore_proxies(monkeypatch)
+    with pytest.raises(DatasetError, match=address) as caught:
+        prepare("fashion_mnist", data_dir, lambda _line: None)
+    assert f"`hep data import fashion_mnist SOURCE_DIR --data-dir {data_dir}`" in caught.value.advice
+    assert "t10k-labels-idx1-ubyte.gz" in caught.value.advice
+
+
+def test_bundled_needs_no_preparation(data_dir):
+    lines = []
+    assert prepare("fashion_mnist_mini", data_dir, lines.append).is_file()
+    assert "nothing to prepare" in lines[0]
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "fashion_mnist_mini"])
+def test_official_metadata_cover_every_archive(name):
+    source = DATASETS[name].source
+    official = official_archives(source)
+    assert tuple(official) == source.filenames
+    for filename, file in official.items():
+        assert file.url.startswith("http")
+        assert file.url.endswith(filename)
+        assert file.size > 0
+        assert len(file.sha256) == 64
+
+
+def test_finished_downloads_are_used_without_network(server, data_dir, prepared, monkeypatch):
+    prepare("fashion_mnist", data_dir, lambda _line: None)
+    shutil.rmtree(prepared)
+
+    def unreachable(*_args):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("hepcli.data._prepare._require_reachable", unreachable)
+    assert prepare("fashion_mnist", data_dir, lambda _line: None) == prepared
