@@ -382,8 +382,11 @@ def _read_step(folder: Path, target: PyTree) -> tuple[PyTree, dict[str, Any]]:
     stored = {spec["key"]: leaves[name] for name, spec in specs.items() if leaves[name].size}
     if stored:
         ocp = _orbax()
-        with _local_context(ocp):
-            stored = ocp.load(folder / _STATE, stored)
+        as_numpy = ocp.args.PyTreeRestore(
+            restore_args=dict.fromkeys(stored, ocp.RestoreArgs(restore_type=np.ndarray))
+        )
+        with _checkpointer() as checkpointer:
+            stored = checkpointer.restore(folder / _STATE, args=as_numpy)
     for name, spec in specs.items():
         leaves[name] = stored.get(spec["key"], leaves[name])
         if _leaf_digest(leaves[name]) != spec["sha256"]:
@@ -426,8 +429,8 @@ def _write_state(folder: Path, leaves: Mapping[str, np.ndarray]) -> dict[str, di
     if stored:
         _require_room(folder.with_name("room"), sum(leaf.nbytes for leaf in stored.values()) + _FILES_BYTES)
         ocp = _orbax()
-        with _local_context(ocp):
-            ocp.save(folder, stored)
+        with _checkpointer() as checkpointer:
+            checkpointer.save(folder, args=ocp.args.PyTreeSave(stored))
     return specs
 
 
@@ -489,20 +492,26 @@ def _system_reason(error: BaseException | None) -> str | None:
 @functools.cache
 def _orbax() -> Any:
     """Import Orbax, and keep from the terminal what it logs beside the exceptions it raises."""
-    from orbax.checkpoint import v1
+    import orbax.checkpoint
 
     orbax_source = f"{os.sep}orbax{os.sep}"
     logging.getLogger("absl").addFilter(lambda record: orbax_source not in record.pathname)
-    return v1
+    return orbax.checkpoint
 
 
-def _local_context(ocp: Any) -> Any:
-    """Make Orbax act for this process alone: in a run of several, one saves, without a barrier."""
+def _checkpointer() -> Any:
+    """Make an Orbax checkpointer that acts for this process alone: in a run of several, only one saves.
+
+    Orbax's newer `v1.save` cannot do this: it waits for all processes, whatever processes it is told are active.
+    """
     import jax
 
-    context = ocp.Context()
+    ocp = _orbax()
+    options = ocp.options.MultiprocessingOptions()
     if jax.process_count() > 1:
-        context.multiprocessing.primary_host = jax.process_index()
-        context.multiprocessing.active_processes = {jax.process_index()}
-        context.multiprocessing.barrier_sync_key_prefix = f"hep-{jax.process_index()}"
-    return context
+        me = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"hep-{me}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)

@@ -14,7 +14,7 @@ from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 _COLUMNS = ("epoch", "loss", "top-1", "top-5", "resid.", "conv.", "homeo.", "angle", "img/s", "time")
 _CAPTION = (
-    "loss: training; top-1, top-5: test, %; resid.: log10 ‖F(u*)‖, test; conv.: converged examples, test, %;\n"
+    "loss: training; top-1, top-5: test, %; resid.: log10 ‖F(u*)‖, test; conv.: test examples converged, %;\n"
     "homeo.: homeostatic loss; angle: forward against feedback kernels, degrees"
 )
 

@@ -9,24 +9,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import DataDir, Json
+
 app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="DIR",
-        help="Folder data sets are kept in. Default: $HEP_DATA_DIR, else ~/.local/share/hep.",
-        show_default=False,
-    ),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `hep data list` names it.")]
 
 
 @app.command("list", epilog="Example: hep data list --json")
+@handle_errors
 def list_command(
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List data sets and where they are."""
     from hepcli.experiments.data import list_data
@@ -39,6 +34,7 @@ def list_command(
 
 
 @app.command("prepare", epilog="Example: hep data prepare fashion_mnist")
+@handle_errors
 def prepare_command(name: Name, data_dir: DataDir = None) -> None:
     """Download a data set and print the folder it was prepared in."""
     from hepcli.experiments.data import prepare_data
@@ -47,6 +43,7 @@ def prepare_command(name: Name, data_dir: DataDir = None) -> None:
 
 
 @app.command("import", epilog="Example: hep data import fashion_mnist ~/Downloads/fashion-mnist")
+@handle_errors
 def import_command(
     name: Name,
     source_dir: Annotated[

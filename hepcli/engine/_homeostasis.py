@@ -41,8 +41,7 @@ def activity_jacobian(
 
     def field(r: State) -> State:
         return {
-            name: new - r[name]
-            for name, new in drive(bypassed, params, system.layers, r, constant).items()
+            name: new - r[name] for name, new in drive(bypassed, params, system.layers, r, constant).items()
         }
 
     return lambda tangent: jax.jvp(field, (activity,), (tangent,))[1]
@@ -79,7 +78,8 @@ def homeostatic_loss(
     def one_draw(epsilon: State) -> Array:
         once = product(epsilon)
         twice = product(once)
-        return sum(jnp.sum(once[name] ** 2 - epsilon[name] * twice[name]) for name in epsilon)
+        parts = [jnp.sum(once[name] ** 2 - epsilon[name] * twice[name]) for name in epsilon]
+        return jnp.stack(parts).sum()
 
     batch = next(iter(activity.values())).shape[0]
     units = sum(r[0].size for r in activity.values())

@@ -30,9 +30,7 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     system, relaxation = problem.system, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
     state = system.zero_state(problem.inputs) if start is None else start
-    phase = relax(
-        system, problem.params, constant, state, steps=relaxation.free_steps, settings=relaxation
-    )
+    phase = relax(system, problem.params, constant, state, steps=relaxation.free_steps, settings=relaxation)
     return FreePhase(problem, constant, phase)
 
 
@@ -65,4 +63,5 @@ def parameter_gradient(problem: Problem, state: State, error_vector: State) -> G
     _, pull_back = jax.vjp(field, problem.params)
     (through_states,) = pull_back(error_vector)
     direct = jax.grad(readout_loss)(problem.params)
-    return jax.tree.map(lambda a, b: (a + b) / batch, through_states, direct)
+    mean: Gradient = jax.tree.map(lambda a, b: (a + b) / batch, through_states, direct)
+    return mean

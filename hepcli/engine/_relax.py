@@ -26,12 +26,15 @@ def example_norm(tree: State, batch_ndim: int) -> Array:
 def all_finite(tree: State, batch_ndim: int) -> Array:
     """Whether every layer is finite, per index of the leading `batch_ndim` axes."""
     flags = [
-        jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_ndim, leaf.ndim))) for leaf in jax.tree.leaves(tree)
+        jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_ndim, leaf.ndim)))
+        for leaf in jax.tree.leaves(tree)
     ]
     return jnp.stack(flags).all(axis=0)
 
 
-def iterate(sweep: Sweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int) -> tuple[State, Array]:
+def iterate(
+    sweep: Sweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int
+) -> tuple[State, Array]:
     """Apply `sweep` until nothing moves: the loop behind every phase and every linear solve.
 
     Args:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._types import Params, State, Sweep, System
@@ -81,10 +82,13 @@ def drive(
     """Total input of `layers` at `state`: what the synchronous step would set them to without a nudge."""
     sources = {pre for pre, post in system.edges if post in layers}
     activity = {name: system.activation(state[name]) for name in system.layers if name in sources}
-    return {
-        name: system.recurrent_drive(params, name, activity) + constant[name].astype(state[name].dtype)
-        for name in layers
-    }
+    driven = {post for _, post in system.edges}
+    total = {}
+    for name in layers:
+        total[name] = jnp.broadcast_to(constant[name].astype(state[name].dtype), state[name].shape)
+        if name in driven:
+            total[name] = system.recurrent_drive(params, name, activity) + total[name]
+    return total
 
 
 def make_sweep(

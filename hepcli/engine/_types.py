@@ -37,7 +37,7 @@ class System(Protocol):
         """What does not change while the network relaxes: input connections and biases, per layer."""
 
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Sum over the connections into `layer` from other layers, without biases."""
+        """Sum over the connections into `layer` from layers, at least one, without biases."""
 
     def activation(self, state: Array) -> Array:
         """Holomorphic activation, elementwise."""

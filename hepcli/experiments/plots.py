@@ -19,7 +19,10 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
     epochs = [line["epoch"] for line in history]
     panels: list[tuple[str, dict[str, list[float | None]]]] = [
         ("loss", {split: [line[split]["loss"] for line in history] for split in ("train", "test")}),
-        ("error / %", {split: [_error(line[split]["top1"]) for line in history] for split in ("train", "test")}),
+        (
+            "error / %",
+            {split: [_error(line[split]["top1"]) for line in history] for split in ("train", "test")},
+        ),
         (
             "log10 residual",
             {
@@ -28,7 +31,10 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
                 "free, test": [line["test"]["log10_residual"] for line in history],
             },
         ),
-        ("not converged / %", {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")}),
+        (
+            "not converged / %",
+            {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")},
+        ),
         (
             "weight angle / °",
             {"all pairs": [line["weight_angle_deg"] for line in history]} | _by_pair(history),

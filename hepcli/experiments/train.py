@@ -129,11 +129,14 @@ def _resolve(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
         resolved = load_config(request.preset, request.overrides, request.flags)
         return resolved, RunFolder(request.out or _new_folder(resolved.preset))
     if request.out is None:
-        raise ConfigError("--resume needs to know which run.", "Give its folder: hep train --resume --out DIR")
+        raise ConfigError(
+            "--resume needs to know which run.", "Give its folder: hep train --resume --out DIR"
+        )
     folder = RunFolder(request.out)
     if not folder.holds_run:
         raise CheckpointError(
-            f"{request.out} holds no run to resume.", "Start one there: leave out --resume, or choose another --out."
+            f"{request.out} holds no run to resume.",
+            "Start one there: leave out --resume, or choose another --out.",
         )
     saved = read_config(request.out)
     asked = _asked_for(request, folder)
@@ -246,7 +249,9 @@ class _Run:
         order = epoch_order(self.config.run.seed, epoch, self.num_examples)
         every = self.config.checkpoints.every_steps
         batch_size = self.config.data.batch_size
-        for done in epoch_steps(self.train_step, self.state, *self.train_data, order, batch_size, first_batch):
+        for done in epoch_steps(
+            self.train_step, self.state, *self.train_data, order, batch_size, first_batch
+        ):
             self.state, self.step = done.state, epoch * self.num_batches + done.batch
             if every and self.step % every == 0 and done.batch < self.num_batches:
                 self.save(store)
@@ -269,7 +274,9 @@ class _Run:
         has_nudged = self.config.gradient.method != "bptt"
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = self.evaluator(params, *self.test_data, self.config.data.eval_batch_size)
-        angles = {name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, self.network.pairs).items()}
+        angles = {
+            name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, self.network.pairs).items()
+        }
         return {
             "epoch": epoch,
             "step": self.step,

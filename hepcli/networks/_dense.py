@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -91,7 +92,8 @@ class DenseNetwork:
                 for subkey, (name, (pre, module)) in zip(keys, plan.items(), strict=True)
             }
 
-        return jax.jit(init_all)(key)  # eagerly, Linen's first init takes seconds
+        params: Gradient = jax.jit(init_all)(key)  # eagerly, Linen's first init takes seconds
+        return params
 
     def zero_state(self, inputs: Float[Array, "batch ..."]) -> State:
         """Zero pre-activations (batch, units), in the inputs' precision."""
@@ -110,24 +112,26 @@ class DenseNetwork:
         return drive
 
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Σ_pre W r_pre over the layers that project to `layer`, (..., units)."""
-        total: Array | float = 0.0
-        for pre, post in self.edges:
-            if post == layer:
-                kernel = params[f"{pre}-{post}"]["kernel"]
-                total = total + apply_real(lambda r, kernel=kernel: r @ kernel, activity[pre])
-        return jnp.asarray(total)
+        """Σ_pre W r_pre over the layers that project to `layer`, at least one, (..., units)."""
+        terms = [
+            apply_real(partial(_project, params[f"{pre}-{post}"]["kernel"]), activity[pre])
+            for pre, post in self.edges
+            if post == layer
+        ]
+        return sum(terms[1:], start=terms[0])
 
     def activation(self, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """σ, elementwise."""
         return ACTIVATIONS[self.activation_name](state)
 
-    def output(self, params: Params, out_activity: Inexact[Array, "... out"]) -> Inexact[Array, "... classes"]:
+    def output(
+        self, params: Params, out_activity: Inexact[Array, "... out"]
+    ) -> Inexact[Array, "... classes"]:
         """Class scores: R r_out + c, or r_out itself without readout."""
         if not self.readout:
             return out_activity
         weights = params["readout"]
-        scores = apply_real(lambda r: r @ weights["kernel"], out_activity)
+        scores = apply_real(partial(_project, weights["kernel"]), out_activity)
         return scores + weights["bias"].astype(scores.dtype)
 
     def loss(
@@ -143,12 +147,15 @@ class DenseNetwork:
         by_output = LOSSES[self.loss_name].derivative(self.output(params, out_activity), targets)
         if not self.readout:
             return by_output
-        kernel = params["readout"]["kernel"]
-        return apply_real(lambda d: d @ kernel.T, by_output)
+        return apply_real(partial(_project, params["readout"]["kernel"].T), by_output)
 
     def _is_forward(self, pre: str, post: str) -> bool:
         order = ("in", *self.layers)
         return order.index(pre) < order.index(post)
+
+
+def _project(kernel: Float[Array, "pre post"], pre: Float[Array, "... pre"]) -> Float[Array, "... post"]:
+    return pre @ kernel
 
 
 def rotate_feedback(params: Params, pairs: Sequence[tuple[str, str]], angle_deg: float) -> Gradient:
@@ -194,7 +201,7 @@ def weight_angle_deg(params: Params, pairs: Sequence[tuple[str, str]]) -> Mappin
         )
         for feedback, forward in pairs
     }
-    parts["total"] = tuple(sum(column) for column in zip(*parts.values(), strict=True))  # type: ignore[assignment]
+    parts["total"] = tuple(sum(column) for column in zip(*parts.values(), strict=True))
     return {
         name: jnp.rad2deg(jnp.arccos(jnp.clip(inner / jnp.sqrt(ahead * back), -1.0, 1.0)))
         for name, (inner, ahead, back) in parts.items()

@@ -54,7 +54,9 @@ def epoch_steps(
         DivergenceError: the loss of a step was not finite.
     """
     num_batches = len(order) // batch_size
-    on_device = jnp.asarray(order[: num_batches * batch_size].reshape(num_batches, batch_size).astype(np.int32))
+    on_device = jnp.asarray(
+        order[: num_batches * batch_size].reshape(num_batches, batch_size).astype(np.int32)
+    )
     first_step = int(state.step) - first_batch
     unread: tuple[int, Array] | None = None
     for batch in range(first_batch, num_batches):

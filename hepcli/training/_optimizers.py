@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import jax
 import optax
+from jax import Array
 
 from hepcli.engine import Params
+
+Tree = Mapping[str, Mapping[str, Array]]
 
 
 class OptimizerSettings(NamedTuple):
@@ -75,7 +77,7 @@ def build_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation
     Raises:
         KeyError: unknown optimiser or schedule.
     """
-    decay = _scaled_by_connection(settings.weight_decay, settings.weight_decay_multipliers)
+    decay = _decay_by_connection(settings.weight_decay, settings.weight_decay_multipliers)
     parts = [OPTIMIZERS[settings.name](settings, decay)]
     parts.append(optax.scale_by_learning_rate(SCHEDULES[settings.schedule](settings)))
     if settings.learning_rate_multipliers:
@@ -83,29 +85,37 @@ def build_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation
     return optax.chain(*parts)
 
 
-def _scaled_by_connection(weight_decay: float, multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+def _decay_by_connection(
+    weight_decay: float, multipliers: Mapping[str, float]
+) -> optax.GradientTransformation:
     """Add weight_decay · multiplier · parameter to the updates."""
     if weight_decay == 0:
         return optax.identity()
 
-    def update(updates: optax.Updates, state: optax.OptState, params: Params | None = None):  # type: ignore[no-untyped-def]
-        decayed = {
-            name: jax.tree.map(
-                lambda u, p, factor=weight_decay * multipliers.get(name, 1.0): u + factor * p, u, params[name]
-            )
-            for name, u in updates.items()
-        }
+    def update(updates: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
+        decayed = {}
+        for name, weights in updates.items():
+            factor = weight_decay * multipliers.get(name, 1.0)
+            decayed[name] = {leaf: u + factor * params[name][leaf] for leaf, u in weights.items()}
         return decayed, state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(_no_state, update)
 
 
 def _multiply_by_connection(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    def update(updates: optax.Updates, state: optax.OptState, params: Params | None = None):  # type: ignore[no-untyped-def]
+    """Multiply the updates by a factor per connection."""
+
+    def update(
+        updates: Tree, state: optax.OptState, params: Tree | None = None
+    ) -> tuple[Tree, optax.OptState]:
         scaled = {
-            name: jax.tree.map(lambda u, factor=multipliers.get(name, 1.0): factor * u, u)
-            for name, u in updates.items()
+            name: {leaf: multipliers.get(name, 1.0) * u for leaf, u in weights.items()}
+            for name, weights in updates.items()
         }
         return scaled, state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(_no_state, update)
+
+
+def _no_state(params: Params) -> optax.OptState:
+    return optax.EmptyState()

@@ -62,7 +62,9 @@ Preprocess = Callable[[Array], Array]
 TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, Array]]
 
 
-def scale_pixels(images: UInt8[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
+def scale_pixels(
+    images: UInt8[Array, "batch height width channels"],
+) -> Float[Array, "batch height width channels"]:
     """Pixels/255, float32."""
     return images.astype(jnp.float32) / 255
 

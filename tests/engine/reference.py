@@ -39,7 +39,9 @@ class Reference:
         """Arrays whose name begins with the prefix, by the rest of their name."""
         return {k[len(prefix) + 1 :]: v for k, v in self.arrays.items() if k.startswith(prefix + "/")}
 
-    def problem(self, method="hep", num_points=2, beta_radius=0.05, solver="synchronous", **gradient) -> Problem:
+    def problem(
+        self, method="hep", num_points=2, beta_radius=0.05, solver="synchronous", **gradient
+    ) -> Problem:
         return Problem(
             self.network,
             self.params(),

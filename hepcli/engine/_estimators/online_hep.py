@@ -31,7 +31,9 @@ def online_hep(problem: Problem) -> Estimate:
     circle = np.exp(2j * np.pi * np.arange(settings.num_points) / settings.num_points)
     betas = jnp.asarray(np.tile(settings.beta_radius * circle, settings.online_cycles), dtype)
 
-    def visit(carry: tuple[State, State, State], beta: jax.Array) -> tuple[tuple[State, State, State], PhaseReport]:
+    def visit(
+        carry: tuple[State, State, State], beta: jax.Array
+    ) -> tuple[tuple[State, State, State], PhaseReport]:
         state, sum_state, sum_response = carry
         phase = relax(
             system, problem.params, constant, state,

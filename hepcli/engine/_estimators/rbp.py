@@ -39,7 +39,9 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
             e.update({name: pulled[name] + source[name] for name in layers})
         return e
 
-    return solve_forward(sweep, free.phase.state, len(groups), problem.relaxation, problem.gradient.adjoint_steps)
+    return solve_forward(
+        sweep, free.phase.state, len(groups), problem.relaxation, problem.gradient.adjoint_steps
+    )
 
 
 def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -56,7 +58,9 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
         grown = {"sum/" + name: carry["sum/" + name] + t for name, t in term.items()}
         return grown | {"term/" + name: t for name, t in term.items()}
 
-    start = {"sum/" + name: b for name, b in source.items()} | {"term/" + name: b for name, b in source.items()}
+    start = {"sum/" + name: b for name, b in source.items()} | {
+        "term/" + name: b for name, b in source.items()
+    }
     terms = problem.gradient.adjoint_steps
     end, count = iterate(add_term, start, terms, problem.relaxation.tolerance, batch_ndim=1)
     last = {name: end["term/" + name] for name in source}
