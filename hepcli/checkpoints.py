@@ -218,6 +218,8 @@ class CheckpointStore:
         if step in self._intact:
             return
         staging = self._directory / f"{_SAVING}{step}"
+        if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
+            shutil.rmtree(staging)
         try:
             staging.mkdir()
             stored = _write_state(staging / _STATE, leaves)
@@ -502,7 +504,7 @@ def _orbax() -> Any:
 def _checkpointer() -> Any:
     """Make an Orbax checkpointer that acts for this process alone: in a run of several, only one saves.
 
-    Orbax's newer `v1.save` cannot do this: it waits for all processes, whatever processes it is told are active.
+    Orbax's newer `v1.save` cannot do this: it waits for all processes, active or not.
     """
     import jax
 

@@ -1,0 +1,1 @@
+"""Tests of the numerical core; a package, so that the tests share `reference` and `cases`."""

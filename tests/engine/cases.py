@@ -1,0 +1,183 @@
+"""Small random networks to try the laws on, and a second, naive implementation of their dynamics."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hepcli.engine import GradientSettings, Params, Problem, RelaxationSettings, estimate
+from hepcli.networks import DenseNetwork
+
+BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}  # networks this small compile longer than they run
+
+LAYERED = "in-l1 l1-l2 l2-l1 l2-out out-l2"
+LOOP = "in-l1 l1-l2 l2-out out-l1"
+SKIP = "in-l1 in-out l1-l2 l2-l1 l2-out out-l2 l1-out out-l1"
+LATERAL = SKIP + " l2-l2 out-out"
+STAR = "in-l1 in-l2 l1-out out-l1 l2-out out-l2"
+
+
+class Case(NamedTuple):
+    """A network to try a law on."""
+
+    connections: str
+    activation: str
+    loss: str
+    readout: bool
+    symmetric: bool
+    solver: str
+    seed: int
+
+
+ASYMMETRIC = {
+    "layered": Case(LAYERED, "sigmoid", "cross_entropy", True, False, "alternating", 1),
+    "lateral": Case(LATERAL, "dsilu", "squared_error", True, False, "synchronous", 2),
+    "loop": Case(LOOP, "sigmoid", "squared_error", False, False, "alternating", 3),
+    "random": Case("random", "dsilu", "cross_entropy", True, False, "alternating", 4),
+}
+SYMMETRIC = {
+    "layered_symmetric": Case(LAYERED, "dsilu", "squared_error", False, True, "alternating", 5),
+    "lateral_symmetric": Case(LATERAL, "sigmoid", "squared_error", True, True, "alternating", 6),
+    "star_symmetric": Case(STAR, "dsilu", "cross_entropy", True, True, "synchronous", 7),
+    "random_symmetric": Case("random", "sigmoid", "cross_entropy", True, True, "alternating", 8),
+}
+CASES = ASYMMETRIC | SYMMETRIC
+
+
+def random_connections(rng, symmetric: bool) -> list[tuple[str, str]]:
+    """Any graph of five layers: lateral and skip connections, layers that nothing drives."""
+    layers = ("l1", "l2", "l3", "l4", "out")
+    chosen = [("in", "l1"), ("in", "l3"), ("l1", "out")]
+    chosen += [(a, b) for a in layers for b in layers if rng.random() < 0.25 and (a, b) not in chosen]
+    if symmetric:
+        chosen += [(b, a) for a, b in chosen if a != "in" and (b, a) not in chosen]
+    return list(dict.fromkeys(chosen))
+
+
+def make_problem(case: Case, method: str = "hep", **gradient) -> Problem:
+    """A batch on the case's network, with weights that make the dynamics contract."""
+    rng = np.random.default_rng(case.seed)
+    if case.connections == "random":
+        connections = random_connections(rng, case.symmetric)
+    else:
+        connections = [tuple(name.split("-")) for name in case.connections.split()]
+    sizes = {name: int(rng.integers(3, 6)) for name in ("l1", "l2", "l3", "l4")}
+    sizes["out"] = 4 if case.readout else NUM_CLASSES
+    used = {name for pair in connections for name in pair}
+    network = DenseNetwork(
+        tuple((name, size) for name, size in sizes.items() if name in used),
+        tuple(connections),
+        INPUT_SIZE,
+        NUM_CLASSES,
+        case.activation,
+        case.loss,
+        case.readout,
+    )
+    return Problem(
+        network,
+        random_params(network, rng, case.symmetric),
+        jnp.asarray(rng.standard_normal((BATCH, INPUT_SIZE))),
+        jnp.eye(NUM_CLASSES)[rng.integers(0, NUM_CLASSES, BATCH)],
+        RelaxationSettings(case.solver, free_steps=200, nudged_steps=200),
+        GradientSettings(method, **gradient),
+    )
+
+
+def random_params(network: DenseNetwork, rng, symmetric: bool) -> Params:
+    """Normal kernels and biases; a symmetric network's feedback is its forward weights' transpose."""
+    sizes = dict(network.units) | {"in": network.input_size}
+    fan_in = {post: sum(sizes[p] for p, q in network.edges if q == post) for post in network.layers}
+    params = {}
+    for pre, post in network.connections:
+        scale = 1.0 if pre == "in" else 0.5 / np.sqrt(fan_in[post])
+        kernel = scale * rng.standard_normal((sizes[pre], sizes[post]))
+        if symmetric and pre == post:
+            kernel = (kernel + kernel.T) / 2
+        elif symmetric and f"{post}-{pre}" in params:
+            kernel = np.asarray(params[f"{post}-{pre}"]["kernel"]).T
+        params[f"{pre}-{post}"] = {"kernel": jnp.asarray(kernel)}
+        if network._is_forward(pre, post):
+            params[f"{pre}-{post}"]["bias"] = jnp.asarray(0.5 + 0.3 * rng.standard_normal(sizes[post]))
+    if network.readout:
+        params["readout"] = {
+            "kernel": jnp.asarray(rng.standard_normal((sizes["out"], network.num_classes))),
+            "bias": jnp.asarray(0.1 * rng.standard_normal(network.num_classes)),
+        }
+    return params
+
+
+def on_arrays(function, problem: Problem):
+    """`function(problem)` under jit, with the problem's arrays as its arguments."""
+
+    def of_arrays(params, inputs, targets):
+        return function(problem._replace(params=params, inputs=inputs, targets=targets))
+
+    compiled = jax.jit(of_arrays, compiler_options=QUICK_COMPILE)
+    return compiled(problem.params, problem.inputs, problem.targets)
+
+
+@functools.cache
+def estimates(name: str):
+    """What every estimator with a closed-form limit says about a case, compiled once."""
+    problem = make_problem(CASES[name])
+
+    def all_methods(problem):
+        methods = ("hep_exact", "rbp", "neumann_rbp", "bptt")
+        return {m: estimate(problem._replace(gradient=GradientSettings(m))) for m in methods}
+
+    return problem, on_arrays(all_methods, problem)
+
+
+def distance(ours, theirs) -> float:
+    """‖a − b‖/‖b‖ over all leaves together."""
+    difference = [np.sum(np.abs(a - b) ** 2) for a, b in zip(leaves(ours), leaves(theirs), strict=True)]
+    return float(np.sqrt(sum(difference) / sum(np.sum(np.abs(b) ** 2) for b in leaves(theirs))))
+
+
+def leaves(tree) -> list[np.ndarray]:
+    """The arrays of a tree, on the host."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _naive_logistic(z):
+    return 1 / (1 + np.exp(-z))
+
+
+NAIVE_ACTIVATIONS = {
+    "sigmoid": lambda z: 1 / (1 + np.exp(-4 * z + 2)),
+    "dsilu": lambda z: z / 2 * _naive_logistic(z) + (1 - z / 2) * _naive_logistic(z - 2),
+}
+
+
+def naive_step(problem: Problem, state, beta=0.0):
+    """u + F(u; β) with NumPy, for one real or complex nudge, straight from the formula."""
+    network, params = problem.system, jax.tree.map(np.asarray, problem.params)
+    sigma = NAIVE_ACTIVATIONS[network.activation_name]
+    activity = {name: sigma(u) for name, u in state.items()}
+    activity["in"] = np.asarray(problem.inputs)
+    new = {name: np.zeros_like(u) for name, u in state.items()}
+    for pre, post in network.connections:
+        weights = params[f"{pre}-{post}"]
+        new[post] = new[post] + activity[pre] @ weights["kernel"] + weights.get("bias", 0.0)
+    output = activity["out"]
+    if network.readout:
+        output = output @ params["readout"]["kernel"] + params["readout"]["bias"]
+    if network.loss_name == "cross_entropy":
+        output = np.exp(output) / np.exp(output).sum(axis=-1, keepdims=True)
+    by_output = output - np.asarray(problem.targets)
+    new["out"] = new["out"] + beta * (
+        by_output @ params["readout"]["kernel"].T if network.readout else by_output
+    )
+    return new
+
+
+def naive_relax(problem: Problem, steps: int, beta=0.0, state=None):
+    """`steps` synchronous steps, from all zeros unless told."""
+    if state is None:
+        state = {name: np.zeros((BATCH, size)) for name, size in problem.system.units}
+    for _ in range(steps):
+        state = naive_step(problem, state, beta)
+    return state

@@ -1,0 +1,61 @@
+"""`hep eval` gives what training measured, and refuses what it cannot give."""
+
+import json
+import shutil
+
+import pytest
+
+from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.evaluate import evaluate
+from hepcli.experiments.train import TrainRequest, train
+
+pytestmark = pytest.mark.usefixtures("small_data")
+KEYS = ["dataset", "split", "examples", "loss", "top1", "top5", "log10_residual", "converged"]
+
+
+@pytest.fixture
+def run(tmp_path, small):
+    folder = tmp_path / "run"
+    list(train(TrainRequest(None, small, {"run.epochs": 2}, folder)))
+    return folder
+
+
+def test_it_agrees_with_the_last_line_of_training(run):
+    record, notices = evaluate(run)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert list(record)[:8] == KEYS
+    assert {key: record[key] for key in ("loss", "top1", "top5", "log10_residual", "converged")} == {
+        key: last["test"][key] for key in ("loss", "top1", "top5", "log10_residual", "converged")
+    }
+    assert (record["step"], record["examples"], notices) == (20, 200, ())
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["step"] == 10
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints", "checkpoints/20"])
+def test_a_checkpoint_may_be_named_in_three_ways(run, inside):
+    assert evaluate(run / inside)[0]["step"] == 20
+
+
+def test_another_split_step_and_setting(run):
+    assert evaluate(run, "train")[0]["examples"] == 1000
+    assert evaluate(run, step=10)[0]["step"] == 10
+    longer, _ = evaluate(run, overrides=("relaxation.free_steps=200",))
+    assert longer["log10_residual"] < evaluate(run)[0]["log10_residual"]
+
+
+def test_a_copied_run_evaluates_the_same(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    assert evaluate(tmp_path / "copy")[0] == evaluate(run)[0] | {
+        "checkpoint": str(tmp_path / "copy/checkpoints/20")
+    }
+
+
+def test_refusals(run, tmp_path):
+    with pytest.raises(CheckpointError, match="no step 7"):
+        evaluate(run, step=7)
+    with pytest.raises(CheckpointError, match="l1"):
+        evaluate(run, overrides=("network.layers.l1.units=99",))
+    with pytest.raises(ConfigError, match="--step is 10"):
+        evaluate(run / "checkpoints/20", step=10)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        evaluate(tmp_path / "nowhere")

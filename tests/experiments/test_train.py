@@ -1,0 +1,237 @@
+"""Runs: exact resume, refusals that lose nothing, and every preset and method taking steps."""
+
+import itertools
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hepcli.checkpoints import CheckpointStore
+from hepcli.config import list_presets
+from hepcli.engine import ESTIMATORS
+from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
+from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainRequest, train
+
+pytestmark = pytest.mark.usefixtures("small_data")
+EPOCHS = 3  # of 10 steps each
+
+
+def run(out, overrides, *, stop_after=None, resume=False, epochs=EPOCHS, preset=None):
+    """Train, stopping after a number of steps of this call; returns all records."""
+    steps = itertools.count(1)
+    stop = (lambda: False) if stop_after is None else (lambda: next(steps) >= stop_after)
+    flags = {"run.epochs": epochs}
+    return list(train(TrainRequest(preset, overrides, flags, out, resume), stop))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def final_params(folder):
+    store = CheckpointStore(folder / "checkpoints")
+    step = store.steps()[-1]
+    leaves = {}
+    for file in sorted((folder / "checkpoints" / str(step)).rglob("*")):
+        if file.is_file() and "manifest" in file.name and file.suffix == ".json":
+            leaves = json.loads(file.read_text())["leaves"]
+    return step, {name: leaf["sha256"] for name, leaf in leaves.items()}
+
+
+@pytest.fixture
+def whole_run(tmp_path, small):
+    folder = tmp_path / "whole"
+    records = run(folder, small)
+    assert isinstance(records[-1], Finished)
+    return folder
+
+
+def test_a_run_folder_holds_what_was_promised(whole_run):
+    lines = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert {"loss", "top1", "top5", "log10_residual", "converged", "nonfinite"} <= lines[-1]["train"].keys()
+    assert lines[-1]["kernel_std"].keys() == {"in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2", "readout"}
+    config = tomllib.loads((whole_run / "config.toml").read_text())
+    assert config["run"]["epochs"] == EPOCHS
+    assert (whole_run / "config.toml").read_text().count("# flag") == 7
+    summary = json.loads((whole_run / "summary.json").read_text())
+    assert summary["test"] == lines[-1]["test"]
+    assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 10, 13, 20])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, small, whole_run, stop_after):
+    folder = tmp_path / "stopped"
+    stopped = run(folder, small, stop_after=stop_after)
+    assert isinstance(stopped[-1], Interrupted)
+    assert f"--out {folder}" in stopped[-1].command
+    resumed = run(folder, small, resume=True)
+    assert isinstance(resumed[0], RunStarted)
+    assert resumed[0].epochs_done == stop_after // 10
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+    assert final_params(folder) == final_params(whole_run)
+
+
+def test_randomness_resumes_too(tmp_path, small):
+    """With homeostasis every step draws noise; AdamW carries moments and a count."""
+    overrides = (*small, "homeostasis.weight=1.0", "optimizer.name=adamw", "optimizer.learning_rate=1e-3")
+    overrides += ("network.initial_angle_deg=90.0", "gradient.method=hep_exact", "optimizer.schedule=cosine")
+    run(tmp_path / "whole", overrides)
+    run(tmp_path / "stopped", overrides, stop_after=4)
+    run(tmp_path / "stopped", overrides, stop_after=11, resume=True)
+    run(tmp_path / "stopped", overrides, resume=True)
+    assert (tmp_path / "stopped/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+    assert final_params(tmp_path / "stopped") == final_params(tmp_path / "whole")
+
+
+def test_lines_written_after_the_last_save_are_not_doubled(tmp_path, small, whole_run):
+    """A process killed between writing its line and saving leaves a line the checkpoint does not know."""
+    folder = tmp_path / "stopped"
+    run(folder, small, stop_after=12)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "step": 20}\n{"torn')
+    run(folder, small, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, small, whole_run):
+    folder = tmp_path / "stopped"
+    run(folder, small, stop_after=25)
+    steps = CheckpointStore(folder / "checkpoints").steps()
+    flip_a_byte(folder / "checkpoints" / str(steps[-1]))
+    records = run(folder, small, resume=True)
+    assert str(steps[-1]) in records[0].notices[0]
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+
+
+def test_without_an_intact_checkpoint_nothing_starts_afresh(tmp_path, small):
+    folder = tmp_path / "stopped"
+    run(folder, small, stop_after=25)
+    for step in CheckpointStore(folder / "checkpoints").steps():
+        flip_a_byte(folder / "checkpoints" / str(step))
+    before = contents(folder)
+    with pytest.raises(CheckpointError, match="No intact checkpoint"):
+        run(folder, small, resume=True)
+    assert contents(folder) == before
+
+
+def flip_a_byte(step_folder: Path) -> None:
+    largest = max((file for file in step_folder.rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+
+
+def test_resuming_a_finished_run_changes_nothing(small, whole_run):
+    metrics = (whole_run / "metrics.jsonl").read_bytes()
+    assert isinstance(run(whole_run, small, resume=True)[-1], Finished)
+    assert (whole_run / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
+    folder = tmp_path / "longer"
+    run(folder, small, epochs=2)
+    run(folder, small, epochs=EPOCHS, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+    assert tomllib.loads((folder / "config.toml").read_text())["run"]["epochs"] == EPOCHS
+
+
+def test_another_epoch_count_would_change_a_cosine_schedule(tmp_path, small):
+    overrides = (*small, "optimizer.schedule=cosine")
+    run(tmp_path / "run", overrides, epochs=1)
+    with pytest.raises(ConfigError, match=r"run\.epochs = 3"):
+        run(tmp_path / "run", overrides, epochs=3, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [("run.seed=1", "run.seed"), ("network.layers.l1.units=20", "network.layers.l1.units")],
+)
+def test_a_changed_preset_is_not_resumed(small, whole_run, change, key):
+    before = contents(whole_run)
+    with pytest.raises(ConfigError, match=key):
+        run(whole_run, (*small, change), resume=True)
+    with pytest.raises(ConfigError, match="data.name"):
+        run(whole_run, small, resume=True, preset="fashion-mnist")
+    assert contents(whole_run) == before
+
+
+def test_a_folder_that_holds_a_run_is_refused(small, whole_run):
+    before = contents(whole_run)
+    with pytest.raises(OutputError, match="already holds a run") as error:
+        run(whole_run, small)
+    assert "--resume" in error.value.advice
+    assert contents(whole_run) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data.batch_size=2000",), "data.batch_size = 2000"),
+        (("network.readout=false", "network.loss=squared_error", "network.layers.out.units=7"), "out.units = 7"),
+        (("optimizer.learning_rate=-1",), "optimizer.learning_rate"),
+        (("relaxation.free_stepz=3",), "free_steps"),
+    ],
+)
+def test_bad_settings_write_nothing(tmp_path, small, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "run", (*small, *overrides))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, small):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run(tmp_path / "file" / "run", small)
+
+
+def test_resume_needs_a_run(tmp_path, small):
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        run(tmp_path / "nothing", small, resume=True)
+    with pytest.raises(ConfigError, match="which run"):
+        run(None, small, resume=True)
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path, small):
+    first = train(TrainRequest(None, small, {"run.epochs": 2}, tmp_path / "run"))
+    next(first)
+    with pytest.raises(OutputError, match="Another process"):
+        run(tmp_path / "run", small, epochs=2, resume=True)
+    first.close()
+
+
+def test_divergence_stops_the_run_and_keeps_what_was_finite(tmp_path, small):
+    overrides = (*small, "optimizer.learning_rate=1e38")
+    with pytest.raises(DivergenceError, match=r"step \d+ is (nan|inf)"):
+        run(tmp_path / "run", overrides)
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [0]
+
+
+@pytest.mark.parametrize("method", ESTIMATORS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_every_method_trains(tmp_path, small, method, loss):
+    overrides = (*small, f"gradient.method={method}", f"network.loss={loss}", "gradient.num_points=3")
+    overrides += ("gradient.adjoint_steps=6", "gradient.beta_radius=0.1", "gradient.online_cycles=2")
+    if loss == "squared_error":
+        overrides += ("network.readout=false",)
+    run(tmp_path / "run", overrides, epochs=1)
+    line = json.loads((tmp_path / "run/metrics.jsonl").read_text())
+    assert line["train"]["nonfinite"] == 0
+    assert np.isfinite(line["train"]["loss"])
+    assert (line["train"]["nudged_log10_residual"] is None) == (method == "bptt")
+
+
+@pytest.mark.parametrize("preset", [preset.name for preset in list_presets()])
+def test_every_preset_takes_steps(tmp_path, preset):
+    records = run(tmp_path / preset, ("data.batch_size=500",), preset=preset, epochs=1)
+    assert isinstance(records[-1], Finished)
+
+
+def test_errors_are_ours(tmp_path):
+    """Whatever a user gets wrong arrives as one exception class with advice."""
+    with pytest.raises(HepError) as error:
+        run(tmp_path / "run", (), preset="quickstrat")
+    assert "quickstart" in error.value.what
+    assert error.value.advice

@@ -1,0 +1,73 @@
+"""Imports point down: cli → experiments → config, data, checkpoints, training → networks → engine."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hepcli
+
+PACKAGE = Path(hepcli.__file__).parent
+ROOMS = {
+    "engine": set(),
+    "networks": {"engine"},
+    "training": {"networks", "engine", "errors"},
+    "config": {"errors"},
+    "data": {"errors"},
+    "checkpoints": {"errors"},
+    "errors": set(),
+    "experiments": {"config", "data", "checkpoints", "training", "networks", "engine", "errors"},
+    "cli": {"experiments", "errors"},
+}
+FORBIDDEN = {  # beyond the rooms themselves
+    "engine": {"flax", "optax", "typer", "rich", "orbax", "logging", "time", "pydantic"},
+    "networks": {"optax", "typer", "rich", "orbax", "pydantic"},
+    "config": {"jax", "flax", "numpy", "typer", "rich"},
+    "data": {"jax", "flax", "typer", "rich"},
+    "training": {"typer", "rich", "orbax", "pydantic"},
+    "experiments": {"typer", "rich", "click"},
+    "cli": {"jax", "flax", "optax", "numpy", "click", "tensorflow_datasets"},
+}
+
+
+def imports(file: Path, *, top_level_only: bool) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def files_of(room: str) -> list[Path]:
+    single = PACKAGE / f"{room}.py"
+    return [single] if single.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_below_it(room):
+    for file in files_of(room):
+        for name in imports(file, top_level_only=False):
+            if name.startswith("hepcli."):
+                assert name.split(".")[1] in ROOMS[room] | {room}, f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_keeps_out_what_is_not_its_business(room):
+    for file in files_of(room):
+        roots = {name.split(".")[0] for name in imports(file, top_level_only=False)}
+        assert not roots & FORBIDDEN[room], file.name
+
+
+def test_help_is_shown_without_loading_jax():
+    code = (
+        "import sys; sys.argv = ['hep', '--help']\n"
+        "from hepcli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'flax', 'orbax', 'tensorflow_datasets', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "measure" in done.stdout.lower()

@@ -1,0 +1,1 @@
+"""Tests of training; a package, so that the tests share `tiny`."""

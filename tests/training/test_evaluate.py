@@ -1,0 +1,48 @@
+"""The evaluator."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hepcli.training import Evaluator, means
+
+from . import tiny
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 1000])
+def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
+    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
+    images, labels = tiny.split(10)
+    whole, _ = evaluate(tiny.params(), images, labels, 10)
+    parts, _ = evaluate(tiny.params(), images, labels, batch_size)
+    assert parts["batches"] == -(-10 // batch_size)
+    for name in set(whole) - {"batches", "sweeps", "homeostatic_loss"}:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, err_msg=name)
+    one, other = means(whole, nudged=False), means(parts, nudged=False)
+    assert one["examples"] == other["examples"] == 10
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert one["sweeps"] == other["sweeps"] == 10
+
+
+def test_evaluation_repeats_itself_and_the_homeostatic_loss_is_that_of_the_first_batch():
+    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
+    images, labels = tiny.split(10)
+    totals, homeostatic = evaluate(tiny.params(), images, labels, 4)
+    again, homeostatic_again = evaluate(tiny.params(), images, labels, 4)
+    for name, value in totals.items():
+        np.testing.assert_array_equal(value, again[name])
+    _, first = evaluate(tiny.params(), images[:4], labels[:4], 4)
+    assert homeostatic == homeostatic_again == first
+    assert np.isfinite(homeostatic)
+
+
+def test_a_network_that_diverged_is_counted_and_never_right():
+    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
+    images, labels = tiny.split(10)
+    params = tiny.params()
+    params["out-l1"]["kernel"] = params["out-l1"]["kernel"].at[0, 0].set(jnp.nan)
+    totals, _ = evaluate(params, images, labels, 10)
+    found = means(totals, nudged=False)
+    assert found["nonfinite"] == 10
+    assert found["top1"] == found["converged"] == 0
+    assert found["loss"] is None

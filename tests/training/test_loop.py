@@ -1,0 +1,161 @@
+"""The step and the loop around it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hepcli.errors import DivergenceError
+from hepcli.training import (
+    StepDone,
+    build_optimizer,
+    check_finite,
+    epoch_steps,
+    make_train_step,
+    means,
+    scale_pixels,
+)
+
+from . import tiny
+
+
+class Recorder:
+    """Stands in for a step: notes the examples it was given and returns the losses it was told to."""
+
+    def __init__(self, losses=()):
+        self.losses = dict(losses)
+        self.batches = []
+
+    def __call__(self, state, images, labels, indices):
+        self.batches.append(np.asarray(indices).tolist())
+        step = int(state.step) + 1
+        return state._replace(step=jnp.int32(step)), jnp.float32(self.losses.get(step, 1.0))
+
+
+def run(step, state, order, batch_size, **kwargs) -> list[StepDone]:
+    return list(epoch_steps(step, state, *tiny.split(10), np.asarray(order), batch_size, **kwargs))
+
+
+def test_an_epoch_visits_every_example_once_in_order():
+    order = np.random.default_rng(0).permutation(10)
+    step = Recorder()
+    done = run(step, tiny.start(), order, 5)
+    assert np.concatenate(step.batches).tolist() == order.tolist()
+    assert [record.batch for record in done] == [1, 2]
+    assert int(done[-1].state.step) == 2
+
+
+def test_only_the_last_incomplete_batch_waits_for_the_next_epoch():
+    order = np.random.default_rng(0).permutation(10)
+    step = Recorder()
+    run(step, tiny.start(), order, 4)
+    assert np.concatenate(step.batches).tolist() == order[:8].tolist()
+
+
+def test_a_resumed_epoch_runs_the_batches_that_were_left():
+    order = np.random.default_rng(0).permutation(10)
+    step = Recorder()
+    done = run(step, tiny.start()._replace(step=jnp.int32(13)), order, 2, first_batch=3)
+    assert step.batches == order[6:].reshape(2, 2).tolist()
+    assert [record.batch for record in done] == [4, 5]
+
+
+def test_a_finished_epoch_has_no_steps_left():
+    step = Recorder()
+    assert run(step, tiny.start(), np.arange(10), 5, first_batch=2) == []
+    assert step.batches == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("first_step", "first_batch"), [(0, 0), (20, 0), (22, 2)])
+def test_the_step_that_diverged_is_named_after_one_more_was_dispatched(bad, first_step, first_batch):
+    diverging = first_step + 2
+    step = Recorder({diverging: bad})
+    state = tiny.start()._replace(step=jnp.int32(first_step))
+    with pytest.raises(DivergenceError, match=rf"The loss of step {diverging} is -?(nan|inf)\."):
+        run(step, state, np.arange(10), 2, first_batch=first_batch)
+    assert len(step.batches) == 3
+
+
+def test_the_last_loss_of_an_epoch_is_read():
+    with pytest.raises(DivergenceError, match="step 5 "):
+        run(Recorder({5: np.nan}), tiny.start(), np.arange(10), 2)
+
+
+def test_the_message_says_what_to_do():
+    with pytest.raises(DivergenceError) as caught:
+        check_finite(7, jnp.float32(np.nan))
+    assert caught.value.what == "The loss of step 7 is nan."
+    assert "optimizer.learning_rate" in caught.value.advice
+    check_finite(7, jnp.float32(1e30))
+
+
+def test_a_real_step_with_a_broken_parameter_diverges_at_once():
+    step = make_train_step(tiny.NETWORK, 3, tiny.learning("hep_exact"), build_optimizer(tiny.SGD))
+    state = tiny.start()
+    state.params["in-l1"]["bias"] = jnp.full(5, jnp.nan)
+    with pytest.raises(DivergenceError, match="step 1 "):
+        run(step, state, np.arange(10), 5)
+
+
+def test_training_lowers_the_loss_in_one_trace():
+    traces = []
+
+    def preprocess(images):
+        traces.append(images.shape)
+        return scale_pixels(images)
+
+    step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(tiny.SGD), preprocess)
+    images, labels = tiny.split(10)
+    state, indices, losses = tiny.start(), jnp.arange(10), []
+    for _ in range(30):
+        state, loss = step(state, images, labels, indices)
+        losses.append(float(loss))
+    assert losses[-1] < 0.9 * losses[0]
+    assert traces == [(10, 2, 2, 1)]
+    assert int(state.step) == 30
+    found = means(state.totals, nudged=True)
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found["examples"] == 300
+    assert found["converged"] == found["nudged_converged"] == 1
+
+
+def test_randomness_is_a_function_of_seed_and_step_alone():
+    """A run continued from a copy of its second step repeats the third, noise of homeostasis included."""
+
+    def learner(seed):
+        settings = tiny.learning("hep_exact", weight=1.0, seed=seed)
+        return make_train_step(tiny.NETWORK, 3, settings, build_optimizer(tiny.SGD))
+
+    def noise_of(step, number):
+        """The homeostatic loss, from the same parameters, as of step `number`."""
+        state, _ = step(tiny.start()._replace(step=jnp.int32(number)), *tiny.split(10), jnp.arange(5))
+        return float(state.totals["homeostatic_loss"])
+
+    step, same, other = learner(1), learner(1), learner(2)
+    state = tiny.start()
+    for _ in range(2):
+        state, _ = step(state, *tiny.split(10), jnp.arange(5))
+    kept = jax.tree.map(jnp.copy, state)
+    third, _ = step(state, *tiny.split(10), jnp.arange(5))
+    resumed, _ = same(kept, *tiny.split(10), jnp.arange(5))
+    jax.tree.map(np.testing.assert_array_equal, third, resumed)
+    assert noise_of(step, 4) == noise_of(same, 4)
+    assert len({noise_of(step, 4), noise_of(step, 5), noise_of(other, 4)}) == 3
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_homeostasis_weighs_into_the_step(weight):
+    """Its loss is on record only where it is part of the learning."""
+    step = make_train_step(
+        tiny.NETWORK, 3, tiny.learning("hep_exact", weight=weight), build_optimizer(tiny.SGD)
+    )
+    state, _ = step(tiny.start(), *tiny.split(10), jnp.arange(10))
+    assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
+
+
+def test_pixels_are_divided_by_255():
+    pixels = jnp.asarray([[[[0], [51], [255]]]], jnp.uint8)
+    scaled = scale_pixels(pixels)
+    assert scaled.dtype == jnp.float32
+    np.testing.assert_allclose(np.ravel(scaled), [0.0, 0.2, 1.0], rtol=1e-6)

@@ -1,0 +1,41 @@
+"""A network and a data set small enough to train on in a test."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from hepcli.engine import GradientSettings, RelaxationSettings
+from hepcli.networks import DenseNetwork
+from hepcli.training import LearningSettings, OptimizerSettings, build_optimizer, init_state
+
+NETWORK = DenseNetwork(
+    (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
+)
+RELAXATION = RelaxationSettings("alternating", free_steps=20, nudged_steps=10)
+SGD = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {}, total_steps=10)
+
+
+def params():
+    """The same parameters every time, in new buffers: a step takes those of its state."""
+    rng = np.random.default_rng(0)
+    sizes = {"in-l1": (4, 5), "l1-out": (5, 4), "out-l1": (4, 5), "readout": (4, 3)}
+    tree = {
+        name: {"kernel": jnp.asarray(0.4 * rng.standard_normal(shape), jnp.float32)}
+        for name, shape in sizes.items()
+    }
+    for name in ("in-l1", "l1-out", "readout"):
+        tree[name]["bias"] = jnp.full(sizes[name][1], 0.1, jnp.float32)
+    return tree
+
+
+def split(examples=10):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (examples, 2, 2, 1)).astype(np.uint8)
+    return jnp.asarray(images), jnp.asarray(rng.integers(0, 3, examples).astype(np.int32))
+
+
+def learning(method="hep", weight=0.0, seed=0) -> LearningSettings:
+    return LearningSettings(RELAXATION, GradientSettings(method), weight, homeostasis_draws=2, seed=seed)
+
+
+def start(optimizer_settings=SGD):
+    return init_state(params(), build_optimizer(optimizer_settings))
