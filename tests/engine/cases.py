@@ -11,7 +11,6 @@ from hepcli.engine import GradientSettings, Params, Problem, RelaxationSettings,
 from hepcli.networks import DenseNetwork
 
 BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}  # networks this small compile longer than they run
 
 LAYERED = "in-l1 l1-l2 l2-l1 l2-out out-l2"
 LOOP = "in-l1 l1-l2 l2-out out-l1"
@@ -115,8 +114,7 @@ def on_arrays(function, problem: Problem):
     def of_arrays(params, inputs, targets):
         return function(problem._replace(params=params, inputs=inputs, targets=targets))
 
-    compiled = jax.jit(of_arrays, compiler_options=QUICK_COMPILE)
-    return compiled(problem.params, problem.inputs, problem.targets)
+    return jax.jit(of_arrays)(problem.params, problem.inputs, problem.targets)
 
 
 @functools.cache

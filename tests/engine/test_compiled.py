@@ -1,7 +1,5 @@
 """What XLA is given: rolled loops, real kernels, one trace."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 
 from hepcli.engine import ESTIMATORS, estimate
 
-from .cases import CASES, QUICK_COMPILE, make_problem
+from .cases import CASES, make_problem
 
 
 def equations(jaxpr):
@@ -69,7 +67,7 @@ def test_one_trace_serves_all_batches(method):
     problem = make_problem(CASES["loop"], method)
     traces = []
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
+    @jax.jit
     def learn(params, inputs):
         traces.append(None)
         return estimate(problem._replace(params=params, inputs=inputs)).gradient

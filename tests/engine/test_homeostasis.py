@@ -12,11 +12,7 @@ from hepcli.engine import (
     homeostatic_loss,
 )
 
-from .cases import BATCH, CASES, QUICK_COMPILE, SYMMETRIC, make_problem
-
-
-def compiled(function):
-    return jax.jit(function, compiler_options=QUICK_COMPILE)
+from .cases import BATCH, CASES, SYMMETRIC, make_problem
 
 
 def at_activity(name: str):
@@ -45,7 +41,7 @@ def test_forward_products_with_the_jacobian(name):
     problem, activity, jacobian, rows = at_activity(name)
     vector = np.random.default_rng(1).standard_normal((BATCH, len(jacobian)))
 
-    @compiled
+    @jax.jit
     def product(vector):
         constant = problem.system.input_drive(problem.params, problem.inputs)
         image = activity_jacobian(problem.system, problem.params, constant, activity)
@@ -62,7 +58,7 @@ def test_sampled_loss_approaches_the_antisymmetric_part(name):
     problem, activity, jacobian, _ = at_activity(name)
     noise = draw_noise(jax.random.key(5), activity, 4000)
 
-    @compiled
+    @jax.jit
     @jax.vmap
     def one_draw(noise):
         constant = problem.system.input_drive(problem.params, problem.inputs)
@@ -83,7 +79,7 @@ def test_symmetric_weights_have_no_homeostatic_loss(name):
     problem, activity, jacobian, _ = at_activity(name)
     assert target(jacobian) == 0
     noise = draw_noise(jax.random.key(5), activity, 2)
-    learn = compiled(
+    learn = jax.jit(
         lambda params: homeostatic_gradient(problem.system, params, problem.inputs, activity, noise)
     )
     loss, _ = learn(problem.params)
@@ -97,7 +93,7 @@ def test_gradient_equals_finite_differences_for_the_same_noise(name):
     flat, structure = jax.tree.flatten(problem.params)
     rng, step = np.random.default_rng(2), 1e-4
 
-    @compiled
+    @jax.jit
     def learn(params):
         return homeostatic_gradient(problem.system, params, problem.inputs, activity, noise)
 
@@ -106,7 +102,7 @@ def test_gradient_equals_finite_differences_for_the_same_noise(name):
         leaf, direction = np.asarray(leaf), rng.standard_normal(leaf.shape)
         ends = []
         for sign in (1.0, -1.0):
-            moved = flat[:index] + [leaf + sign * step * direction] + flat[index + 1 :]
+            moved = [*flat[:index], leaf + sign * step * direction, *flat[index + 1 :]]
             ends.append(float(learn(jax.tree.unflatten(structure, moved))[0]))
         difference = (ends[0] - ends[1]) / (2 * step)
         assert np.sum(np.asarray(slope) * direction) == pytest.approx(difference, abs=1e-8)
@@ -117,7 +113,7 @@ def test_the_activity_is_held_fixed(name):
     """What acts on the Jacobian only through the activity has no gradient: input, biases, readout."""
     problem, activity, _, _ = at_activity(name)
     noise = draw_noise(jax.random.key(7), activity, 3)
-    _, gradient = compiled(
+    _, gradient = jax.jit(
         lambda params: homeostatic_gradient(problem.system, params, problem.inputs, activity, noise)
     )(problem.params)
     for connection, weights in gradient.items():

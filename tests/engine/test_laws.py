@@ -21,7 +21,6 @@ from .cases import (
     BATCH,
     CASES,
     NAIVE_ACTIVATIONS,
-    QUICK_COMPILE,
     SYMMETRIC,
     distance,
     estimates,
@@ -77,7 +76,7 @@ def test_gradient_equals_finite_differences_of_the_loss_at_the_fixed_point(name)
         for i, d in enumerate(directions)
     ]
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
+    @jax.jit
     @jax.vmap
     def loss_after(moves):
         params = jax.tree.unflatten(structure, [w + m for w, m in zip(flat, moves, strict=True)])

@@ -8,24 +8,25 @@ from hepcli.training import Evaluator, means
 
 from . import tiny
 
+# Few enough steps that the residual is a number and not rounding.
+evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION._replace(free_steps=8), num_draws=2)
+
 
 @pytest.mark.parametrize("batch_size", [4, 7, 1000])
 def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
-    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
     images, labels = tiny.split(10)
     whole, _ = evaluate(tiny.params(), images, labels, 10)
     parts, _ = evaluate(tiny.params(), images, labels, batch_size)
     assert parts["batches"] == -(-10 // batch_size)
     for name in set(whole) - {"batches", "sweeps", "homeostatic_loss"}:
-        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, err_msg=name)
     one, other = means(whole, nudged=False), means(parts, nudged=False)
     assert one["examples"] == other["examples"] == 10
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert one["sweeps"] == other["sweeps"] == 10
+    assert one["sweeps"] == other["sweeps"] == 4
 
 
 def test_evaluation_repeats_itself_and_the_homeostatic_loss_is_that_of_the_first_batch():
-    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
     images, labels = tiny.split(10)
     totals, homeostatic = evaluate(tiny.params(), images, labels, 4)
     again, homeostatic_again = evaluate(tiny.params(), images, labels, 4)
@@ -37,7 +38,6 @@ def test_evaluation_repeats_itself_and_the_homeostatic_loss_is_that_of_the_first
 
 
 def test_a_network_that_diverged_is_counted_and_never_right():
-    evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
     images, labels = tiny.split(10)
     params = tiny.params()
     params["out-l1"]["kernel"] = params["out-l1"]["kernel"].at[0, 0].set(jnp.nan)
