@@ -1,0 +1,249 @@
+"""The files of one step: writing them, and reading them back only when every byte is as it was."""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hepcli.errors import CheckpointError
+
+PyTree = Any  # what JAX flattens: nested dictionaries, tuples and named tuples of arrays
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_CHECKSUM = "manifest.sha256"
+STATE = "state"
+SAVING = ".saving-"
+DELETING = ".deleting-"
+_FILES_BYTES = 1 << 16  # about what a step takes beside its arrays: a dozen small files
+
+
+class DamagedError(Exception):
+    """A step folder whose content is not what was saved."""
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Flatten a tree into leaves by path, such as `['params']['w']`; JAX quotes keys, so paths are unique."""
+    import jax
+
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _spec(leaf: Any) -> dict[str, Any]:
+    """Describe shape and dtype of an array, a `ShapeDtypeStruct` or a Python number."""
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return {"shape": list(array.shape), "dtype": str(array.dtype)}
+
+
+def is_number(name: str) -> bool:
+    return name.isdecimal() and str(int(name)) == name
+
+
+def step_folders(directory: Path, prefix: str = "") -> dict[int, Path]:
+    """List the folders called prefix and step number, whole or not; none where there is no directory."""
+    try:
+        found = [entry for entry in directory.iterdir() if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from error
+    names = {folder.name.removeprefix(prefix): folder for folder in found if folder.name.startswith(prefix)}
+    return {int(name): folder for name, folder in names.items() if is_number(name)}
+
+
+def _manifest_checksum(text: bytes) -> bytes:
+    """What `manifest.sha256` must hold; `sha256sum --check` understands it."""
+    return f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a manifest that is itself intact; the files it lists are not looked at."""
+    try:
+        text, checksum = (folder / MANIFEST).read_bytes(), (folder / _CHECKSUM).read_bytes()
+    except OSError as error:
+        raise DamagedError(f"its manifest cannot be read ({error.strerror})") from error
+    if checksum != _manifest_checksum(text):
+        raise DamagedError(f"{MANIFEST} and {_CHECKSUM} disagree")
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(f"{folder} is of an unknown format.", "It needs a newer version of hepcli.")
+    return manifest
+
+
+def is_complete(folder: Path) -> bool:
+    try:
+        files = _read_manifest(folder)["files"]
+        return all((folder / name).stat().st_size == file["bytes"] for name, file in files.items())
+    except (DamagedError, OSError):
+        return False
+
+
+def verified_manifest(folder: Path) -> dict[str, Any]:
+    """Read a manifest after checking every byte of the step against it."""
+    manifest = _read_manifest(folder)
+    if str(manifest["step"]) != folder.name:
+        raise DamagedError(f"its manifest is of step {manifest['step']}")
+    for name, file in manifest["files"].items():
+        try:
+            digest = _file_digest(folder / name)
+        except OSError as error:
+            raise DamagedError(f"{name} cannot be read ({error.strerror})") from error
+        if digest != file["sha256"]:
+            raise DamagedError(f"the content of {name} has changed since it was saved")
+    return manifest
+
+
+def read_step(folder: Path, target: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    """Load one step into the tree of the target."""
+    import jax
+
+    manifest = verified_manifest(folder)
+    specs = manifest["leaves"]
+    wanted = {name: _spec(leaf) for name, leaf in named_leaves(target).items()}
+    _check_target(folder, specs, wanted)
+    leaves = {name: np.empty(spec["shape"], spec["dtype"]) for name, spec in specs.items()}
+    stored = {spec["key"]: leaves[name] for name, spec in specs.items() if leaves[name].size}
+    if stored:
+        ocp = _orbax()
+        as_numpy = ocp.args.PyTreeRestore(
+            restore_args=dict.fromkeys(stored, ocp.RestoreArgs(restore_type=np.ndarray))
+        )
+        with _checkpointer() as checkpointer:
+            stored = checkpointer.restore(folder / STATE, args=as_numpy)
+    for name, spec in specs.items():
+        leaves[name] = stored.get(spec["key"], leaves[name])
+        if _leaf_digest(leaves[name]) != spec["sha256"]:
+            raise DamagedError(f"the leaf {name} is not what was saved")
+    return jax.tree.unflatten(jax.tree.structure(target), [leaves[name] for name in wanted]), manifest[
+        "metadata"
+    ]
+
+
+def _check_target(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another network, naming the first leaf that differs; nothing is ever cast."""
+
+    def describe(leaf: Mapping[str, Any] | None) -> str:
+        return "none" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
+
+    for name in dict.fromkeys([*wanted, *found]):
+        expected, saved = describe(wanted.get(name)), describe(found.get(name))
+        if expected != saved:
+            raise CheckpointError(
+                f"{folder} is of another network: its leaf {name} is {saved}, expected is {expected}.",
+                "Use the configuration it was trained with: the config.toml of its run folder.",
+            )
+
+
+def write_state(folder: Path, leaves: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Give the leaves to Orbax under short keys, since any character may occur in a path.
+
+    Args:
+        folder: what Orbax makes.
+        leaves: arrays by path; those of size zero, which Orbax refuses, live in the result alone.
+
+    Returns:
+        The key, shape, dtype and digest of each leaf, for the manifest.
+    """
+    specs = {
+        name: {"key": f"{index:05d}", **_spec(leaf), "sha256": _leaf_digest(leaf)}
+        for index, (name, leaf) in enumerate(leaves.items())
+    }
+    stored = {spec["key"]: leaves[name] for name, spec in specs.items() if leaves[name].size}
+    if stored:
+        _require_room(folder.with_name("room"), sum(leaf.nbytes for leaf in stored.values()) + _FILES_BYTES)
+        ocp = _orbax()
+        with _checkpointer() as checkpointer:
+            checkpointer.save(folder, args=ocp.args.PyTreeSave(stored))
+    return specs
+
+
+def _require_room(probe: Path, size: int) -> None:
+    """Raise OSError where a file of that size has no room: later, TensorStore litters the terminal."""
+    with probe.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):  # absent on macOS
+            os.posix_fallocate(file.fileno(), 0, size)
+    probe.unlink()
+
+
+def write_manifest(staging: Path, manifest: Mapping[str, Any]) -> None:
+    """Write manifest and checksum, and bring everything in the folder to the disk."""
+    text = json.dumps(manifest, indent=1).encode()
+    (staging / MANIFEST).write_bytes(text)
+    (staging / _CHECKSUM).write_bytes(_manifest_checksum(text))
+    for entry in (staging, *staging.rglob("*")):
+        sync(entry)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder: a disk may report that it is full no earlier than here."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
+        for path in files
+    }
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _leaf_digest(leaf: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def system_reason(error: BaseException | None) -> str | None:
+    """What the operating system said behind an error, such as "No space left on device"; None if nothing."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        # TensorStore, which writes for Orbax, raises ValueError with the number in its text.
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            return os.strerror(int(code[1]))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@functools.cache
+def _orbax() -> Any:
+    """Import Orbax, and keep from the terminal what it logs beside the exceptions it raises."""
+    import orbax.checkpoint
+
+    orbax_source = f"{os.sep}orbax{os.sep}"
+    logging.getLogger("absl").addFilter(lambda record: orbax_source not in record.pathname)
+    return orbax.checkpoint
+
+
+def _checkpointer() -> Any:
+    """Make an Orbax checkpointer that acts for this process alone: in a run of several, only one saves.
+
+    Orbax's newer `v1.save` cannot do this: it waits for all processes, active or not.
+    """
+    import jax
+
+    ocp = _orbax()
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"hep-{me}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)

@@ -1,0 +1,299 @@
+"""Save and restore training states with Orbax, so that damage is noticed and never loaded.
+
+A step is a folder named after its number: `state/` written by Orbax, `manifest.json` (metadata, metric, the
+path, shape, dtype and sha256 of each leaf, the size and sha256 of each Orbax file) and `manifest.sha256`.
+It is built under a hidden name and renamed when all of it is on disk: whenever the process is killed, a step
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from hepcli.checkpoints._step import (
+    DELETING,
+    FORMAT,
+    SAVING,
+    STATE,
+    DamagedError,
+    PyTree,
+    file_digests,
+    is_complete,
+    is_number,
+    named_leaves,
+    read_step,
+    step_folders,
+    sync,
+    system_reason,
+    verified_manifest,
+    write_manifest,
+    write_state,
+)
+from hepcli.errors import CheckpointError, OutputError
+
+CHECKPOINTS_FOLDER = "checkpoints"
+CONFIG_FILE = "config.toml"
+
+_NO_STEP_ADVICE = "Copy the run folder again from its source, or train into a new one: hep train --out DIR"
+
+
+class Restored(NamedTuple):
+    """A state read back from a checkpoint.
+
+    Args:
+        step: the step it was saved at.
+        state: the tree of the target, with NumPy leaves.
+        metadata: what was given to `save`, after a round trip through JSON.
+        damaged: one line for each step that was skipped, newest first.
+    """
+
+    step: int
+    state: PyTree
+    metadata: dict[str, Any]
+    damaged: tuple[str, ...]
+
+
+class CheckpointStore:
+    """The checkpoints of one run; only one process may save, any number may restore.
+
+    Args:
+        directory: the folder that holds the steps, made at the first save.
+        keep_latest: how many of the newest steps to keep, at least 1.
+        keep_best: how many of the steps with the highest metric to keep as well.
+        keep_every_steps: keep all steps divisible by this as well; 0 for none.
+
+    Raises:
+        ValueError: when a number is too small.
+    """
+
+    def __init__(
+        self, directory: Path, *, keep_latest: int = 2, keep_best: int = 1, keep_every_steps: int = 0
+    ) -> None:
+        if keep_latest < 1 or keep_best < 0 or keep_every_steps < 0:
+            raise ValueError("keep_latest must be at least 1, keep_best and keep_every_steps at least 0")
+        self._directory = directory.absolute()
+        self._keep_latest = keep_latest
+        self._keep_best = keep_best
+        self._keep_every_steps = keep_every_steps
+        self._intact: dict[int, float | None] | None = None  # step to metric; None until the first save
+        self._writer: ThreadPoolExecutor | None = None
+        self._pending: tuple[int, Future[None]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OutputError as failed:
+            if error is None:
+                raise
+            error.add_note(str(failed))  # what ended the block matters more than the save that failed too
+
+    def save(self, step: int, state: PyTree, metadata: Mapping[str, Any], metric: float | None) -> None:
+        """Copy the state to the host and write it in the background; a step already saved is left alone.
+
+        Args:
+            step: the number of the step, 0 or more.
+            state: the tree to save; its arrays may be donated as soon as this returns.
+            metadata: anything JSON can hold.
+            metric: decides the best step, higher is better; None or not finite: never the best.
+
+        Raises:
+            OutputError: when the previous save failed.
+            ValueError: when the step is negative.
+        """
+        self.wait()  # one copy of the state in memory at a time
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, not {step}")
+        if self._intact is not None and step in self._intact:
+            return
+        # A real copy: on CPU np.asarray would alias a buffer that the next step may overwrite by donation.
+        leaves = {name: np.array(leaf) for name, leaf in named_leaves(state).items()}
+        finite = metric is not None and math.isfinite(metric)
+        manifest = {
+            "format": FORMAT,
+            "step": step,
+            "metric": float(metric) if metric is not None and finite else None,
+            "metadata": json.loads(json.dumps(dict(metadata))),  # a snapshot: the caller may change its own
+        }
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending = step, self._writer.submit(self._write_step, step, leaves, manifest)
+
+    def wait(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            OutputError: when the disk is full or the folder cannot be written; earlier steps are untouched.
+        """
+        if self._pending is None:
+            return
+        step, future = self._pending
+        error = future.exception()
+        self._pending = None
+        if error is None:
+            return
+        reason = system_reason(error)
+        if reason is None:
+            raise error
+        raise OutputError(
+            f"Step {step} could not be saved in {self._directory}: {reason}.",
+            "Make room or make the folder writable, then continue from the last step that was saved: "
+            f"hep train --resume --out {self._directory.parent}",
+        ) from error
+
+    def close(self) -> None:
+        """Wait until everything is on disk and stop the writing thread.
+
+        Raises:
+            OutputError: as `wait` does.
+        """
+        try:
+            self.wait()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown()
+                self._writer = None
+
+    def steps(self) -> list[int]:
+        """List the complete steps, ascending; sizes are checked, content only by `restore`.
+
+        Returns:
+            The numbers of the steps.
+        """
+        self.wait()
+        return sorted(step for step, folder in step_folders(self._directory).items() if is_complete(folder))
+
+    def restore(self, target: PyTree, step: int | None = None) -> Restored:
+        """Read a step back, bit for bit; nothing is written, so the folder may be read-only.
+
+        Args:
+            target: a tree of arrays or `jax.ShapeDtypeStruct` that gives structure, shapes and dtypes.
+            step: the step to read; None for the newest one that is intact.
+
+        Returns:
+            The state, with what was skipped to find it.
+
+        Raises:
+            CheckpointError: when no step is intact, the step is missing, or it is of another network.
+        """
+        self.wait()
+        folders = step_folders(self._directory)
+        if step is not None and step not in folders:
+            raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
+        unfinished = {} if step is not None else step_folders(self._directory, SAVING)
+        damaged: list[str] = []
+        for number in sorted({*folders, *unfinished} if step is None else {step}, reverse=True):
+            try:
+                if number not in folders:
+                    raise DamagedError("its save was cut short, or is still going on")
+                state, metadata = read_step(folders[number], target)
+            except DamagedError as error:
+                damaged.append(f"Step {number} is not intact: {error}.")
+            else:
+                return Restored(number, state, metadata, tuple(damaged))
+        found = " ".join(damaged) or "It holds no step."
+        advice = _NO_STEP_ADVICE if step is None else self._advice(step)
+        raise CheckpointError(f"No intact checkpoint in {self._directory}. {found}", advice)
+
+    def _advice(self, excluded: int) -> str:
+        """Name the other complete steps, or what to do without any."""
+        others = ", ".join(str(step) for step in self.steps() if step != excluded)
+        return f"Choose another with --step: {others}." if others else _NO_STEP_ADVICE
+
+    def _write_step(self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
+        """Write one step under a hidden name, rename it, then delete what need not be kept."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if self._intact is None:
+            self._intact = self._survey()
+        if step in self._intact:
+            return
+        staging = self._directory / f"{SAVING}{step}"
+        if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
+            shutil.rmtree(staging)
+        try:
+            staging.mkdir()
+            stored = write_state(staging / STATE, leaves)
+            write_manifest(staging, manifest | {"leaves": stored, "files": file_digests(staging)})
+            self._discard(step)  # a damaged step of that number, else `_survey` would have found it
+            staging.rename(self._directory / str(step))
+            sync(self._directory)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        self._intact[step] = manifest["metric"]
+        self._prune(step)
+
+    def _survey(self) -> dict[int, float | None]:
+        """Clear what a killed process left behind; return the intact steps with their metrics."""
+        for prefix in (SAVING, DELETING):
+            for folder in step_folders(self._directory, prefix).values():
+                shutil.rmtree(folder)
+        intact: dict[int, float | None] = {}
+        for step, folder in step_folders(self._directory).items():
+            try:
+                intact[step] = verified_manifest(folder)["metric"]
+            except DamagedError:
+                continue  # not counted as kept; `restore` is what reports it
+        return intact
+
+    def _prune(self, saved: int) -> None:
+        """Delete the steps that no rule keeps; damaged ones go once an intact one is newer."""
+        metrics = self._intact or {}
+        steps = sorted(metrics)
+        rated = sorted((metric, step) for step, metric in metrics.items() if metric is not None)
+        keep = {saved, *steps[-self._keep_latest :]}
+        keep.update(step for _, step in rated[max(len(rated) - self._keep_best, 0) :])
+        if self._keep_every_steps:
+            keep.update(step for step in steps if step % self._keep_every_steps == 0)
+        for step in step_folders(self._directory).keys() - keep:
+            if step < steps[-1]:
+                self._discard(step)
+                metrics.pop(step, None)
+
+    def _discard(self, step: int) -> None:
+        """Delete a step, if there: renamed first, so that a half-deleted one never looks like a step."""
+        folder = self._directory / str(step)
+        if folder.exists():
+            doomed = folder.rename(self._directory / f"{DELETING}{step}")
+            shutil.rmtree(doomed)
+
+
+def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
+    """Find the run that a CHECKPOINT argument means.
+
+    Args:
+        path: a run folder, its checkpoints/ folder, or one step in it.
+
+    Returns:
+        The run folder, and the step where one was named.
+
+    Raises:
+        CheckpointError: when it does not exist, is none of the three, or holds no step.
+    """
+    usage = "Give a run folder, its checkpoints/ folder or one step in it, such as runs/NAME/checkpoints/100."
+    folder = path.resolve()
+    if not folder.is_dir():
+        raise CheckpointError(f"{path} {'is not a folder' if folder.exists() else 'does not exist'}.", usage)
+    run, step = folder, None
+    # The configuration decides, not the name: a run folder may itself be called "checkpoints" or "100".
+    if not (run / CONFIG_FILE).is_file():
+        if is_number(run.name):
+            run, step = run.parent, int(run.name)
+        run = run.parent if run.name == CHECKPOINTS_FOLDER else folder
+    if not (run / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{path} is not (part of) a run: there is no {run / CONFIG_FILE}.", usage)
+    if not step_folders(run / CHECKPOINTS_FOLDER):
+        raise CheckpointError(
+            f"{run} holds no checkpoint yet.",
+            f"Train it until the first is saved: hep train --resume --out {run}",
+        )
+    return run, step
