@@ -3,6 +3,7 @@
 A step is a folder named after its number: `state/` written by Orbax, `manifest.json` (metadata, metric, the
 path, shape, dtype and sha256 of each leaf, the size and sha256 of each Orbax file) and `manifest.sha256`.
 It is built under a hidden name and renamed when all of it is on disk: whenever the process is killed, a step
+is there whole or not at all. Orbax itself loads flipped bytes silently, so it only ever sees verified files.
 """
 
 import json

