@@ -27,6 +27,7 @@ from .cases import (
     make_problem,
     naive_relax,
     naive_step,
+    of_inputs,
     on_arrays,
 )
 
@@ -219,34 +220,32 @@ def test_flags_and_residuals_belong_to_their_examples():
     assert phase.sweeps == 6
 
 
-@pytest.mark.parametrize(
-    ("method", "bad"), [("hep", np.nan), ("hep", np.inf), ("hep_exact", np.nan), ("rbp", np.nan)]
-)
-def test_a_bad_example_harms_no_other(method, bad):
+@pytest.mark.parametrize("method", ["hep", "hep_exact", "rbp"])
+def test_a_bad_example_harms_no_other(method):
     """Neither their values nor their flags, and the loop still ends early; the bad one is counted."""
-    problem = make_problem(CASES["layered"], method, num_points=3, beta_radius=0.1)
+    problem = make_problem(CASES["layered"], method, num_points=3, beta_radius=0.05)
     problem = problem._replace(relaxation=problem.relaxation._replace(tolerance=1e-9))
 
     def run(problem):
         free = free_phase(problem)
         return free.phase, activities(problem, free.phase.state), ERROR_SIGNALS[method](free)
 
-    if not np.isnan(bad):
-        inputs = problem.inputs.at[1].set(jnp.asarray([bad, -bad, bad, bad]))
-    else:
-        inputs = problem.inputs.at[1, 2].set(bad)
-    phase, activity, (vector, record) = on_arrays(run, problem._replace(inputs=inputs))
-    clean_phase, clean_activity, (clean_vector, clean_record) = on_arrays(run, problem)
+    run = of_inputs(run, problem)
+    clean_phase, clean_activity, (clean_vector, clean_record) = run(problem.inputs)
+    assert np.asarray(clean_phase.finite & clean_phase.converged & clean_record.converged).all()
     others = np.array([0, 2])
-    for layer in activity:
-        # XLA may add up in another order, hence not bit by bit.
-        np.testing.assert_allclose(activity[layer][others], clean_activity[layer][others], atol=1e-8)
-        np.testing.assert_allclose(vector[layer][others], clean_vector[layer][others], atol=1e-7)
-    for flags in (phase.finite, phase.converged, record.finite, record.converged):
-        np.testing.assert_array_equal(flags, [True, False, True])
-    assert np.asarray(clean_phase.finite & clean_record.converged).all()
-    assert phase.sweeps < problem.relaxation.free_steps // 2
-    assert record.sweeps < clean_record.sweeps + 20
+    for bad in (np.nan, np.inf):
+        phase, activity, (vector, record) = run(problem.inputs.at[1, 2].set(bad).at[1, 3].set(-bad))
+        for layer in activity:
+            # A batch may stop a few sweeps earlier without the bad example, hence not bit by bit.
+            np.testing.assert_allclose(activity[layer][others], clean_activity[layer][others], atol=1e-8)
+            np.testing.assert_allclose(vector[layer][others], clean_vector[layer][others], atol=1e-6)
+        for flags in (phase.converged, record.converged):
+            np.testing.assert_array_equal(flags, [True, False, True])
+        np.testing.assert_array_equal(phase.finite, [True, False, True])
+        np.testing.assert_array_equal(record.finite, [True, False, True])
+        assert phase.sweeps < problem.relaxation.free_steps // 4
+        assert record.sweeps <= clean_record.sweeps + 1
 
 
 @pytest.mark.parametrize("beta", [0.1, -0.05 + 0.08j])

@@ -158,7 +158,7 @@ def test_a_changed_preset_is_not_resumed(small, whole_run, change, key):
     before = contents(whole_run)
     with pytest.raises(ConfigError, match=key):
         run(whole_run, (*small, change), resume=True)
-    with pytest.raises(ConfigError, match="data.name"):
+    with pytest.raises(ConfigError, match=r"data\.name"):
         run(whole_run, small, resume=True, preset="fashion-mnist")
     assert contents(whole_run) == before
 
