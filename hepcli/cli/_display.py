@@ -14,8 +14,8 @@ from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 _COLUMNS = ("epoch", "loss", "top-1", "top-5", "resid.", "conv.", "homeo.", "angle", "img/s", "time")
 _CAPTION = (
-    "loss: training; top-1, top-5: test, %; resid.: log10 ‖F(u*)‖, test; conv.: test examples converged, %;\n"
-    "homeo.: homeostatic loss; angle: forward against feedback kernels, degrees"
+    "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
+    "conv.: test examples converged, %; homeo.: homeostatic loss; angle: weight angle, degrees"
 )
 
 
@@ -109,6 +109,7 @@ class LiveTable(Silent):
         self._task = self._bar.add_task("compiling", total=None)
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
         self._epoch = 0
+        self._over = False
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -117,9 +118,8 @@ class LiveTable(Silent):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.remove_task(self._task)
-        self._live.vertical_overflow = "visible"
-        self._live.update(self._table(self._rows) if self._rows else Text(""), refresh=True)
+        self._over = True
+        self._live.vertical_overflow = "visible"  # the whole table stays in the scroll-back
         self._live.stop()
 
     def notice(self, text: str) -> None:
@@ -163,7 +163,7 @@ class LiveTable(Silent):
         )
 
     def _table(self, rows: list[tuple[str, ...]]) -> Table:
-        table = Table(title=Text(self._title), caption=Text(_CAPTION), box=None, padding=(0, 1))
+        table = Table(title=Text(self._title), box=None, padding=(0, 1))
         for name in _COLUMNS:
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows:
@@ -171,8 +171,11 @@ class LiveTable(Silent):
         return table
 
     def _render(self) -> Group:
-        room = max(3, self._console.height - 7)  # title, header, caption and bar
-        return Group(self._table(self._rows[-room:]), self._bar)
+        caption = Text(_CAPTION, style="dim")
+        if self._over:
+            return Group(self._table(self._rows), caption) if self._rows else Group()
+        room = max(3, self._console.height - 7)  # title, header, bar and caption
+        return Group(self._table(self._rows[-room:]), self._bar, caption)
 
 
 def _nonfinite(metrics: dict[str, Any]) -> list[str]:
