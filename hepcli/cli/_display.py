@@ -107,9 +107,9 @@ class LiveTable(Silent):
             expand=True,
         )
         self._task = self._bar.add_task("compiling", total=None)
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
         self._epoch = 0
         self._over = False
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -1,0 +1,55 @@
+"""What a training run looks like on a terminal and in a pipe."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from hepcli.cli._display import LiveTable, PlainLines, duration
+from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
+
+
+def metrics(epoch, nonfinite=0):
+    split = {"loss": 0.5, "top1": 0.8125, "top5": None, "log10_residual": -5.4, "converged": 0.975}
+    split["nonfinite"] = nonfinite
+    undefined = {"homeostatic_loss": None, "weight_angle_deg": None}
+    return {"epoch": epoch, "train": split, "test": split, **undefined}
+
+
+def show(display, epochs, nonfinite=0):
+    with display:
+        display.started(RunStarted(Path("runs/a[/b]c"), epochs, 0, (), ("Step 7 is not intact.",)))
+        for epoch in range(1, epochs + 1):
+            display.batch_done(BatchDone(epoch, 1, 2))
+            display.batch_done(BatchDone(epoch, 2, 2))
+            display.epoch_done(EpochDone(metrics(epoch, nonfinite), 75.0, 1234.4))
+
+
+def test_a_terminal_ends_with_a_row_for_every_epoch():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, height=10, _environ={})
+    show(LiveTable(console), epochs=30)
+    last_frame = screen.getvalue()[screen.getvalue().rindex("runs/a[/b]c") :]
+    rows = [line.split()[0] for line in last_frame.splitlines() if "81.25" in line]
+    assert rows == [str(epoch) for epoch in range(1, 31)]
+    assert "1:15" in last_frame
+    assert "–" in last_frame  # top-5 is undefined here, and says so
+
+
+def test_non_finite_states_are_shown():
+    screen = io.StringIO()
+    show(LiveTable(Console(file=screen, force_terminal=True, width=100, _environ={})), 1, nonfinite=3)
+    assert "3 train examples with NON-FINITE states" in screen.getvalue()
+
+
+def test_a_pipe_gets_a_whole_line_an_epoch(capsys):
+    show(PlainLines(), epochs=2, nonfinite=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Step 7 is not intact.", "run runs/a[/b]c: 2 epochs"]
+    assert lines[3].startswith("epoch 2/2  loss 0.5000")
+    assert len(lines[3]) > 200
+    assert "1 test examples with NON-FINITE states" in lines[3]
+
+
+def test_durations():
+    assert [duration(s) for s in (9.94, 75, 3725)] == ["9.9 s", "1:15", "1:02:05"]
