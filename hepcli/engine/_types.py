@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from jax import Array
-from jaxtyping import Bool, Float, Inexact, Int
+from jaxtyping import Bool, Float, Int
 
 State = dict[str, Array]
 """One array per layer, pre-activations or activities, (..., batch, *units), real or complex."""
@@ -147,5 +147,3 @@ class Estimate(NamedTuple):
 
 Sweep = Callable[[State], State]
 """One update of every layer."""
-
-ComplexOrReal = Inexact[Array, "..."]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from hepcli.checkpoints import CHECKPOINTS_FOLDER, CheckpointStore, resolve_checkpoint
+from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore, resolve_checkpoint
 from hepcli.config import Config, load_config
 from hepcli.data import load_split
 from hepcli.errors import ConfigError
@@ -42,7 +42,7 @@ def evaluate(
     run, named_step = resolve_checkpoint(checkpoint)
     if step is not None and named_step is not None and step != named_step:
         raise ConfigError(f"{checkpoint} is step {named_step}, but --step is {step}.", "Give one of them.")
-    config = load_config(str(run / "config.toml"), overrides).config
+    config = load_config(str(run / CONFIG_FILE), overrides).config
     split = load_split(config.data.name, split_name, data_dir)
     shape = build.data_shape(split)
     network = build.build_network(config, shape)

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hepcli.checkpoints import CHECKPOINTS_FOLDER
+from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import ResolvedConfig, dump_config
 from hepcli.errors import OutputError
 
-CONFIG_FILE = "config.toml"
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
 SUMMARY_FILE = "summary.json"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from hepcli.checkpoints import CheckpointStore
+from hepcli.checkpoints import CONFIG_FILE, CheckpointStore
 from hepcli.config import Config, ResolvedConfig, config_hash, differences, load_config, read_config
 from hepcli.data import epoch_order, load_split
 from hepcli.errors import CheckpointError, ConfigError
@@ -156,7 +156,7 @@ def _resolve(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
 
 def _asked_for(request: TrainRequest, folder: RunFolder) -> ResolvedConfig:
     """The configuration that a resume asks for: the run's own, changed by what is given now."""
-    preset = request.preset or str(folder.path / "config.toml")
+    preset = request.preset or str(folder.path / CONFIG_FILE)
     return load_config(preset, request.overrides, request.flags)
 
 
