@@ -174,6 +174,15 @@ class CheckpointStore:
         self.wait()
         return sorted(step for step, folder in step_folders(self._directory).items() if is_complete(folder))
 
+    def folders(self) -> list[int]:
+        """List the steps that lie here, ascending, damaged ones included.
+
+        Returns:
+            The numbers of the steps.
+        """
+        self.wait()
+        return sorted(step_folders(self._directory))
+
     def restore(self, target: PyTree, step: int | None = None) -> Restored:
         """Read a step back, bit for bit; nothing is written, so the folder may be read-only.
 

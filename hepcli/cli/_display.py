@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from hepcli.cli._tables import number
 from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 _COLUMNS = ("epoch", "loss", "top-1", "top-5", "resid.", "conv.", "homeo.", "angle", "img/s", "time")
@@ -17,11 +18,6 @@ _CAPTION = (
     "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
     "conv.: test examples converged, %; homeo.: homeostatic loss; angle: weight angle, degrees"
 )
-
-
-def number(value: float | None, pattern: str = ".3f", scale: float = 1.0) -> str:
-    """A number as text; what is undefined is a dash."""
-    return "–" if value is None else format(scale * value, pattern)
 
 
 def duration(seconds: float) -> str:

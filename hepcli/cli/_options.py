@@ -1,9 +1,18 @@
 """Options that several commands share, declared once."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class SplitChoice(StrEnum):
+    """Splits of a data set."""
+
+    TEST = "test"
+    TRAIN = "train"
+
 
 DataDir = Annotated[
     Path | None,
@@ -25,6 +34,20 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME|FILE.toml",
+        help="A preset of `hep presets` or a TOML file.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", help="Seed. Default: the preset's.", show_default=False),
+]
+SplitName = Annotated[SplitChoice, typer.Option("--split", help="Which images.")]
 Checkpoint = Annotated[
     Path,
     typer.Argument(metavar="CHECKPOINT", help="A run folder, its checkpoints/ folder, or one step in it."),

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import DataDir, Json
+from hepcli.cli._tables import print_table
 
 app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
 
@@ -81,8 +81,4 @@ def _show(records: list[dict[str, Any]]) -> None:
             str(record["num_classes"]),
             escape(record["location"] or f"type: hep data prepare {record['name']}"),
         )
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        # Rich assumes 80 columns where there is no terminal and would break paths apart there.
-        console = Console(stderr=True, width=Console(width=10_000).measure(table).maximum)
-    console.print(table)
+    print_table(table)

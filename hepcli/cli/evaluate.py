@@ -1,8 +1,7 @@
 """`hep eval`."""
 
 import json
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -10,22 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, Step
+from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
-
-
-class SplitChoice(StrEnum):
-    """Splits to evaluate."""
-
-    TEST = "test"
-    TRAIN = "train"
 
 
 @handle_errors
 def eval_command(
     checkpoint: Checkpoint,
-    split: Annotated[SplitChoice, typer.Option("--split", help="Which images.")] = SplitChoice.TEST,
+    split: SplitName = SplitChoice.TEST,
     step: Step = None,
     settings: Settings = None,
     data_dir: DataDir = None,

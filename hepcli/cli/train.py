@@ -7,26 +7,16 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Quiet, Settings
+from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
 
 
 @handle_errors
 def train_command(
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            metavar="NAME|FILE.toml",
-            help="A preset of `hep presets` or a TOML file. Default: quickstart.",
-            show_default=False,
-        ),
-    ] = None,
+    preset: Preset = None,
     settings: Settings = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", help="Seed of the run.", show_default=False)
-    ] = None,
+    seed: Seed = None,
     epochs: Annotated[
         int | None,
         typer.Option("--epochs", metavar="N", help="Passes over the training images.", show_default=False),

@@ -1,5 +1,15 @@
 """Training and evaluation on the device: jitted steps, the loop, optimisers, metrics."""
 
+from hepcli.training._asymmetry import (
+    BIASES,
+    PICTURE_STEPS,
+    AsymmetryMeter,
+    MeterSettings,
+    Pictures,
+    Sample,
+    batch_size_for,
+    summarise,
+)
 from hepcli.training._evaluate import Evaluator
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
@@ -7,14 +17,21 @@ from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings
 from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
 
 __all__ = [
+    "BIASES",
     "OPTIMIZERS",
+    "PICTURE_STEPS",
     "SCHEDULES",
+    "AsymmetryMeter",
     "Evaluator",
     "LearningSettings",
+    "MeterSettings",
     "OptimizerSettings",
+    "Pictures",
+    "Sample",
     "StepDone",
     "Totals",
     "TrainState",
+    "batch_size_for",
     "build_optimizer",
     "check_finite",
     "epoch_steps",
@@ -25,5 +42,6 @@ __all__ = [
     "make_train_step",
     "means",
     "scale_pixels",
+    "summarise",
     "zero_totals",
 ]

@@ -24,7 +24,7 @@ def small_data(monkeypatch):
         return Split(full.images[:keep], full.labels[:keep], full.num_classes)
 
     monkeypatch.setattr("hepcli.experiments.train.load_split", load)
-    monkeypatch.setattr("hepcli.experiments.evaluate.load_split", load)
+    monkeypatch.setattr("hepcli.experiments.saved.load_split", load)
 
 
 @pytest.fixture

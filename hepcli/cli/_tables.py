@@ -1,0 +1,18 @@
+"""Tables on stderr, whole whether or not there is a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(table: Table) -> None:
+    """Print a table to stderr: fitted to a terminal, never cut elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        # Rich assumes 80 columns where there is no terminal and would break cells apart there.
+        console = Console(stderr=True, width=Console(width=10_000).measure(table).maximum)
+    console.print(table)
+
+
+def number(value: float | None, pattern: str = ".3f", scale: float = 1.0) -> str:
+    """A number as text; what is undefined is a dash."""
+    return "–" if value is None else format(scale * value, pattern)

@@ -1,0 +1,173 @@
+"""`hep measure-asymmetry`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._tables import number, print_table
+
+EPILOG = (
+    "Example: hep measure-asymmetry runs/n4 --all-steps   or: hep measure-asymmetry --preset fashion-mnist"
+)
+
+_BIASES = {"finite_nudge": "finite nudge", "asymmetry": "asymmetry", "total": "total"}
+
+
+@handle_errors
+def measure_command(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A run folder, its checkpoints/ folder, or one step in it.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    step: Step = None,
+    all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every step the run kept.")] = False,
+    examples: Annotated[
+        int, typer.Option("--examples", metavar="N", help="How many, the first ones of the split.")
+    ] = 256,
+    split: SplitName = SplitChoice.TEST,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder of measures.json and figures. Default: asymmetry/ in the run folder.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how far the learning signal is from the gradient, and why.
+
+    Splits the bias of the error signal into that of finite nudges (the run's own estimator against
+    hep exact) and that of asymmetry (hep exact against recurrent backpropagation). With --preset in
+    place of CHECKPOINT it measures the untrained network. Computed in float64.
+    """
+    from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
+
+    request = MeasureRequest(
+        checkpoint, preset, seed, step, all_steps, examples, split.value, settings or (), out, data_dir
+    )
+    records = []
+    for found in measure(request):
+        match found:
+            case StepMeasured():
+                records.append(found.record)
+                for notice in found.notices:
+                    typer.echo(notice, err=True)
+                if all_steps and not quiet:
+                    typer.echo(_line(found.record), err=True)
+            case StepSkipped():
+                typer.echo(f"Left out: {found.reason}", err=True)
+            case Measured():
+                if not quiet:
+                    _show(records, along=all_steps)
+                typer.echo(json.dumps(found.result, indent=2, allow_nan=False) if as_json else found.folder)
+
+
+def _line(record: dict[str, Any]) -> str:
+    return f"step {record['step']} measured: {record['examples_used']} of {record['examples']} examples used"
+
+
+def _show(records: list[dict[str, Any]], *, along: bool) -> None:
+    if along:
+        print_table(_along_table(records))
+    else:
+        typer.echo(_title(records[0]), err=True)
+        print_table(_network_table(records[0]))
+        typer.echo("\nBias of the error signal, mean ± standard error over examples:", err=True)
+        print_table(_bias_table(records[0]))
+        typer.echo("\nCosine of the parameter gradient to that of bptt:", err=True)
+        print_table(_gradient_table(records[0]))
+    for note in dict.fromkeys(note for record in records for note in record["notes"]):
+        typer.echo(note, err=True)
+
+
+def _network_table(record: dict[str, Any]) -> Table:
+    errors = record["standard_error"]
+    table = Table(box=None, show_header=False)
+    rows = [
+        ("weight angle / °", number(record["weight_angle_deg"], ".2f")),
+        *((f"  {name}", number(angle, ".2f")) for name, angle in record["weight_angle_deg_by_pair"].items()),
+        (f"Jacobian symmetry S ({record['jacobian']})", _pm(record, errors, "jacobian_symmetry")),
+        ("homeostatic loss", _pm(record, errors, "homeostatic_loss")),
+        ("spectral radius of a step", _pm(record, errors, "spectral_radius")),
+        ("log10 residual, own free phase", _pm(record, errors, "log10_residual")),
+        ("converged, own free phase / %", number(record["converged"], ".1f", 100)),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _title(record: dict[str, Any]) -> str:
+    where = f"step {record['step']} (epoch {record['epoch']:g})" if record["checkpoint"] else "untrained"
+    used = f"{record['examples_used']} of {record['examples']} {record['split']} examples used"
+    return f"{record['dataset']}, {record['method']}, {where}: {used}"
+
+
+def _bias_table(record: dict[str, Any]) -> Table:
+    table = Table(box=None)
+    table.add_column("layer", no_wrap=True)
+    for title in _BIASES.values():
+        table.add_column(f"{title}:\ncosine", justify="right", no_wrap=True)
+        table.add_column("\nrelative error", justify="right", no_wrap=True)
+    errors = record["standard_error"]
+    for layer in record["cosine"]["asymmetry"]:
+        cells = [
+            _pm(record[measure][bias], errors[measure][bias], layer, pattern)
+            for bias in _BIASES
+            for measure, pattern in (("cosine", ".4f"), ("relative_error", ".3g"))
+        ]
+        table.add_row(layer, *cells)
+    return table
+
+
+def _gradient_table(record: dict[str, Any]) -> Table:
+    cosines = record["gradient_cosine"]
+    table = Table(box=None)
+    for name in cosines:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(*(number(value, ".4f") for value in cosines.values()))
+    return table
+
+
+def _along_table(records: list[dict[str, Any]]) -> Table:
+    table = Table(box=None)
+    names = ("epoch", "angle", "S", "homeo.", "radius", *(f"cos {name}" for name in _BIASES.values()))
+    for name in (*names, "cos gradient", "test error", "used"):
+        table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for record in records:
+        top1 = record["test_top1"]
+        table.add_row(
+            f"{record['epoch']:g}",
+            number(record["weight_angle_deg"], ".1f"),
+            number(record["jacobian_symmetry"]),
+            number(record["homeostatic_loss"], ".3g"),
+            number(record["spectral_radius"]),
+            *(number(record["cosine"][bias]["total"]) for bias in _BIASES),
+            number(record["gradient_cosine"]["total"]),
+            number(None if top1 is None else 1 - top1, ".2f", 100),
+            str(record["examples_used"]),
+        )
+    return table
+
+
+def _pm(values: dict[str, Any], errors: dict[str, Any], name: str, pattern: str = ".4g") -> str:
+    """Mean ± standard error, left out where it is rounding."""
+    value, error = values[name], errors[name]
+    shown = value is not None and error is not None and error > 1e-9 * abs(value)
+    return number(value, pattern) + (f" ± {error:.1g}" if shown else "")

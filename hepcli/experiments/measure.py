@@ -1,0 +1,305 @@
+"""The function behind `hep measure-asymmetry`: how far a network's learning signal is from the gradient."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hepcli.config import Config, load_config
+from hepcli.data import DATASETS, Split, SplitName, load_split
+from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments import build
+from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
+from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.saved import SavedRun
+from hepcli.networks import DenseNetwork, weight_angle_deg
+from hepcli.training import (
+    AsymmetryMeter,
+    MeterSettings,
+    Sample,
+    batch_size_for,
+    finite_or_none,
+    summarise,
+)
+
+MEASURES_FILE = "measures.json"
+_PICTURE_EXAMPLES = 8
+_PICTURE_NUMBERS = (1, 2, 3, 4, 6, 8, 12)
+_PICTURE_RADII = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_MAP_POINTS = 21  # along an axis of the stability map; odd, so that 0 is among them
+
+
+class MeasureRequest(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        checkpoint: a run folder, its checkpoints/ or one step in it; None with `preset`.
+        preset: name or path, to measure an untrained network.
+        seed: seed of the untrained network; None for the preset's own.
+        step: which step; None for the one `checkpoint` names, else the newest intact one.
+        all_steps: measure every step of the run.
+        examples: how many, the first of the split.
+        split_name: which split.
+        overrides: KEY=VALUE texts, such as gradient.num_points=4.
+        out: folder of results; None for asymmetry/ in the run folder.
+        data_dir: where data sets are kept.
+    """
+
+    checkpoint: Path | None
+    preset: str | None = None
+    seed: int | None = None
+    step: int | None = None
+    all_steps: bool = False
+    examples: int = 256
+    split_name: SplitName = "test"
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    data_dir: Path | None = None
+
+
+class StepMeasured(NamedTuple):
+    """A network was measured; `record` has the keys of `hep measure-asymmetry --json`."""
+
+    record: dict[str, Any]
+    notices: tuple[str, ...]
+
+
+class StepSkipped(NamedTuple):
+    """A step of the run cannot be read; the others go on."""
+
+    reason: str
+
+
+class Measured(NamedTuple):
+    """All is measured and drawn; `result` is what --json prints."""
+
+    folder: Path
+    result: dict[str, Any]
+
+
+Record = StepMeasured | StepSkipped | Measured
+
+
+class _Source(NamedTuple):
+    """A network to measure, and where its parameters come from."""
+
+    config: Config
+    split: Split
+    network: DenseNetwork
+    run: SavedRun | None
+    folder: Path
+
+
+def measure(request: MeasureRequest) -> Iterator[Record]:
+    """Measure a saved or an untrained network.
+
+    All is computed in float64, so that the references are converged far below the biases.
+
+    Args:
+        request: what to measure.
+
+    Yields:
+        A record for every step, and `Measured` at the end.
+
+    Raises:
+        CheckpointError: not a run, no such step, nothing intact, or of another network.
+        ConfigError: settings that are not allowed, or more examples than there are.
+        DatasetError: the data set is missing or damaged.
+        OutputError: the results cannot be written.
+    """
+    source = _source(request)
+    available = len(source.split.labels)
+    if not 1 <= request.examples <= available:
+        raise ConfigError(
+            f"--examples {request.examples}: the {request.split_name} split of {source.config.data.name} "
+            f"has {available}.",
+            f"Choose 1 to {available}.",
+        )
+    folder = RunFolder(source.folder)
+    with folder.writing():
+        folder.path.mkdir(parents=True, exist_ok=True)
+    measurement = _Measurement(source, request)
+    records: list[dict[str, Any]] = []
+    for found in _steps(measurement, source, request):
+        if isinstance(found, StepMeasured):
+            records.append(found.record)
+        yield found
+    with folder.writing():
+        if request.all_steps:
+            result: dict[str, Any] = {"steps": records, "figures": draw_along(records, folder.path)}
+        else:
+            result = records[0] | {"figures": measurement.draw(folder.path, records[0])}
+    folder.write_json(MEASURES_FILE, result)
+    yield Measured(folder.path, result)
+
+
+def _source(request: MeasureRequest) -> _Source:
+    """The network to measure: of a checkpoint, or a fresh one."""
+    if (request.checkpoint is None) == (request.preset is None):
+        raise ConfigError(
+            "What to measure is either a saved run or, untrained, a preset.",
+            "Type hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
+        )
+    if request.checkpoint is not None:
+        if request.seed is not None:
+            raise ConfigError("--seed belongs to --preset: a saved network has its own.", "Leave out --seed.")
+        run = SavedRun(request.checkpoint, request.split_name, request.overrides, request.data_dir)
+        default = run.folder / "asymmetry"
+        return _Source(run.config, run.split, run.network, run, request.out or default)
+    if request.step is not None or request.all_steps:
+        raise ConfigError(
+            "--step and --all-steps belong to a saved run: a fresh network has no steps.", "Leave them out."
+        )
+    resolved = load_config(request.preset, request.overrides, {"run.seed": request.seed})
+    config = resolved.config
+    split = load_split(config.data.name, request.split_name, request.data_dir)
+    network = build.build_network(config, build.data_shape(split))
+    name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
+    return _Source(config, split, network, None, request.out or Path("runs") / name)
+
+
+def _steps(
+    measurement: "_Measurement", source: _Source, request: MeasureRequest
+) -> Iterator[StepMeasured | StepSkipped]:
+    """One network, or with --all-steps every step of the run that is intact."""
+    run = source.run
+    if run is None:
+        yield measurement.fresh()
+        return
+    if not request.all_steps:
+        yield measurement.saved(run, run.chosen_step(request.step))
+        return
+    if request.step is not None or run.named_step is not None:
+        raise ConfigError("--all-steps and a single step exclude each other.", f"Give {run.folder} alone.")
+    failed: CheckpointError | None = None
+    measured = 0
+    for step in run.store.folders():
+        try:
+            found = measurement.saved(run, step)
+        except CheckpointError as error:
+            failed = error
+            yield StepSkipped(error.what)
+        else:
+            measured += 1
+            yield found
+    if failed is not None and not measured:
+        raise failed
+
+
+class _Measurement:
+    """The compiled measures of a network, and the pictures of the one seen last."""
+
+    def __init__(self, source: _Source, request: MeasureRequest) -> None:
+        self._source, self._request = source, request
+        config = source.config
+        settings = MeterSettings(build.relaxation_settings(config), build.gradient_settings(config))
+        self._meter = AsymmetryMeter(source.network, source.split.num_classes, settings)
+        self._steps_per_epoch = build.steps_per_epoch(
+            config, DATASETS[config.data.name].num_examples["train"]
+        )
+        self._params: Any = None
+
+    def fresh(self) -> StepMeasured:
+        """Measure the network before training."""
+        params = build.init_params(self._source.config, self._source.network)
+        return StepMeasured(self._record(params, 0, None, None), ())
+
+    def saved(self, run: SavedRun, step: int | None) -> StepMeasured:
+        """Measure a step of a run; None is the newest intact one."""
+        restored = run.restore(step)
+        last = restored.metadata["history"][-1:]
+        ended = bool(last) and last[0]["step"] == restored.step
+        test_top1 = last[0]["test"]["top1"] if ended else None
+        path = str(run.path_of(restored.step))
+        record = self._record(restored.state.params, restored.step, path, test_top1)
+        return StepMeasured(record, restored.damaged)
+
+    def _record(
+        self, params: Any, step: int, checkpoint: str | None, test_top1: float | None
+    ) -> dict[str, Any]:
+        """Everything that --json prints of a step, but for the figures."""
+        request, config, network = self._request, self._source.config, self._source.network
+        angles = {
+            name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
+        }
+        total_angle = angles.pop("total", None)
+        with jax.enable_x64(True):
+            self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+            measures, dense = self._measures()
+        return {
+            "step": step,
+            "epoch": round(step / self._steps_per_epoch, 4),
+            "dataset": config.data.name,
+            "split": request.split_name,
+            "examples": request.examples,
+            "method": config.gradient.method,
+            "test_top1": test_top1,
+            "weight_angle_deg": total_angle,
+            "weight_angle_deg_by_pair": angles,
+            **measures,
+            "jacobian": "exact" if dense else "estimated",
+            "notes": self._notes(measures, total_angle),
+            "checkpoint": checkpoint,
+        }
+
+    def _measures(self) -> tuple[dict[str, Any], bool]:
+        """Measure the examples in batches of one size, the last one filled up."""
+        units = self._meter.num_units(self._source.split.images.shape[1:])
+        size = min(batch_size_for(units), self._request.examples)
+        samples: list[Sample] = []
+        counts = []
+        for start in range(0, self._request.examples, size):
+            rows = np.arange(start, start + size)
+            counts.append(rows < self._request.examples)
+            batch = self._examples(np.minimum(rows, self._request.examples - 1))
+            samples.append(jax.device_get(self._meter.batch(self._params, *batch, jnp.asarray(counts[-1]))))
+        return summarise(samples, counts, units), units <= self._meter.settings.dense_units
+
+    def _examples(self, rows: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(self._source.split.images[rows]), jnp.asarray(self._source.split.labels[rows])
+
+    def _notes(self, measures: dict[str, Any], angle: float | None) -> list[str]:
+        """Why something is null or left out, in words."""
+        notes = []
+        left_out = measures["left_out"]
+        settings = self._meter.settings.reference
+        if missing := left_out["no_fixed_point"]:
+            notes.append(
+                f"{len(missing)} of {self._request.examples} examples left out: no free fixed point "
+                f"within {settings.max_steps} steps (residual above {settings.fixed_point_residual:g})."
+            )
+        if missing := left_out["not_solved"]:
+            notes.append(
+                f"{len(missing)} of {self._request.examples} examples left out: the linear solves of the "
+                f"references stayed above {settings.relative_residual:g} after {settings.max_steps} steps."
+            )
+        if self._source.config.gradient.method == "bptt":
+            notes.append("bptt has no error vector: finite_nudge, total and gradient_cosine are undefined.")
+        if angle is None and not self._source.network.pairs:
+            notes.append("No connection has a partner in the other direction: the weight angle is undefined.")
+        return notes
+
+    def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
+        """Draw the figures of the network measured last; returns their files."""
+        gradient = self._source.config.gradient
+        radius = gradient.beta_radius if gradient.method in ("hep", "online_hep") else None
+        reach = 4 * radius if radius else 2.0
+        axis = np.linspace(-reach, reach, _MAP_POINTS)
+        upper = axis[axis >= 0]
+        betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
+        radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
+        count = min(_PICTURE_EXAMPLES, self._request.examples)
+        with jax.enable_x64(True):
+            found = jax.device_get(
+                self._meter.pictures(
+                    self._params,
+                    *self._examples(np.arange(count)),
+                    jnp.asarray(betas),
+                    jnp.asarray(radii),
+                    _PICTURE_NUMBERS,
+                )
+            )
+        return draw_pictures(record, found, PictureAxes(axis, radii, _PICTURE_NUMBERS, radius), folder)
