@@ -48,7 +48,7 @@ class MeasureRequest(NamedTuple):
         data_dir: where data sets are kept.
     """
 
-    checkpoint: Path | None
+    checkpoint: Path | None = None
     preset: str | None = None
     seed: int | None = None
     step: int | None = None

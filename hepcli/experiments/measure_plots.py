@@ -14,6 +14,7 @@ _NAMES = {
     "asymmetry": "asymmetry (hep exact vs rbp)",
     "total": "total (own vs rbp)",
 }
+_Curve = tuple[list[float | None], list[float | None]]  # values and their standard errors
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
 
 
@@ -139,40 +140,53 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
 
 def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Draw S, angle, cosines, biases and test error against the epoch; returns the file's name."""
-    epochs = [record["epoch"] for record in records]
-    panels: list[tuple[str, dict[str, list[Any]]]] = [
-        ("Jacobian symmetry S", {"S": [r["jacobian_symmetry"] for r in records]}),
-        ("weight angle / °", {"all pairs": [r["weight_angle_deg"] for r in records]}),
-        (
-            "cosine",
-            {_NAMES[bias]: [r["cosine"][bias]["total"] for r in records] for bias in BIASES}
-            | {"gradient (own vs bptt)": [r["gradient_cosine"]["total"] for r in records]},
-        ),
-        (
-            "relative error",
-            {_NAMES[bias]: [r["relative_error"][bias]["total"] for r in records] for bias in BIASES},
-        ),
-        ("spectral radius", {"one step": [r["spectral_radius"] for r in records]}),
-        (
-            "test error / %",
-            {"test": [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]},
-        ),
+    errors = [record["standard_error"] for record in records]
+
+    def biases(measure: str) -> dict[str, _Curve]:
+        return {
+            _NAMES[bias]: (
+                [r[measure][bias]["total"] for r in records],
+                [e[measure][bias]["total"] for e in errors],
+            )
+            for bias in BIASES
+        }
+
+    def single(name: str) -> dict[str, _Curve]:
+        return {name: ([r[name] for r in records], [e.get(name) for e in errors])}
+
+    gradient = [r["gradient_cosine"]["total"] for r in records]
+    test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
+    panels = [
+        ("Jacobian symmetry S", single("jacobian_symmetry")),
+        ("weight angle / °", single("weight_angle_deg")),
+        ("cosine", biases("cosine") | {"gradient (own vs bptt)": (gradient, [None] * len(records))}),
+        ("relative error", biases("relative_error")),
+        ("spectral radius of a step", single("spectral_radius")),
+        ("test error / %", {"test": (test_error, [None] * len(records))}),
     ]
     figure = _figure(12, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
-    for axes, (label, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
-        for name, values in curves.items():
-            if any(value is not None for value in values):
-                axes.plot(epochs, _numbers(values), marker=".", label=name)
+    for axes, (label, curves) in zip(figure.subplots(2, 3, sharex=True).flat, panels, strict=True):
+        _draw_curves(axes, [record["epoch"] for record in records], curves)
         axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-        if len(axes.lines) > 1:
-            axes.legend(fontsize="x-small")
-        if not axes.lines:
-            axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
-    if any(_numbers(values).max(initial=0) > 0 for values in panels[3][1].values()):
+    if figure.axes[3].lines:
         figure.axes[3].set_yscale("log")
     figure.savefig(folder / "along-run.png", dpi=120)
     return ["along-run.png"]
+
+
+def _draw_curves(axes: Any, epochs: Sequence[float], curves: dict[str, _Curve]) -> None:
+    """Lines with standard errors; dashes keep one that lies on another visible."""
+    drawn = 0
+    for name, (values, errors) in curves.items():
+        if any(value is not None for value in values):
+            style = {"linestyle": "--" if name == _NAMES["total"] else "-", "marker": ".", "capsize": 2}
+            axes.errorbar(epochs, _numbers(values), yerr=_numbers(errors), label=name, **style)
+            drawn += 1
+    axes.grid(alpha=0.3)
+    if drawn > 1:
+        axes.legend(fontsize="x-small")
+    elif not drawn:
+        axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
 
 
 def _figure(width: float, height: float, title: str) -> Any:

@@ -25,6 +25,7 @@ def small_data(monkeypatch):
 
     monkeypatch.setattr("hepcli.experiments.train.load_split", load)
     monkeypatch.setattr("hepcli.experiments.saved.load_split", load)
+    monkeypatch.setattr("hepcli.experiments.measure.load_split", load)
 
 
 @pytest.fixture

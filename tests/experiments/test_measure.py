@@ -1,0 +1,139 @@
+"""`measure`: the promised keys, along a run, without training, and refusals that lose nothing."""
+
+import json
+
+import jax
+import pytest
+
+from hepcli.errors import CheckpointError, ConfigError, OutputError
+from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
+from hepcli.experiments.train import TrainRequest, train
+
+pytestmark = pytest.mark.usefixtures("small_data")
+EXAMPLES = 5
+BIASES = {"finite_nudge", "asymmetry", "total"}
+LAYERS = {"l1", "l2", "out", "total"}
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    """References of small networks converge early; the pictures take most of the time."""
+    monkeypatch.setattr("hepcli.experiments.measure._PICTURE_EXAMPLES", 2)
+    monkeypatch.setattr("hepcli.experiments.measure._MAP_POINTS", 5)
+    monkeypatch.setattr("hepcli.experiments.measure._PICTURE_NUMBERS", (1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return tmp_path_factory.mktemp("measured") / "run"
+
+
+@pytest.fixture
+def run(trained, small):
+    """Two epochs of the small network, all steps kept; trained once for the module."""
+    if not trained.exists():
+        overrides = (*small, "checkpoints.keep_every_epochs=1", "network.initial_angle_deg=60.0")
+        list(train(TrainRequest(None, overrides, {"run.epochs": 2}, trained)))
+    return trained
+
+
+def records(**request):
+    return list(measure(MeasureRequest(examples=EXAMPLES, **request)))
+
+
+def test_the_promised_keys(run, tmp_path):
+    measured, done = records(checkpoint=run, out=tmp_path / "out")
+    assert isinstance(measured, StepMeasured)
+    assert isinstance(done, Measured)
+    record = done.result
+    plain = {"step", "examples", "weight_angle_deg", "jacobian_symmetry", "homeostatic_loss"}
+    plain |= {"spectral_radius", "log10_residual"}
+    assert plain | {"cosine", "relative_error", "gradient_cosine"} <= record.keys()
+    assert (record["step"], record["examples"]) == (20, EXAMPLES)
+    for measure_name in ("cosine", "relative_error"):
+        assert record[measure_name].keys() == BIASES
+        assert all(table.keys() == LAYERS for table in record[measure_name].values())
+    connections = {"in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2"}
+    assert record["gradient_cosine"].keys() == connections | {"total"}
+    assert json.loads((tmp_path / "out/measures.json").read_text()) == record
+    for file in ("biases.png", "spectrum.png", "stability-map.png", "convergence.png"):
+        assert (tmp_path / "out" / file).read_bytes().startswith(b"\x89PNG")
+        assert file in record["figures"]
+    assert not jax.config.jax_enable_x64  # the precision of the caller is its own
+
+
+def test_along_a_run(run, tmp_path):
+    *measured, done = records(checkpoint=run, all_steps=True, out=tmp_path / "out")
+    steps = done.result["steps"]
+    assert [record["step"] for record in steps] == [0, 10, 20]
+    assert [found.record for found in measured] == steps
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["test_top1"] for record in steps] == [None, *(line["test"]["top1"] for line in history)]
+    assert steps[1]["weight_angle_deg"] == pytest.approx(history[0]["weight_angle_deg"], abs=1e-3)
+    assert (tmp_path / "out/along-run.png").read_bytes().startswith(b"\x89PNG")
+    alone = records(checkpoint=run / "checkpoints/10", out=tmp_path / "alone")[0].record
+    assert alone == steps[1]
+
+
+def test_a_damaged_step_is_reported_and_the_others_measured(run, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(run, tmp_path / "copy")
+    manifest = copy / "checkpoints/10/manifest.json"
+    manifest.write_text(manifest.read_text().replace("sha256", "sha257"))
+    found = records(checkpoint=copy, all_steps=True)
+    assert [record.record["step"] for record in found if isinstance(record, StepMeasured)] == [0, 20]
+    (skipped,) = [record for record in found if isinstance(record, StepSkipped)]
+    assert "10" in skipped.reason
+    assert (copy / "asymmetry/measures.json").exists()
+    with pytest.raises(CheckpointError, match="not intact"):
+        records(checkpoint=copy, step=10)
+
+
+def test_an_untrained_loop_has_no_angle(small, tmp_path):
+    overrides = (*small, "data.name=fashion_mnist_mini")
+    preset = "fashion-mnist-loop"
+    measured, done = records(preset=preset, seed=3, overrides=overrides, out=tmp_path / "out")
+    assert measured.record["weight_angle_deg"] is None
+    assert "pair" in " ".join(measured.record["notes"])
+    assert measured.record["checkpoint"] is None
+    assert measured.record["jacobian_symmetry"] < 0.9
+    assert done.folder == tmp_path / "out"
+    other = records(preset=preset, seed=4, overrides=overrides, out=tmp_path / "other")[0].record
+    assert other["cosine"] != measured.record["cosine"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "says"),
+    [
+        ({"examples": 500}, ConfigError, "has 200"),
+        ({"examples": 0}, ConfigError, "has 200"),
+        ({"step": 7}, CheckpointError, "no step 7"),
+        ({"step": 10, "all_steps": True}, ConfigError, "all-steps"),
+        ({"seed": 1}, ConfigError, "--seed"),
+        ({"preset": "quickstart"}, ConfigError, "either"),
+        ({"overrides": ("gradient.methd=hep",)}, ConfigError, "gradient.method"),
+        ({"overrides": ("network.layers.l1.units=9",)}, CheckpointError, "another network"),
+    ],
+)
+def test_refusals(run, tmp_path, request_, error, says):
+    with pytest.raises(error, match=says):
+        list(measure(MeasureRequest(run, out=tmp_path / "out", **({"examples": EXAMPLES} | request_))))
+    assert not (tmp_path / "out/measures.json").exists()
+
+
+def test_nothing_to_measure(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        records(checkpoint=tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="not \\(part of\\) a run"):
+        records(checkpoint=tmp_path)
+    with pytest.raises(ConfigError, match="--step"):
+        records(checkpoint=None, preset="quickstart", step=3)
+    with pytest.raises(ConfigError, match="quickstart"):
+        records(checkpoint=None, preset="quickstrat")
+
+
+def test_results_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        records(checkpoint=run, out=tmp_path / "file" / "out")

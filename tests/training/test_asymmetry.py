@@ -1,0 +1,128 @@
+"""The asymmetry meter: what counts, what is left out, and that batches do not matter."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hepcli.engine import ESTIMATORS, GradientSettings, ReferenceSettings
+from hepcli.networks import DenseNetwork
+from hepcli.training import AsymmetryMeter, MeterSettings, batch_size_for, summarise
+
+from .tiny import NETWORK, RELAXATION, params, split
+
+EXAMPLES = 6
+UNITS = 9
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def meter(method="hep", network=NETWORK, **settings) -> AsymmetryMeter:
+    reference = ReferenceSettings(max_steps=400)
+    return AsymmetryMeter(
+        network, 3, MeterSettings(RELAXATION, GradientSettings(method, 2, 0.1), reference, **settings)
+    )
+
+
+def in_float64():
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params())
+
+
+def measured(own, size=EXAMPLES):
+    """The summary of the first examples in batches of `size`, the last one filled up."""
+    images, labels = split()
+    samples, counts = [], []
+    for start in range(0, EXAMPLES, size):
+        rows = np.arange(start, start + size)
+        counts.append(rows < EXAMPLES)
+        rows = np.minimum(rows, EXAMPLES - 1)
+        batch = own.batch(in_float64(), images[rows], labels[rows], jnp.asarray(counts[-1]))
+        samples.append(jax.device_get(batch))
+    return summarise(samples, counts, UNITS)
+
+
+def numbers(tree):
+    return np.array(jax.tree.leaves(tree), dtype=float)
+
+
+@functools.cache
+def of_method(method):
+    return measured(meter(method))
+
+
+def test_batches_do_not_matter():
+    np.testing.assert_allclose(
+        numbers(measured(meter(), size=4)), numbers(of_method("hep")), rtol=1e-7, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("method", ESTIMATORS)
+def test_every_estimator_is_measured(method):
+    record = of_method(method)
+    json.dumps(record, allow_nan=False)
+    assert record["examples_used"] == EXAMPLES
+    assert record["cosine"]["asymmetry"]["total"] < 0.999
+    own = record["relative_error"]["total"]["total"]
+    if method == "bptt":
+        assert own is None
+        assert set(record["gradient_cosine"].values()) == {None}
+        return
+    assert record["gradient_cosine"].keys() == {"in-l1", "l1-out", "out-l1", "total"}
+    if "rbp" in method:  # up to the steps the run takes
+        assert own < 1e-5
+    else:
+        assert own == pytest.approx(record["relative_error"]["asymmetry"]["total"], rel=0.2)
+    assert record["gradient_cosine"]["total"] > (0.99999 if "rbp" in method else 0.5)
+
+
+def test_large_networks_are_estimated():
+    """Without the matrix, J's parts come out within a few per cent, and with an error to match."""
+    exact, estimated = of_method("hep"), measured(meter(dense_units=5, num_draws=300))
+    for name in ("jacobian_symmetry", "homeostatic_loss"):
+        error = estimated["standard_error"][name]
+        assert abs(estimated[name] - exact[name]) < 5 * error
+        assert error < 0.2 * exact[name]
+    assert exact["standard_error"]["jacobian_symmetry"] < 1e-12
+
+
+def test_examples_without_a_fixed_point_are_named_and_left_out():
+    impatient = meter().settings._replace(
+        relaxation=RELAXATION._replace(free_steps=1), reference=ReferenceSettings(max_steps=1)
+    )
+    record = measured(AsymmetryMeter(NETWORK, 3, impatient))
+    assert record["examples_used"] == 0
+    assert record["left_out"]["no_fixed_point"] == list(range(EXAMPLES))
+    json.dumps(record, allow_nan=False)
+    assert record["cosine"]["asymmetry"]["total"] is None
+    assert record["jacobian_symmetry"] is None
+    assert record["gradient_cosine"]["total"] is None
+    assert math.isfinite(record["log10_residual"])
+
+
+def test_a_layer_without_a_signal_has_no_cosine():
+    """Nothing leads back to l1, so the adjoint there comes from the way up alone; hep exact gives zero."""
+    network = DenseNetwork(
+        (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out")), input_size=4, num_classes=3
+    )
+    own = meter(network=network)
+    weights = {name: w for name, w in in_float64().items() if name != "out-l1"}
+    images, labels = split(EXAMPLES)
+    sample = own.batch(weights, images, labels, jnp.ones(EXAMPLES, bool))
+    record = summarise([jax.device_get(sample)], [np.ones(EXAMPLES, bool)], UNITS)
+    assert record["cosine"]["asymmetry"]["l1"] is None
+    assert record["relative_error"]["asymmetry"]["l1"] == pytest.approx(1.0)
+    assert record["relative_error"]["asymmetry"]["out"] < 1e-10
+
+
+def test_batch_sizes():
+    assert batch_size_for(522) == 256
+    assert 1 <= batch_size_for(60_000) < 64
+    assert batch_size_for(10**8) == 1
