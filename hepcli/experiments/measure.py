@@ -279,7 +279,9 @@ class _Measurement:
         if self._source.config.gradient.method == "bptt":
             notes.append("bptt has no error vector: finite_nudge, total and gradient_cosine are undefined.")
         if angle is None and not self._source.network.pairs:
-            notes.append("No connection has a partner in the other direction: the weight angle is undefined.")
+            notes.append(
+                "No pair of connections leads both ways between two layers: the weight angle is undefined."
+            )
         return notes
 
     def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
