@@ -10,7 +10,9 @@ from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
 
 DatasetName = Literal["fashion_mnist_mini", "fashion_mnist", "cifar10", "cifar100", "imagenet32"]
 SolverName = Literal["synchronous", "alternating"]
-MethodName = Literal["hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt"]
+MethodName = Literal[
+    "hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt", "asymep", "asymep_exact", "dyadic_ep"
+]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
 
@@ -73,7 +75,7 @@ class GradientConfig(Table):
 
     Attributes:
         method: estimator of the error vector or gradient.
-        num_points: nudges on the circle (`hep`, `online_hep`).
+        num_points: nudges on the circle (`hep`, `asymep`, `online_hep`).
         beta_radius: radius |beta| of that circle.
         online_cycles: turns of the circle (`online_hep`).
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.

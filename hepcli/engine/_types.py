@@ -30,6 +30,10 @@ class System(Protocol):
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Connections between layers as (pre, post); those from the input are left out."""
 
+    @property
+    def linear_drive(self) -> bool:
+        """Whether `recurrent_drive` is linear in the activity, so that its derivative is itself."""
+
     def zero_state(self, inputs: Array) -> State:
         """The all-zero pre-activations for a batch of inputs."""
 

@@ -287,7 +287,7 @@ class _Measurement:
     def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
         """Draw the figures of the network measured last; returns their files."""
         gradient = self._source.config.gradient
-        radius = gradient.beta_radius if gradient.method in ("hep", "online_hep") else None
+        radius = gradient.beta_radius if gradient.method in ("hep", "asymep", "online_hep") else None
         reach = 4 * radius if radius else 2.0
         axis = np.linspace(-reach, reach, _MAP_POINTS)
         upper = axis[axis >= 0]
@@ -304,4 +304,6 @@ class _Measurement:
                     _PICTURE_NUMBERS,
                 )
             )
-        return draw_pictures(record, found, PictureAxes(axis, radii, _PICTURE_NUMBERS, radius), folder)
+        return draw_pictures(
+            record, found, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
+        )

@@ -25,12 +25,14 @@ class PictureAxes(NamedTuple):
         axis: real and imaginary parts of the stability map.
         radii: radii of the circles.
         numbers: numbers of points on them.
+        method: the run's estimator.
         own_radius: the run's own nudge circle; None for a method without one.
     """
 
     axis: NDArray[np.float64]
     radii: Sequence[float]
     numbers: Sequence[int]
+    method: str
     own_radius: float | None
 
 
@@ -121,12 +123,13 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
     settled = np.asarray(np.asarray(found.circles.residual)[:, :, found.kept].max(axis=-1) <= 1e-6)
     figure = _figure(10, 4.6, title)
     by_number, by_radius = figure.subplots(1, 2, sharey=True)
+    limit = "rbp" if axes.method == "asymep" else "hep exact"
     for index, radius in enumerate(axes.radii):
         own = ", this run's" if radius == axes.own_radius else ""
         _curve(by_number, axes.numbers, errors[index], settled[index], f"|β| = {radius:g}{own}")
     for index, number in enumerate(axes.numbers):
         _curve(by_radius, axes.radii, errors[:, index], settled[:, index], f"N = {number}")
-    by_number.set(xlabel="N", yscale="log", ylabel="relative error to hep exact (median)")
+    by_number.set(xlabel="N", yscale="log", ylabel=f"relative error to {limit} (median)")
     by_number.set_xticks(axes.numbers)
     by_radius.set(xlabel="|β|", xscale="log", yscale="log")
     for plot in (by_number, by_radius):

@@ -66,6 +66,11 @@ class DenseNetwork:
         return tuple(pair for pair in self.connections if pair[0] != "in")
 
     @property
+    def linear_drive(self) -> bool:
+        """A dense layer's drive is linear in the activities."""
+        return True
+
+    @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Feedback connections with a forward partner, as (feedback, forward) parameter names."""
         names = self.connections
