@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import lzma
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,12 +21,10 @@ _CHUNK_BYTES = 1 << 20
 # What the standard library raises for damaged archives, found by damaging them.
 _FAULTS = (
     EOFError,
-    NotImplementedError,
-    RuntimeError,
+    RuntimeError,  # also its subclass NotImplementedError: an encrypted or unknown kind of zip
     ValueError,
     gzip.BadGzipFile,
     lzma.LZMAError,
-    struct.error,
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,

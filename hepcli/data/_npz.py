@@ -1,6 +1,7 @@
 """Arrays of an .npz file, read a block at a time: numpy.load holds each array in memory whole."""
 
 import contextlib
+import tokenize
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 
 from hepcli.data._members import FETCH_AGAIN
 from hepcli.errors import DatasetError
+
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class ArrayStream:
@@ -65,17 +71,16 @@ def open_array(npz: zipfile.ZipFile, name: str, source: str) -> Iterator[ArraySt
 
 
 def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise DatasetError(f"{source} has version {version[0]}.{version[1]}, not 1.0 or 2.0.", FETCH_AGAIN)
-    with warnings.catch_warnings():
-        # NumPy warns of headers written by Python 2, and reads them.
-        warnings.simplefilter("ignore", UserWarning)
-        shape, fortran_order, dtype = read(file)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"version {version[0]}.{version[1]} is not known")
+        with warnings.catch_warnings():
+            # NumPy warns of headers written by Python 2, and reads them.
+            warnings.simplefilter("ignore", UserWarning)
+            shape, fortran_order, dtype = _HEADER_READERS[version](file)
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # found by damaging headers
+        raise DatasetError(f"{source} has a damaged header: {error}.", FETCH_AGAIN) from error
     if fortran_order or not shape or dtype.hasobject:
         raise DatasetError(f"{source} is not an array of numbers stored row by row.", FETCH_AGAIN)
     return shape, dtype
