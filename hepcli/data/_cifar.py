@@ -52,8 +52,8 @@ class CifarBatches:
         path = paths[self.archive]
         with open_members(path, self.folder) as open_member:
             for name in self.filenames[split]:
-                with open_member(name) as file:
-                    yield from self._read_records(file, f"{path}: {name}")
+                with open_member(name) as (file, source):
+                    yield from self._read_records(file, source)
 
     def _read_records(self, file: IO[bytes], source: str) -> Iterator[Block]:
         record_bytes = self.num_labels + _IMAGE_BYTES

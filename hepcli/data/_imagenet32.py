@@ -53,8 +53,8 @@ class NpzBatches:
         path, contents = paths[archive], self.contents[archive]
         with open_members(path, contents.folder) as open_member:
             for name in contents.names:
-                with open_member(name) as file:
-                    yield from _read_npz(file, f"{path}: {name}")
+                with open_member(name) as (file, source):
+                    yield from _read_npz(file, source)
 
 
 def _read_npz(file: IO[bytes], source: str) -> Iterator[Block]:

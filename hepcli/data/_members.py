@@ -7,12 +7,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from hepcli.errors import DatasetError
-
-OpenMember = Callable[[str], IO[bytes]]
 
 FETCH_AGAIN = "Fetch this file again from its official source and repeat the command."
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -31,6 +30,16 @@ _FAULTS = (
 )
 
 
+class Member(NamedTuple):
+    """A file of an archive, open for reading, and what messages call it."""
+
+    file: IO[bytes]
+    source: str
+
+
+OpenMember = Callable[[str], AbstractContextManager[Member]]
+
+
 @contextlib.contextmanager
 def open_members(path: Path, folder: str) -> Iterator[OpenMember]:
     """Open an archive, or the folder it was unpacked into.
@@ -42,28 +51,39 @@ def open_members(path: Path, folder: str) -> Iterator[OpenMember]:
             any folder. Not used where path is a folder.
 
     Yields:
-        A function that opens a file, given its name, for reading. It and the files are valid
-        inside the `with` block, and reading errors there become DatasetErrors.
+        A function that opens a file by name, valid inside the `with` block; the file is to be
+        used in a `with` block too. Reading errors in these blocks become DatasetErrors.
 
     Raises:
         DatasetError: the archive is damaged or unreadable, or lacks a file.
     """
+    if path.is_dir():
+        yield lambda name: _reading(lambda: (path / name).open("rb"), str(path / name))
+    else:
+        with _errors_named(str(path)), path.open("rb") as file, _opener(path, folder, file) as opener:
+            yield lambda name: _reading(lambda: opener(name), f"{path}: {name}")
+
+
+@contextlib.contextmanager
+def _reading(opener: Callable[[], IO[bytes]], source: str) -> Iterator[Member]:
+    with _errors_named(source), opener() as file:
+        yield Member(file, source)
+
+
+@contextlib.contextmanager
+def _errors_named(source: str) -> Iterator[None]:
     try:
-        if path.is_dir():
-            yield lambda name: (path / name).open("rb")
-        else:
-            with path.open("rb") as file:
-                yield from _open_inside(path, folder, file)
+        yield
     except _FAULTS as error:
-        raise DatasetError(f"{path} is damaged or no such archive: {error}.", FETCH_AGAIN) from error
+        raise DatasetError(f"{source} is damaged or of another kind: {error}.", FETCH_AGAIN) from error
     except OSError as error:
         raise DatasetError(
-            f"{error.filename or path} cannot be read: {error.strerror or error}.",
-            "Check that it is a readable file.",
+            f"{source} cannot be read: {error.strerror or error}.", "Check that it is a readable file."
         ) from error
 
 
-def _open_inside(path: Path, folder: str, file: IO[bytes]) -> Iterator[OpenMember]:
+@contextlib.contextmanager
+def _opener(path: Path, folder: str, file: IO[bytes]) -> Iterator[Callable[[str], IO[bytes]]]:
     magic = file.read(len(_ZIP_MAGIC))
     file.seek(0)
     if magic == _ZIP_MAGIC:
@@ -84,7 +104,7 @@ def _gunzipped(file: IO[bytes]) -> gzip.GzipFile:
     return content
 
 
-def _tar_opener(path: Path, folder: str, archive: tarfile.TarFile) -> OpenMember:
+def _tar_opener(path: Path, folder: str, archive: tarfile.TarFile) -> Callable[[str], IO[bytes]]:
     members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
 
     def open_member(name: str) -> IO[bytes]:

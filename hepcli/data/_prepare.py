@@ -138,7 +138,7 @@ def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, rep
 
 def _already_downloaded(downloads: Path, num_files: int) -> bool:
     # TFDS writes one description beside each file it has downloaded and checked.
-    return len(list(downloads.rglob("*.INFO"))) >= num_files
+    return len(list(downloads.glob("*.INFO"))) >= num_files
 
 
 def _require_reachable(spec: DatasetSpec, data_dir: Path, url: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, import_archives, load_split
+from hepcli.data import DATASETS, import_archives, load_split, prepare
 from hepcli.errors import DatasetError
 
 NUM_EXAMPLES = {"train": 15, "test": 4}
@@ -115,6 +115,12 @@ def test_official_layout_gives_the_exact_examples(cifar, tmp_path, data_dir, cap
     assert f"Caching {cifar.name} test: 4 of 4 examples" in lines
     assert any(line.startswith(f"{cifar.archive}: content verified; checksum differs") for line in lines)
     assert capfd.readouterr().out == ""
+
+
+def test_download(cifar, tmp_path, data_dir, serve):
+    serve(cifar.write_tar(tmp_path / "source"))
+    prepare(cifar.name, data_dir, lambda _line: None)
+    assert_exact(cifar, data_dir)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +231,8 @@ def flipped(content):
         (lambda content: gzip.compress(content)[:-9], "damaged"),
         (flipped, "damaged"),
         (lambda content: content[:-20_000], "damaged"),
-        (lambda _content: b"<!DOCTYPE html>" * 100, "damaged or no such archive"),
-        (lambda _content: b"", "damaged or no such archive"),
+        (lambda _content: b"<!DOCTYPE html>" * 100, "damaged or of another kind"),
+        (lambda _content: b"", "damaged or of another kind"),
         (zipped, "lacks cifar-10-batches-bin/data_batch_1.bin"),
     ],
     ids=["truncated", "end-missing", "checksum", "truncated-tar", "html", "empty", "zip"],

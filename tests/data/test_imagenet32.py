@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, import_archives, load_split
+from hepcli.data import DATASETS, import_archives, load_split, prepare
 from hepcli.errors import DatasetError
 
 NUM_EXAMPLES = {"train": 23, "test": 4}
@@ -112,6 +112,12 @@ def test_every_layout_gives_the_exact_examples(made, tmp_path, data_dir, write):
     assert load_split("imagenet32", "test", data_dir).num_classes == 1000
 
 
+def test_download(made, tmp_path, data_dir, serve):
+    serve(made.write(tmp_path / "source"))
+    prepare("imagenet32", data_dir, lambda _line: None)
+    assert_exact(made, data_dir)
+
+
 def test_batches_of_a_file_keep_the_order(made, tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr("hepcli.data._builder._SHARD_BYTES", 5 * 3072)
     monkeypatch.setattr("hepcli.data._imagenet32.BLOCK_EXAMPLES", 2)
@@ -202,7 +208,9 @@ def test_damaged_batch(made, tmp_path, data_dir, save, damage):
     else:
         content[2000] ^= 1
     made.files[TRAIN]["train_data_batch_3.npz"] = bytes(content)
-    assert_refused(made.write(tmp_path / "source"), data_dir, "damaged")
+    assert_refused(made.write(tmp_path / "source"), data_dir, r"zip: train_data_batch_3\.npz is damaged")
+    made.write_unpacked(tmp_path / "unpacked", "")
+    assert_refused(tmp_path / "unpacked", data_dir, r"unpacked/train_data_batch_3\.npz is damaged")
 
 
 def test_header_that_promises_another_length(made, tmp_path, data_dir):
