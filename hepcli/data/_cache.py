@@ -29,7 +29,7 @@ def _silent(_line: str) -> None:
 def ensure_cached(spec: DatasetSpec, data_dir: Path, report: Report) -> None:
     """Write the cache of every split that has no sound one, where the folder can be written."""
     for split in SPLIT_NAMES:
-        load_cached(spec, data_dir, split, report)
+        _open_or_build(spec, data_dir, split, report)
 
 
 def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report = _silent) -> Split:
@@ -47,17 +47,18 @@ def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Rep
     Raises:
         DatasetError: the cache must be built and the prepared files are damaged.
     """
-    cached = _open_cache(spec, data_dir, split)
-    if cached is not None:
-        return cached
-    try:
-        with clean_start(spec, data_dir, report):
-            _build_cache(spec, data_dir, split, report)
-    except OSError:
-        # A shared read-only folder or a full disk: slower, but the examples are the same.
-        return _read_into_memory(spec, data_dir, split)
-    cached = _open_cache(spec, data_dir, split)
+    cached = _open_or_build(spec, data_dir, split, report)
+    # A shared read-only folder or a full disk: slower, but the examples are the same.
     return cached if cached is not None else _read_into_memory(spec, data_dir, split)
+
+
+def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report) -> Split | None:
+    cached = _open_cache(spec, data_dir, split)
+    if cached is None:
+        with contextlib.suppress(OSError), clean_start(spec, data_dir, report):
+            _build_cache(spec, data_dir, split, report)
+        cached = _open_cache(spec, data_dir, split)
+    return cached
 
 
 def _cache_paths(spec: DatasetSpec, data_dir: Path, split: SplitName) -> tuple[Path, Path]:

@@ -61,14 +61,15 @@ def require_writable(data_dir: Path) -> None:
         raise write_error(data_dir, error) from error
 
 
-def require_space(spec: DatasetSpec, data_dir: Path) -> None:
+def require_space(spec: DatasetSpec, data_dir: Path, download_bytes: int) -> None:
     """Fail at once where a data set could not be written to its end.
 
     Raises:
-        DatasetError: the disk has less space than the prepared files and their cache need.
+        DatasetError: the disk has too little space for download_bytes, the prepared files and
+            their cache.
     """
     image_bytes = sum(math.prod(spec.images_shape(split)) for split in SPLIT_NAMES)
-    needed = 2 * image_bytes
+    needed = download_bytes + 2 * image_bytes
     free = shutil.disk_usage(data_dir).free
     if free < needed:
         raise DatasetError(

@@ -48,17 +48,17 @@ def prepare(name: str, data_dir: Path | None, report: Report) -> Path:
     if _is_done(spec, folder, report):
         return _folders.prepared_folder(spec, folder)
     _folders.require_writable(folder)
-    _folders.require_space(spec, folder)
     official = official_archives(spec.source)
     downloads = folder / "downloads"
-    if not _already_downloaded(downloads / name, len(official)):
+    size = sum(file.size for file in official.values())
+    downloaded = _already_downloaded(downloads / name, len(official))
+    if not downloaded:
         _require_reachable(spec, folder, next(iter(official.values())).url)
-    size = sum(file.size for file in official.values()) / 2**20
-    report(f"Downloading {name} ({size:.1f} MiB) to {downloads}")
+    report(f"Downloading {name} ({size / 2**20:.1f} MiB) to {downloads}")
     builder = make_builder(
         spec, folder, lambda manager: _download(spec, folder, manager, official), official, report
     )
-    return _write(spec, folder, builder, downloads, report)
+    return _write(spec, folder, builder, downloads, report, download_bytes=0 if downloaded else size)
 
 
 def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: Report) -> Path:
@@ -92,7 +92,6 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
         return _folders.prepared_folder(spec, folder)
     paths = locate_archives(spec, spec.source, source_dir.expanduser())
     _folders.require_writable(folder)
-    _folders.require_space(spec, folder)
     report(f"Reading {name} from {source_dir}")
     builder = make_builder(spec, folder, lambda _manager: paths, report=report)
     # TFDS creates its download folder even when nothing is downloaded.
@@ -111,7 +110,9 @@ def _is_done(spec: DatasetSpec, data_dir: Path, report: Report) -> bool:
     return done
 
 
-def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, report: Report) -> Path:
+def _write(
+    spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, report: Report, download_bytes: int = 0
+) -> Path:
     """Let TFDS write the data set under a temporary name and rename it when complete."""
     import tensorflow_datasets as tfds
 
@@ -124,6 +125,7 @@ def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, rep
             clean_start(spec, data_dir, report),
             contextlib.redirect_stdout(io.StringIO()),
         ):
+            _folders.require_space(spec, data_dir, download_bytes)
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     except OSError as error:
         # Another process may have renamed its own copy into place in the meantime.

@@ -86,4 +86,4 @@ def test_disk_without_enough_space(archives, data_dir, monkeypatch):
     with pytest.raises(DatasetError, match=r"has 0\.0 GiB free; fashion_mnist needs 0\.0 GiB") as caught:
         run_import(archives, data_dir)
     assert "--data-dir" in caught.value.advice
-    assert not list(data_dir.iterdir())
+    assert not list(data_dir.rglob("*.*"))
