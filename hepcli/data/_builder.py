@@ -67,7 +67,7 @@ def make_builder(
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_builder import ShardBasedBuilder
 
-    # Not GeneratorBasedBuilder: beyond 1 GB its shuffler needs TensorFlow, and a split's memory.
+    # Not GeneratorBasedBuilder: beyond 1 GB it needs TensorFlow, and memory for a whole split.
     class RawImages(ShardBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
         name = spec.name
         url_infos = _url_infos(official or {})
