@@ -4,7 +4,16 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
-from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
+from hepcli.training._step import (
+    LearningSettings,
+    RunNumbers,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_joint_step,
+    make_train_step,
+    scale_pixels,
+)
 
 __all__ = [
     "OPTIMIZERS",
@@ -12,9 +21,11 @@ __all__ = [
     "Evaluator",
     "LearningSettings",
     "OptimizerSettings",
+    "RunNumbers",
     "StepDone",
     "Totals",
     "TrainState",
+    "TrainStep",
     "build_optimizer",
     "check_finite",
     "epoch_steps",
@@ -22,6 +33,7 @@ __all__ = [
     "in_top",
     "init_state",
     "kernel_stds",
+    "make_joint_step",
     "make_train_step",
     "means",
     "scale_pixels",
