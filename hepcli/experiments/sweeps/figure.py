@@ -28,7 +28,8 @@ def draw(found: Collection, file: Path) -> None:
     across = min(len(panels), 2)
     down = -(-len(panels) // across)
     figure = Figure(figsize=(max(6.4, 4.8 * across), 1.2 + 3.2 * down), layout="constrained")
-    figure.suptitle(found.title)
+    if found.title:
+        figure.suptitle(found.title)
     all_axes = figure.subplots(down, across, squeeze=False).flat
     for axes, value in zip(all_axes, panels, strict=False):
         _DRAWERS[found.figure.kind](axes, found, value)
@@ -41,7 +42,7 @@ def draw(found: Collection, file: Path) -> None:
 
 def _finish(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
+    if not axes.has_data():
         axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)
     elif any(labels) and len(handles) > 1:
         axes.legend(fontsize="small")

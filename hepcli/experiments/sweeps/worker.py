@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from hepcli.config import parse_shard
 from hepcli.errors import FolderBusyError, HepError
@@ -15,6 +15,9 @@ from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import DONE, FAILED, RELEASED, Claim, Heart
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
+
+if TYPE_CHECKING:
+    from hepcli.experiments.train import TrainRequest
 
 POLL_S = 0.5
 LARGEST_GROUP = 10
@@ -39,6 +42,10 @@ class WorkRequest(NamedTuple):
     wait: bool = True
     cpus: Sequence[int] = ()
     data_dir: Path | None = None
+
+
+Outcome = bool | HepError
+"""Whether a point was finished, or its error."""
 
 
 class Job(NamedTuple):
@@ -106,60 +113,102 @@ def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list
 def _run(
     folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
 ) -> Iterator[str]:
-    """Train claimed points and settle their claims."""
-    with Heart([job.claim for job in jobs]):
-        for job in jobs:
-            with _Settling(job) as settling:
-                yield f"{job.point.folder}: started"
-                finished = _train(folder, job, data_dir, stop)
-                settling.state = DONE if finished else RELEASED
-            yield f"{job.point.folder}: {settling.outcome}"
+    """Train claimed points, several together, and settle their claims."""
+    with _Settling(jobs) as settling:
+        names = ", ".join(job.point.folder for job in jobs)
+        yield f"{names}: started"
+        for job, outcome in _train(folder, jobs, data_dir, stop):
+            yield f"{job.point.folder}: {settling.settle(job, outcome)}"
 
 
 class _Settling:
-    """Settles a claim whatever happens; an error of ours is recorded and goes no further."""
+    """Keeps claims alive and settles them whatever happens, also when this worker breaks down."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self.state = RELEASED
-        self.outcome = ""
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._open = {job.point.hash: job for job in jobs}
+        self._heart = Heart([job.claim for job in jobs])
 
     def __enter__(self) -> Self:
+        self._heart.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        self.outcome = self.state
-        if isinstance(error, FolderBusyError):
+    ) -> None:
+        for job in list(self._open.values()):
+            if isinstance(error, HepError):
+                self.settle(job, error)
+            elif isinstance(error, Exception):
+                what = f"{type(error).__name__}: {error}"
+                job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
+            else:
+                job.claim.settle(RELEASED)
+        self._heart.__exit__(kind, error, traceback)
+
+    def settle(self, job: Job, outcome: Outcome) -> str:
+        """Settle one claim with what came of it.
+
+        Returns:
+            The same in words.
+        """
+        del self._open[job.point.hash]
+        if isinstance(outcome, FolderBusyError):
             time.sleep(_BUSY_S)  # its claim was judged dead, but it still holds the folder
-        elif isinstance(error, HepError):
-            self.outcome = f"failed: {error}"
-            self._job.claim.settle(FAILED, what=error.what, advice=error.advice)
-            return True
-        elif isinstance(error, Exception):
-            self._job.claim.settle(
-                FAILED, what=f"{type(error).__name__}: {error}", advice="See the worker's log."
-            )
-            return False
-        self._job.claim.settle(RELEASED if error is not None else self.state)
-        return isinstance(error, FolderBusyError)
+            job.claim.settle(RELEASED)
+            return "held by another process"
+        if isinstance(outcome, HepError):
+            job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
+            return f"failed: {outcome}"
+        job.claim.settle(DONE if outcome else RELEASED)
+        return "done" if outcome else "saved and released"
 
 
-def _train(folder: SweepFolder, job: Job, data_dir: Path | None, stop: Callable[[], bool]) -> bool:
-    """Train a point, or go on where it was left; whether it is finished."""
-    from hepcli.experiments.train import Finished, TrainRequest, train
+def _train(
+    folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
+) -> Iterator[tuple[Job, Outcome]]:
+    """Train points, or go on where they were left; of each, whether it was finished, or its error."""
+    from hepcli.experiments.records import Finished, Interrupted
+    from hepcli.experiments.together import train_together
+    from hepcli.experiments.train import train
 
-    run = folder.run(job.point)
-    if _is_finished(run):
-        return True
+    left: list[tuple[Job, TrainRequest]] = []
+    for job in jobs:
+        try:
+            if _is_finished(folder.run(job.point)):
+                yield job, True
+            else:
+                left.append((job, _request(folder, job.point, data_dir)))
+        except HepError as error:
+            yield job, error
+    halt = lambda: stop() or any(job.claim.lost for job, _ in left)  # noqa: E731
+    if len(left) == 1:
+        job, request = left[0]
+        try:
+            finished = any(isinstance(record, Finished) for record in train(request, halt))
+        except HepError as error:
+            yield job, error
+        else:
+            yield job, finished
+    elif left:
+        for index, record in train_together([request for _, request in left], halt):
+            if isinstance(record, HepError):
+                yield left[index][0], record
+            elif isinstance(record, Finished | Interrupted):
+                yield left[index][0], isinstance(record, Finished)
+
+
+def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "TrainRequest":
+    """What `hep train` would be asked for; a run that was started is resumed."""
+    from hepcli.experiments.train import TrainRequest
+
+    run = folder.run(point)
     clear_unstarted(run)
-    resolve(job.point)  # its preset may have changed
-    settings = {} if run.holds_run else job.point.settings | {"run.seed": job.point.seed}
-    preset = None if run.holds_run else job.point.preset
-    request = TrainRequest(preset, (), settings, run.path, run.holds_run, data_dir)
-    records = train(request, lambda: stop() or job.claim.lost)
-    return any(isinstance(record, Finished) for record in records)
+    resolve(point)  # its preset may have changed
+    if run.holds_run:
+        return TrainRequest(out=run.path, resume=True, data_dir=data_dir)
+    return TrainRequest(
+        point.preset, (), point.settings | {"run.seed": point.seed}, run.path, False, data_dir
+    )
 
 
 def _is_finished(run: RunFolder) -> bool:
