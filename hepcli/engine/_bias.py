@@ -213,7 +213,7 @@ def scan_circles(
                     r[:1] - at_rest[name] if n == 1 else r[:ends],
                     upper[name][rows] if len(rows) else None,
                     n,
-                    radius,  # type: ignore[arg-type]
+                    radius,
                 )
                 for name, r in real.items()
             }

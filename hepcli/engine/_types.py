@@ -81,14 +81,14 @@ class GradientSettings(NamedTuple):
     Attributes:
         method: key of `ESTIMATORS`.
         num_points: N, points on the nudge circle.
-        beta_radius: |β|, radius of the nudge circle.
+        beta_radius: |β|, radius of the nudge circle; traced where runs that differ in it train together.
         online_cycles: turns of the circle in `online_hep`.
         adjoint_steps: most iterations of `rbp` and `neumann_rbp`.
     """
 
     method: str = "hep"
     num_points: int = 2
-    beta_radius: float = 0.5
+    beta_radius: float | Array = 0.5
     online_cycles: int = 5
     adjoint_steps: int = 200
 

@@ -1,9 +1,10 @@
 """From a configuration to networks, settings and optimisers: strings become functions here, once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -12,7 +13,7 @@ from hepcli.data import Split
 from hepcli.engine import Gradient, GradientSettings, RelaxationSettings
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.networks import DenseNetwork, rotate_feedback
-from hepcli.training import LearningSettings, OptimizerSettings, build_optimizer
+from hepcli.training import LearningSettings, OptimizerSettings, RunNumbers, build_optimizer
 
 
 class DataShape(NamedTuple):
@@ -96,9 +97,33 @@ def steps_per_epoch(config: Config, num_examples: int) -> int:
     return batches
 
 
-def build_optimizer_of(config: Config, total_steps: int) -> optax.GradientTransformation:
-    """The optimiser of a configuration; `total_steps` is what the cosine schedule decays over."""
-    return build_optimizer(OptimizerSettings(**config.optimizer.model_dump(), total_steps=total_steps))
+def build_optimizer_of(
+    config: Config, total_steps: int, learning_rate: Array | None = None
+) -> optax.GradientTransformation:
+    """The optimiser of a configuration.
+
+    Args:
+        config: the configuration.
+        total_steps: what the cosine schedule decays over.
+        learning_rate: traced, instead of the configuration's.
+
+    Returns:
+        The optimiser.
+    """
+    settings = OptimizerSettings(**config.optimizer.model_dump(), total_steps=total_steps)
+    return build_optimizer(
+        settings if learning_rate is None else settings._replace(learning_rate=learning_rate)
+    )
+
+
+def run_numbers(configs: Sequence[Config]) -> RunNumbers:
+    """What runs of one compiled step differ in."""
+    return RunNumbers(
+        jnp.asarray([config.run.seed for config in configs], jnp.uint32),
+        jnp.asarray([config.gradient.beta_radius for config in configs], jnp.float32),
+        jnp.asarray([config.homeostasis.weight for config in configs], jnp.float32),
+        jnp.asarray([config.optimizer.learning_rate for config in configs], jnp.float32),
+    )
 
 
 def to_device(split: Split) -> tuple[Array, Array]:

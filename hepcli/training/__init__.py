@@ -14,7 +14,16 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
-from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
+from hepcli.training._step import (
+    LearningSettings,
+    RunNumbers,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_joint_step,
+    make_train_step,
+    scale_pixels,
+)
 
 __all__ = [
     "BIASES",
@@ -27,10 +36,12 @@ __all__ = [
     "MeterSettings",
     "OptimizerSettings",
     "Pictures",
+    "RunNumbers",
     "Sample",
     "StepDone",
     "Totals",
     "TrainState",
+    "TrainStep",
     "batch_size_for",
     "build_optimizer",
     "check_finite",
@@ -39,6 +50,7 @@ __all__ = [
     "in_top",
     "init_state",
     "kernel_stds",
+    "make_joint_step",
     "make_train_step",
     "means",
     "scale_pixels",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt32
 
 from hepcli.engine import (
     Gradient,
@@ -39,6 +39,22 @@ class TrainState(NamedTuple):
     totals: Totals
 
 
+class RunNumbers(NamedTuple):
+    """The numbers in which runs of one compiled step may differ; an entry for each run.
+
+    Attributes:
+        seed: where the keys of all steps grow from, uint32.
+        beta_radius: |β|, radius of the nudge circle.
+        homeostasis_weight: λ.
+        learning_rate: before schedule and multipliers.
+    """
+
+    seed: UInt32[Array, " runs"]
+    beta_radius: Float[Array, " runs"]
+    homeostasis_weight: Float[Array, " runs"]
+    learning_rate: Float[Array, " runs"]
+
+
 class LearningSettings(NamedTuple):
     """What a training step computes.
 
@@ -52,9 +68,9 @@ class LearningSettings(NamedTuple):
 
     relaxation: RelaxationSettings
     gradient: GradientSettings
-    homeostasis_weight: float
+    homeostasis_weight: float | Array
     homeostasis_draws: int
-    seed: int
+    seed: int | Array
 
 
 Pixels = UInt8[Array, "examples height width channels"]
@@ -95,6 +111,62 @@ def make_train_step(
         and labels of the whole split stay on the device, `indices` picks the batch. The state is donated.
     """
 
+    step = _pure_step(
+        system, num_classes, settings, optimizer, preprocess, homeostasis=bool(settings.homeostasis_weight)
+    )
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_joint_step(
+    system: System,
+    num_classes: int,
+    settings: LearningSettings,
+    build_optimizer: Callable[[Array], optax.GradientTransformation],
+    numbers: RunNumbers,
+    preprocess: Preprocess = scale_pixels,
+) -> TrainStep:
+    """Build a jitted step of several runs at once, each to rounding what it would be alone.
+
+    Args:
+        system: the network of all runs.
+        num_classes: classes of the targets.
+        settings: of all runs, but for the numbers; λ decides whether there is homeostasis at all.
+        build_optimizer: learning rate to optimiser.
+        numbers: what the runs differ in.
+        preprocess: uint8 images to real inputs, on the device.
+
+    Returns:
+        As `make_train_step`, with a leading axis of runs on state, indices and loss.
+    """
+    homeostasis = bool(settings.homeostasis_weight)
+
+    def one_run(
+        own: RunNumbers, state: TrainState, images: Pixels, labels: Array, indices: Array
+    ) -> tuple[TrainState, Array]:
+        mine = settings._replace(
+            gradient=settings.gradient._replace(beta_radius=own.beta_radius),
+            homeostasis_weight=own.homeostasis_weight,
+            seed=own.seed,
+        )
+        optimizer = build_optimizer(own.learning_rate)
+        step = _pure_step(system, num_classes, mine, optimizer, preprocess, homeostasis=homeostasis)
+        return step(state, images, labels, indices)
+
+    joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0)), donate_argnums=1)
+    return lambda state, images, labels, indices: joint(numbers, state, images, labels, indices)
+
+
+def _pure_step(
+    system: System,
+    num_classes: int,
+    settings: LearningSettings,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+    *,
+    homeostasis: bool,
+) -> TrainStep:
+    """The step before jit; `homeostasis` is told apart from its weight, which may be traced."""
+
     def step(
         state: TrainState, images: Pixels, labels: Int[Array, " examples"], indices: Int[Array, " batch"]
     ) -> tuple[TrainState, Float[Array, ""]]:
@@ -105,7 +177,7 @@ def make_train_step(
         found = estimate(problem)
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
-        if settings.homeostasis_weight:
+        if homeostasis:
             key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
             noise = draw_noise(key, activity, settings.homeostasis_draws)
             homeostatic, pull = homeostatic_gradient(system, state.params, inputs, activity, noise)
@@ -117,4 +189,4 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.step + 1, add_totals(state.totals, seen)), losses.mean()
 
-    return jax.jit(step, donate_argnums=0)
+    return step

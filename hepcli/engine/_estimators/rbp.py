@@ -33,7 +33,7 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
 
 def adjoint_sweep(
-    problem: Problem, constant: State, state: State, groups: Groups, scale: float = 1.0
+    problem: Problem, constant: State, state: State, groups: Groups, scale: float | Array = 1.0
 ) -> Sweep:
     """One update e ← e + J_Fᵀ e + scale · ∂L/∂u of every layer, J_F and L taken at `state`.
 
