@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from hepcli.engine._estimators.linear import solve_forward
 from hepcli.engine._problem import FreePhase
