@@ -85,7 +85,7 @@ class SweepTable(Table):
         title: above table and figure.
         preset: name or path of the base preset.
         seeds: a run for each, at every point of the grid.
-        set: dotted keys to values, the same for all runs.
+        set: dotted keys to values for all runs, where no axis sets them.
     """
 
     title: str = ""
@@ -250,16 +250,23 @@ def _known_keys() -> list[str]:
 
 
 def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Problem]:
-    """No key may be set twice, and seeds are no axis."""
+    """No key may be set in vain, or by two axes; seeds are no axis.
+
+    What is set for all runs holds where the places of an axis leave it open.
+    """
     problems = []
-    owners: dict[str, str] = dict.fromkeys(fixed, "[sweep] set")
+    owners: dict[str, str] = {}
     for axis in axes:
         for key in sorted(axis.keys):
+            if key in fixed and all(key in place.set for place in axis.places):
+                problems.append(
+                    Problem(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point")
+                )
             if key in owners:
                 problems.append(Problem(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"
-    if SEED_KEY in owners:
-        problems.append(Problem(owners[SEED_KEY], f"{SEED_KEY} is what seeds are for: sweep.seeds, --seeds"))
+    if SEED_KEY in owners or SEED_KEY in fixed:
+        problems.append(Problem(SEED_KEY, "is what seeds are for: sweep.seeds, --seeds"))
     return problems
 
 
