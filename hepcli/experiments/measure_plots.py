@@ -103,7 +103,7 @@ def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, ti
 def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the residual over complex nudges, with the run's own circle."""
     kept = np.asarray(found.residual_map)[:, found.kept]
-    upper = _log10(kept).mean(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
+    upper = _log10(kept).max(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
     whole = np.concatenate([upper[:0:-1], upper])
     figure = _figure(5.6, 4.8, title)
     plot = figure.subplots()
@@ -113,7 +113,7 @@ def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: st
         circle = axes.own_radius * np.exp(2j * np.pi * np.linspace(0, 1, 200))
         plot.plot(circle.real, circle.imag, color="red", label=f"|β| = {axes.own_radius:g}, this run's")
         plot.legend(fontsize="small", loc="upper right")
-    plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"mean of {kept.shape[1]} examples")
+    plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"worst of {kept.shape[1]} examples")
     figure.savefig(file, dpi=120)
 
 
@@ -134,7 +134,7 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
     by_radius.set(xlabel="|β|", xscale="log", yscale="log")
     for plot in (by_number, by_radius):
         plot.grid(alpha=0.3)
-        plot.legend(fontsize="x-small")
+        plot.legend(fontsize="x-small", loc="upper right" if plot is by_number else "lower right")
     figure.text(
         0.5, -0.02, f"open: some phase kept a residual above 1e-6 for {PICTURE_STEPS} steps", ha="center"
     )
