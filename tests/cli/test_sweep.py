@@ -110,8 +110,10 @@ def test_killed_again_and_again_every_point_is_done_once(tmp_path, environment):
 
 
 def wait_for_work(out, process):
-    """Until a point is claimed, or the process has ended."""
-    while process.poll() is None and not any((out / "claims").glob("*/*.json")):
+    """Until a point is claimed anew, or the process has ended."""
+    count = lambda: len(list((out / "claims").glob("*/*.json")))  # noqa: E731
+    before = count()
+    while process.poll() is None and count() == before:
         time.sleep(0.1)
 
 
