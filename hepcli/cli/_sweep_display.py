@@ -133,28 +133,31 @@ def make_display(*, quiet: bool) -> SilentSweep:
 
 def show_plan(planned: Plan) -> None:
     """The points of a sweep on stderr."""
-    table = Table(box=None, padding=(0, 1), title=Text(f"{planned.folder}: {len(planned.own)} points"))
+    table = Table(box=None, padding=(0, 1))
     names = list(planned.own[0].labels) if planned.own else []
     for name in (*names, "seed", "run folder"):
         table.add_column(Text(name), no_wrap=True)
     for point in planned.own:
         table.add_row(*map(Text, point.labels.values()), str(point.seed), Text(point.folder))
-    _print(table)
+    _print(f"{planned.folder}: {len(planned.own)} points", table)
 
 
 def show_report(report: Report) -> None:
     """The table of a sweep on stderr."""
-    table = Table(title=Text(report.grid.title), caption="mean ± sample standard deviation (number of seeds)")
+    table = Table()
     for name in report.grid.header:
         table.add_column(Text(name), no_wrap=True)
     for row in report.grid.rows:
         table.add_row(*map(Text, row))
-    _print(table)
+    _print(report.grid.title, table, "mean ± sample standard deviation (number of seeds)")
 
 
-def _print(table: Table) -> None:
+def _print(title: str, table: Table, caption: str = "") -> None:
     """Off a terminal, as wide as it needs: a pipe has no edge to be cut at."""
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(stderr=True, width=1000)
+    console.print(Text(title, style="bold"))
     console.print(table)
+    if caption:
+        console.print(Text(caption, style="dim"))

@@ -1,13 +1,15 @@
 """Throughput of five seeds of the `fashion-mnist` preset in one program, beside five runs alone.
 
-Run: python tests/benchmarks/together.py             (a few minutes on two CPU cores)
+Run: python tests/benchmarks/together.py [UNITS …]    (a minute a size on two CPU cores; 256 is the preset's)
 
 The same seeds learn from the same numbers of batches in the same process: together by one joint step, and
 alone one after the other by the step of a single run. Rounds alternate, and the ratio of each round is taken
-within it. Compilation is left out and told apart: once together, once for each run alone.
+within it; that of the processor time too, which other work on the machine disturbs less. Compilation is left
+out and told apart: once together, once for each run alone.
 """
 
 import statistics
+import sys
 import time
 
 import jax
@@ -22,8 +24,8 @@ from hepcli.training import init_state
 SEEDS, ROUNDS, STEPS = 5, 7, 20
 
 
-def main() -> None:
-    overrides = ("data.name=fashion_mnist_mini",)
+def compare(units: int) -> None:
+    overrides = ("data.name=fashion_mnist_mini", *(f"network.layers.{n}.units={units}" for n in ("l1", "l2")))
     configs = [load_config("fashion-mnist", overrides, {"run.seed": seed}).config for seed in range(SEEDS)]
     bench = Bench(configs[0], None)
     batch = configs[0].data.batch_size
@@ -33,35 +35,50 @@ def main() -> None:
     starts = [init_state(build.init_params(c, bench.network), bench.optimizer(c)) for c in configs]
     joint, alone = bench.joint_step(configs), bench.train_step(configs[0])
 
-    def run_together(steps: int) -> float:
+    def run_together(steps: int) -> tuple[float, float]:
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
         jax.block_until_ready(state)
-        started = time.perf_counter()
+        started = clocks()
         for step in range(steps):
             state, _ = joint(state, *bench.train_data, indices[:, step])
         jax.block_until_ready(state)
-        return time.perf_counter() - started
+        return since(started)
 
-    def run_alone(steps: int) -> float:
-        seconds = 0.0
+    def run_alone(steps: int) -> tuple[float, float]:
+        wall = processor = 0.0
         for seed, start in enumerate(starts):
             state = jax.tree.map(jnp.copy, start)
             jax.block_until_ready(state)
-            started = time.perf_counter()
+            started = clocks()
             for step in range(steps):
                 state, _ = alone(state, *bench.train_data, indices[seed, step])
             jax.block_until_ready(state)
-            seconds += time.perf_counter() - started
-        return seconds
+            own_wall, own_processor = since(started)
+            wall, processor = wall + own_wall, processor + own_processor
+        return wall, processor
 
-    print(f"first step, compilation included: together {run_together(1):.2f} s, alone {run_alone(1):.2f} s")
+    first = [run(1)[0] for run in (run_together, run_alone)]
+    print(f"{units} hidden units a layer")
+    print(f"first step, compilation included: together {first[0]:.2f} s, alone {first[1]:.2f} s")
+    rounds = [(run_together(STEPS), run_alone(STEPS)) for _ in range(ROUNDS)]
     images = SEEDS * STEPS * batch
-    pairs = [(images / run_together(STEPS), images / run_alone(STEPS)) for _ in range(ROUNDS)]
-    for name, rates in zip(("together", "alone"), zip(*pairs, strict=True), strict=True):
-        print(f"{name:>8}: {statistics.median(rates):6.0f} images/s (median of {ROUNDS} rounds)")
-    ratios = [together / one for together, one in pairs]
-    print(f"ratio: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+    for place, name in enumerate(("together", "alone")):
+        rate = statistics.median(images / one[place][0] for one in rounds)
+        print(f"{name:>8}: {rate:6.0f} images/s (median of {ROUNDS} rounds)")
+    for clock, name in enumerate(("ratio", "ratio of processor time")):
+        ratios = [alone_s[clock] / together_s[clock] for together_s, alone_s in rounds]
+        print(f"{name}: {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(started: tuple[float, float]) -> tuple[float, float]:
+    now = clocks()
+    return now[0] - started[0], now[1] - started[1]
 
 
 if __name__ == "__main__":
-    main()
+    for size in sys.argv[1:] or ("256", "32"):
+        compare(int(size))

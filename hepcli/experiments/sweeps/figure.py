@@ -47,6 +47,7 @@ def _finish(axes: Any) -> None:
     elif any(labels) and len(handles) > 1:
         axes.legend(fontsize="small")
     axes.grid(visible=True, alpha=0.3)
+    axes.set_axisbelow(True)
 
 
 def _series(found: Collection) -> dict[str, list[Outcome]]:
@@ -110,6 +111,8 @@ def _bars(axes: Any, found: Collection, value: str) -> None:
 
 def _curves(axes: Any, found: Collection, value: str) -> None:
     """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
+    from matplotlib.ticker import MaxNLocator
+
     for name, outcomes in _series(found).items():
         by_epoch: dict[int, list[float]] = {}
         for line in (line for outcome in outcomes for line in outcome.history):
@@ -125,6 +128,7 @@ def _curves(axes: Any, found: Collection, value: str) -> None:
             lower, upper = [m - s for m, s in pairs], [m + s for m, s in pairs]
             axes.fill_between(epochs, lower, upper, color=drawn.get_color(), alpha=0.2, linewidth=0)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 _DRAWERS = {"lines": _lines, "bars": _bars, "curves": _curves}
