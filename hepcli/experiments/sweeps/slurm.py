@@ -58,8 +58,7 @@ class SlurmWorker:
 def submit(request: SweepRequest, options: str) -> list[str]:
     """Submit `jobs` workers that join the sweep folder, and return at once.
 
-    A worker that Slurm stops at its time limit or preempts saves, releases what it holds and is queued
-    again by submitit.
+    A worker that Slurm stops saves, releases what it holds and is queued again by submitit.
 
     Args:
         request: what to run and where.
