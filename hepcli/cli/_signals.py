@@ -8,10 +8,14 @@ from types import FrameType
 
 from hepcli.cli._errors import EXIT_INTERRUPTED
 
+_STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)
+]  # no SIGUSR2 on Windows
+
 
 @contextmanager
 def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a question the training loop can ask.
+    """Turn SIGINT, SIGTERM and SIGUSR2, Slurm's warning, into a question the training loop can ask.
 
     Args:
         notify: called at the first signal.
@@ -29,7 +33,7 @@ def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
             requested = True
             notify()
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, on_signal) for number in _STOPPING}
     try:
         yield lambda: requested
     finally:

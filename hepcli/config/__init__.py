@@ -20,12 +20,14 @@ from hepcli.config.sweep import (
     AxisPoint,
     FigureKind,
     FigureView,
-    NamedSweep,
     SweepDefinition,
     TableView,
+    label_of,
+)
+from hepcli.config.sweep_files import (
+    NamedSweep,
     check_sweep,
     dump_sweep,
-    label_of,
     load_sweep,
     parse_sweep,
     sweep_differences,

@@ -153,7 +153,6 @@ def test_two_parents_at_once_share_the_work(tmp_path, environment):
         (["--preset", "quickstart", "--shard", "3/2"], "--shard 3/2"),
         (["--preset", "quickstart", "--resume", "--out", "nowhere"], "holds no sweep to resume"),
         (["--preset", "quickstart", "--slurm", "partition"], "is not KEY=VALUE"),
-        (["--preset", "quickstart", "--slurm", "partition=a"], "not installed"),
         (["--preset", "quickstart", "--set", "run.epochs=2", "--epochs", "3"], "both"),
         (["table1", "--set", "gradient.num_points=3"], "sets it at every point"),
         (["table1", "--data-dir", "nowhere"], "hep data prepare"),

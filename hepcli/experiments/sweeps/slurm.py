@@ -1,7 +1,10 @@
 """Workers as a Slurm job array, through submitit."""
 
 import shlex
+import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,12 +13,52 @@ from hepcli.experiments.sweep import SweepRequest, prepare, worker_arguments
 
 _EXAMPLE = "Write --slurm partition=gpu,time=120,cpus_per_task=8 (time in minutes)."
 
+_WARNING_S = 120  # between Slurm's signal and the end of a job: time to finish a step and save
+_INTERRUPTED = 130
+
+
+class SlurmWorker:
+    """What a job of the array runs: a worker that joins the sweep folder.
+
+    Args:
+        arguments: of `hep sweep-worker`, the folder among them.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = tuple(arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_arguments": self._arguments, "_process": None}
+
+    def __call__(self, index: int) -> int:
+        """Work until nothing is left, whatever the place in the array.
+
+        Raises:
+            SweepError: the worker broke down.
+        """
+        command = [sys.executable, "-m", "hepcli", "sweep-worker", "--no-wait", *self._arguments]
+        self._process = subprocess.Popen(command)
+        status = self._process.wait()
+        if status not in (0, _INTERRUPTED):
+            raise SweepError(f"The worker ended with status {status}.", "See the output of this job.")
+        return index
+
+    def checkpoint(self, index: int) -> Any:
+        """Before the time limit or a preemption: have the worker save, and queue the job again."""
+        import submitit
+
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            self._process.wait()
+        return submitit.helpers.DelayedSubmission(self, index)
+
 
 def submit(request: SweepRequest, options: str) -> list[str]:
     """Submit `jobs` workers that join the sweep folder, and return at once.
 
-    A worker that Slurm stops at its time limit or preempts saves and releases what it holds; the same
-    command given again goes on.
+    A worker that Slurm stops saves, releases what it holds and is queued again by submitit.
 
     Args:
         request: what to run and where.
@@ -41,15 +84,15 @@ def submit(request: SweepRequest, options: str) -> list[str]:
         )
     planned = prepare(request)
     executor = SlurmExecutor(folder=str(planned.folder / "logs"))
+    worker = SlurmWorker(worker_arguments(planned.folder, request))
     try:
         executor.update_parameters(
-            **{"job_name": planned.folder.name, "signal_delay_s": 120, **settings},
+            **{"job_name": planned.folder.name, "signal_delay_s": _WARNING_S, **settings}
         )
-        command = [sys.executable, "-m", "hepcli", "sweep-worker", "--no-wait"]
-        worker = submitit.helpers.CommandFunction([*command, *worker_arguments(planned.folder, request)])
-        jobs = executor.map_array(lambda _: worker(), range(request.jobs))
+        jobs = executor.map_array(worker, range(request.jobs))
     except (ValueError, submitit.core.utils.FailedJobError) as error:
-        raise SweepError(f"Slurm refused: {error}", _EXAMPLE) from error
+        reason = str(error).partition("\n")[0]
+        raise SweepError(f"Slurm refused: {reason}", _EXAMPLE) from error
     report = shlex.join(["hep", "sweep", "--report", str(planned.folder)])
     return [*(f"job {job.job_id}" for job in jobs), f"report: {report}"]
 

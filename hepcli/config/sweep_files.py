@@ -1,0 +1,105 @@
+"""Definitions of sweeps read from files and tables, written, and compared."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+
+from hepcli.config.compare import flatten
+from hepcli.config.load import parse_tables, read_text
+from hepcli.config.presets import sweep_text
+from hepcli.config.problems import describe
+from hepcli.config.sweep import Axis, AxisPoint, FigureView, SweepDefinition, SweepTable, TableView
+from hepcli.errors import ConfigError
+
+SEE_SWEEPS = "Type `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
+
+
+class NamedSweep(NamedTuple):
+    """A definition and what to call it."""
+
+    name: str
+    definition: SweepDefinition
+
+
+def load_sweep(sweep: str) -> NamedSweep:
+    """Read a shipped sweep, or one of a file.
+
+    Args:
+        sweep: its name, or the path of a TOML file.
+
+    Returns:
+        The definition and its name.
+
+    Raises:
+        ConfigError: there is no such sweep, or its definition is not allowed; every problem is named.
+    """
+    if sweep.endswith(".toml") or "/" in sweep:
+        path = Path(sweep)
+        return NamedSweep(path.stem, parse_sweep(read_text(path), str(path)))
+    return NamedSweep(sweep, parse_sweep(sweep_text(sweep), f"sweep {sweep}"))
+
+
+def parse_sweep(text: str, label: str) -> SweepDefinition:
+    """Read a definition.
+
+    Args:
+        text: the TOML.
+        label: what to call it in errors.
+
+    Returns:
+        The definition.
+
+    Raises:
+        ConfigError: it is not TOML, or not a definition; every problem is named.
+    """
+    return check_sweep(parse_tables(text, label), label)
+
+
+def check_sweep(tables: Mapping[str, Any], label: str) -> SweepDefinition:
+    """Check tables against the models; raises ConfigError with every problem."""
+    full = {"sweep": {}} | dict(tables)
+    try:
+        return SweepDefinition.model_validate_json(json.dumps(full, default=str))
+    except ValidationError as error:
+        problems = list(dict.fromkeys(describe(error, full, _known_keys())))
+    if len(problems) == 1:
+        raise ConfigError(f"{label}: {problems[0]}", SEE_SWEEPS)
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    raise ConfigError(f"{label}: {len(problems)} entries are not allowed:{lines}", SEE_SWEEPS)
+
+
+def dump_sweep(definition: SweepDefinition) -> str:
+    """Write a definition as TOML that `parse_sweep` reads back."""
+    tables = definition.model_dump(mode="json", exclude_none=True)
+    return "# The sweep of this folder; [table] and [figure] may be edited.\n\n" + tomlkit.dumps(tables)
+
+
+def sweep_differences(a: SweepDefinition, b: SweepDefinition) -> list[tuple[str, object, object]]:
+    """List in what the work of two sweeps differs: (entry, in a, in b); titles and views do not count."""
+    flat_a, flat_b = _work(a), _work(b)
+    return [
+        (key, flat_a.get(key), flat_b.get(key))
+        for key in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(key) != flat_b.get(key)
+    ]
+
+
+def _work(definition: SweepDefinition) -> dict[str, object]:
+    sweep = definition.sweep
+    work: dict[str, object] = {"preset": sweep.preset, "seeds": list(sweep.seeds)}
+    work |= flatten({"set": dict(sweep.set)})
+    for axis in definition.axis:
+        work[f"axis {axis.name}"] = [place.model_dump(exclude_none=True) for place in axis.places]
+    return work
+
+
+def _known_keys() -> list[str]:
+    keys = [*SweepDefinition.model_fields]
+    tables: dict[str, type[BaseModel]] = {"sweep": SweepTable, "table": TableView, "figure": FigureView}
+    for name, model in tables.items():
+        keys += [f"{name}.{field}" for field in model.model_fields]
+    return keys + [f"axis.{field}" for field in (*Axis.model_fields, *AxisPoint.model_fields)]

@@ -1,0 +1,69 @@
+"""Slurm arrays: what is submitted, and what a job does."""
+
+import os
+import pickle
+import stat
+
+import pytest
+
+from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.sweep import SweepRequest
+from hepcli.experiments.sweeps import slurm
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+SCRIPTS = {
+    "srun": "exit 0",
+    "sbatch": 'cp "$1" "$(dirname "$0")/submitted.sh"; echo "Submitted batch job 77"',
+}
+
+
+@pytest.fixture
+def fake_slurm(tmp_path, monkeypatch):
+    """An sbatch that keeps what it is given."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in SCRIPTS.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def request(out):
+    return SweepRequest(preset="quickstart", vary=["gradient.num_points=1,2"], out=out, jobs=3)
+
+
+def test_an_array_of_workers(tmp_path, fake_slurm):
+    lines = slurm.submit(request(tmp_path / "out"), "partition=gpu,time=90,cpus_per_task=4")
+    assert lines[:3] == ["job 77_0", "job 77_1", "job 77_2"]
+    assert lines[3] == f"report: hep sweep --report {tmp_path / 'out'}"
+    script = (fake_slurm / "submitted.sh").read_text()
+    for option in ("--array=0-2", "--partition=gpu", "--time=90", "--cpus-per-task=4", "--job-name=out"):
+        assert f"#SBATCH {option}" in script
+    assert (tmp_path / "out" / "sweep.toml").is_file()
+    delayed = pickle.loads((tmp_path / "out" / "logs" / "77_1_submitted.pkl").read_bytes())
+    assert isinstance(delayed.function, slurm.SlurmWorker)
+    assert delayed.args == (1,)
+
+
+def test_an_option_that_slurm_does_not_know(tmp_path, fake_slurm):
+    with pytest.raises(SweepError, match=r"Slurm refused: Unavailable parameter.*partitio") as error:
+        slurm.submit(request(tmp_path / "out"), "partitio=gpu")
+    assert "\n" not in error.value.what
+
+
+def test_without_slurm_or_submitit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SweepError, match="Slurm is not installed here"):
+        slurm.submit(request(tmp_path / "out"), "time=1")
+    monkeypatch.setattr(slurm, "find_spec", lambda name: None)
+    with pytest.raises(SweepError, match="submitit, which is not installed") as error:
+        slurm.submit(request(tmp_path / "out"), "time=1")
+    assert "hepcli[slurm]" in error.value.advice
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", ["", "gpu", "time=", "=1", "a b=1", "time=1,,x=2"])
+def test_options_are_refused(options):
+    with pytest.raises(ConfigError, match="--slurm"):
+        slurm.parse_options(options)
