@@ -51,7 +51,7 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.lines:
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper right")  # "best" warns where it takes a second
         else:
             axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
     figure.savefig(file, dpi=120)

@@ -37,15 +37,26 @@ def draw(found: Collection, file: Path) -> None:
         _finish(axes)
     for axes in list(all_axes)[len(panels) :]:
         axes.set_visible(False)
+    _add_legend(figure)
     figure.savefig(file, dpi=120, format="png")
 
 
+def _add_legend(figure: Any) -> None:
+    """One legend below all panels, which share their series."""
+    shown = [axes.get_legend_handles_labels() for axes in figure.axes]
+    by_label = {
+        label: handle for handles, labels in shown for handle, label in zip(handles, labels, strict=True)
+    }
+    if len(by_label) > 1:
+        columns = min(len(by_label), 4)
+        figure.legend(
+            by_label.values(), by_label, loc="outside lower center", ncols=columns, fontsize="small"
+        )
+
+
 def _finish(axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
     if not axes.has_data():
         axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)
-    elif any(labels) and len(handles) > 1:
-        axes.legend(fontsize="small")
     axes.grid(visible=True, alpha=0.3)
     axes.set_axisbelow(True)
 

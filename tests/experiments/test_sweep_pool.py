@@ -1,0 +1,31 @@
+"""How workers share a machine."""
+
+import pytest
+
+from hepcli.experiments.sweeps.pool import cpus_of, device_variables, visible_devices
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cpus", "shares"),
+    [
+        (1, [0, 1], [[]]),
+        (2, [0, 1], [[0], [1]]),
+        (2, [0, 1, 2, 5, 6], [[0, 1], [2, 5, 6]]),
+        (3, [0, 1], [[0], [1], [0]]),
+        (2, [], [[], []]),
+    ],
+)
+def test_processors_are_divided(jobs, cpus, shares):
+    assert [cpus_of(index, jobs, cpus) for index in range(jobs)] == shares
+
+
+def test_devices_are_divided(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-a")
+    devices = visible_devices()
+    assert devices == ["2", "GPU-a"]
+    named = [device_variables(index, 3, devices) for index in range(3)]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in named] == ["2", "GPU-a", "2"]
+    assert all(one["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" for one in named)
+    assert device_variables(0, 1, ["0"]) == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_devices() == []

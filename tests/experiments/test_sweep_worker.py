@@ -1,0 +1,87 @@
+"""Workers: failures, stops, and what is left of a killed run."""
+
+import json
+
+import pytest
+
+from hepcli.config import check_sweep
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import expand
+from hepcli.experiments.sweeps.worker import WorkRequest, work
+
+pytestmark = pytest.mark.usefixtures("small_data", "quick_compile")
+
+
+def make_sweep(path, small, axis, **sweep):
+    settings = dict(override.split("=") for override in small if "schedule" not in override)
+    fixed = {key: int(value) for key, value in settings.items()}
+    fixed |= {"run.epochs": 2, "optimizer.schedule": "constant"}
+    tables = {"sweep": {"preset": "quickstart", "set": fixed} | sweep, "axis": [axis]}
+    definition = check_sweep(tables, "test")
+    folder, points = SweepFolder(path), expand(definition)
+    folder.join(definition, points)
+    return folder, points
+
+
+def states(folder, point):
+    return [entry.state for entry in folder.journal(point).entries()]
+
+
+def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small):
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [1e38, 0.01]}
+    folder, (bad, good) = make_sweep(tmp_path, small, axis)
+    list(work(WorkRequest(tmp_path, together=True), lambda: False))
+    assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
+    assert states(folder, good) == ["claimed", "done"]
+    assert folder.journal(bad).state() == "failed"
+    assert folder.journal(bad).failures()[-1]["what"].startswith("The loss of step")
+    assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_stopped_worker_releases_and_the_next_one_goes_on(tmp_path, small, together):
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0, 90.0]}
+    folder, points = make_sweep(tmp_path, small, axis)
+    asked = iter([False] * 14 + [True] * 1000)
+    list(work(WorkRequest(tmp_path, together=together), lambda: next(asked)))
+    assert [folder.journal(point).state() for point in points].count("waiting") >= 1
+    assert all("claimed" not in states(folder, point)[-1:] for point in points)
+    list(work(WorkRequest(tmp_path, together=together), lambda: False))
+    for point in points:
+        assert states(folder, point)[-1] == "done"
+        lines = (folder.run(point).path / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_what_was_killed_before_its_first_checkpoint_starts_afresh(tmp_path, small):
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0]}
+    folder, (point,) = make_sweep(tmp_path, small, axis)
+    run = folder.run(point)
+    (run.checkpoints / ".saving-0").mkdir(parents=True)
+    (run.path / "config.toml").write_text("cut sho")
+    list(work(WorkRequest(tmp_path), lambda: False))
+    assert states(folder, point) == ["claimed", "done"]
+
+
+def test_a_run_that_was_finished_but_not_marked_is_not_trained_again(tmp_path, small):
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0]}
+    folder, (point,) = make_sweep(tmp_path, small, axis)
+    run = folder.run(point).path
+    run.mkdir(parents=True)
+    for name in ("summary.json", "curves.png"):
+        (run / name).write_text("{}")
+    list(work(WorkRequest(tmp_path), lambda: False))
+    assert states(folder, point) == ["claimed", "done"]
+    assert not (run / "checkpoints").exists()
+
+
+def test_a_shard_takes_its_points_alone(tmp_path, small):
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0, 30.0, 60.0]}
+    folder, points = make_sweep(tmp_path, small, axis)
+    for point in points:
+        run = folder.run(point).path
+        run.mkdir(parents=True)
+        for name in ("summary.json", "curves.png"):
+            (run / name).write_text("{}")
+    list(work(WorkRequest(tmp_path, shard="1/2"), lambda: False))
+    assert [states(folder, point) for point in points] == [[], ["claimed", "done"], []]
