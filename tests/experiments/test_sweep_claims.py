@@ -1,7 +1,8 @@
 """Claims: exclusive, alive by their heartbeat, taken over by exactly one."""
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -15,23 +16,23 @@ from hepcli.experiments.sweeps.claims import (
     owner,
 )
 
-FORK = multiprocessing.get_context("spawn")
-
-
-def grab(folder, number, start, won):
-    """Claim as many of the points as can be had."""
-    start.wait()
-    for point in range(number):
-        if Journal(folder / str(point)).claim() is not None:
-            won.put((point, os.getpid()))
-    won.put(None)
-    time.sleep(30)  # its claims live as long as it does
+# Takes as many of the points as can be had once all racers are there, and holds them until it is killed.
+GRAB = """
+import sys, time
+from pathlib import Path
+from hepcli.experiments.sweeps.claims import Journal
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+won = [point for point in range(number) if Journal(folder / str(point)).claim() is not None]
+print(*won, flush=True)
+time.sleep(60)
+"""
 
 
 def dead_owner():
-    process = FORK.Process(target=time.sleep, args=(0,))
-    process.start()
-    process.join()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
     return owner() | {"pid": process.pid}
 
 
@@ -42,19 +43,19 @@ def test_processes_that_race_never_share_a_point(tmp_path, stale):
         dead = dead_owner()
         for point in range(number):
             assert Journal(tmp_path / str(point)).append(1, "claimed", dead)
-    start, won = FORK.Event(), FORK.Queue()
-    processes = [FORK.Process(target=grab, args=(tmp_path, number, start, won)) for _ in range(racers)]
-    for process in processes:
-        process.start()
-    start.set()
-    claims, finished = [], 0
-    while finished < racers:
-        item = won.get(timeout=60)
-        finished += item is None
-        claims += [] if item is None else [item[0]]
-    for process in processes:
-        process.kill()
-        process.join()
+    command = [sys.executable, "-c", GRAB, str(tmp_path), str(number)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(racers)]
+    try:
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * racers
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        claims = [int(point) for process in processes for point in process.stdout.readline().split()]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     assert sorted(claims) == list(range(number))
 
 
