@@ -37,7 +37,10 @@ class System(Protocol):
         """What does not change while the network relaxes: input connections and biases, per layer."""
 
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Sum over the connections into `layer` from layers, at least one, without biases."""
+        """Sum over the connections into `layer` from layers, at least one, without biases.
+
+        `activity` holds every layer: feedback through a pooling depends on what it drives, too.
+        """
 
     def activation(self, state: Array) -> Array:
         """Holomorphic activation, elementwise."""
