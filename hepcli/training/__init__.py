@@ -14,9 +14,11 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
+from hepcli.training._preprocess import AUGMENTATIONS, Normalization, normalizer
 from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
 
 __all__ = [
+    "AUGMENTATIONS",
     "BIASES",
     "OPTIMIZERS",
     "PICTURE_STEPS",
@@ -25,6 +27,7 @@ __all__ = [
     "Evaluator",
     "LearningSettings",
     "MeterSettings",
+    "Normalization",
     "OptimizerSettings",
     "Pictures",
     "Sample",
@@ -41,6 +44,7 @@ __all__ = [
     "kernel_stds",
     "make_train_step",
     "means",
+    "normalizer",
     "scale_pixels",
     "summarise",
     "zero_totals",

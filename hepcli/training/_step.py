@@ -59,6 +59,7 @@ class LearningSettings(NamedTuple):
 
 Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
+Augment = Callable[[Array, Array, Array], Array]
 TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, Array]]
 
 
@@ -80,6 +81,7 @@ def make_train_step(
     settings: LearningSettings,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess = scale_pixels,
+    augment: Augment | None = None,
 ) -> TrainStep:
     """Build the jitted step.
 
@@ -89,6 +91,7 @@ def make_train_step(
         settings: estimator, phases and homeostasis.
         optimizer: from `build_optimizer`.
         preprocess: uint8 images to real inputs, on the device.
+        augment: (uint8 images, their indices, step) to uint8 images, before `preprocess`; None for none.
 
     Returns:
         (state, images, labels, indices) -> (state, mean loss of the batch before the step); the images
@@ -100,7 +103,8 @@ def make_train_step(
     ) -> tuple[TrainState, Float[Array, ""]]:
         own = labels[indices]
         targets = jax.nn.one_hot(own, num_classes, dtype=jnp.float32)
-        inputs = preprocess(images[indices])
+        chosen = images[indices]
+        inputs = preprocess(chosen if augment is None else augment(chosen, indices, state.step))
         problem = Problem(system, state.params, inputs, targets, settings.relaxation, settings.gradient)
         found = estimate(problem)
         activity = activities(problem, found.state)
