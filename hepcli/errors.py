@@ -34,5 +34,13 @@ class OutputError(HepError):
     """A folder or file that cannot be written."""
 
 
+class FolderBusyError(OutputError):
+    """A run folder that another process is training into."""
+
+
 class DivergenceError(HepError):
     """Training that left the finite numbers."""
+
+
+class SweepError(HepError):
+    """A sweep that cannot go on."""

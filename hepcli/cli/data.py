@@ -50,7 +50,7 @@ def import_command(
         Path,
         typer.Argument(
             metavar="SOURCE_DIR",
-            help="Folder that holds the official archives; those ending in .gz may be unpacked.",
+            help="Folder that holds the official archives, packed or unpacked.",
         ),
     ],
     data_dir: DataDir = None,

@@ -15,7 +15,7 @@ def presets_command(
         str | None, typer.Argument(metavar="NAME", help="Print this preset's TOML.", show_default=False)
     ] = None,
 ) -> None:
-    """List the presets, or print one."""
+    """List the presets and sweeps, or print one."""
     from hepcli.experiments import presets
 
     if name is not None:

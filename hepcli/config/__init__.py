@@ -1,7 +1,7 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
 from hepcli.config.compare import config_hash, differences, flatten
-from hepcli.config.load import ResolvedConfig, load_config
+from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
 from hepcli.config.network import (
     INPUT,
     OUTPUT,
@@ -13,8 +13,24 @@ from hepcli.config.network import (
     LossName,
     NetworkConfig,
 )
-from hepcli.config.presets import PresetInfo, list_presets, preset_text, presets_folder
+from hepcli.config.presets import PresetInfo, list_presets, list_sweeps, preset_text, presets_folder
+from hepcli.config.problems import Problem
 from hepcli.config.saved import dump_config, parse_config, read_config
+from hepcli.config.sweep import (
+    Axis,
+    AxisPoint,
+    FigureKind,
+    FigureView,
+    NamedSweep,
+    SweepDefinition,
+    TableView,
+    check_sweep,
+    dump_sweep,
+    label_of,
+    load_sweep,
+    parse_sweep,
+    sweep_differences,
+)
 from hepcli.config.tables import (
     CheckpointsConfig,
     Config,
@@ -30,40 +46,62 @@ from hepcli.config.tables import (
     ScheduleName,
     SolverName,
 )
+from hepcli.config.vary import parse_seeds, parse_shard, parse_vary
 
 __all__ = [
     "INPUT",
     "OUTPUT",
     "READOUT",
     "ActivationName",
+    "Axis",
+    "AxisPoint",
     "CheckpointsConfig",
     "Config",
     "ConvLayer",
     "DataConfig",
     "DatasetName",
     "DenseLayer",
+    "FigureKind",
+    "FigureView",
     "GradientConfig",
     "HomeostasisConfig",
     "LayerConfig",
     "LossName",
     "MethodName",
+    "NamedSweep",
     "NetworkConfig",
     "OptimizerConfig",
     "OptimizerName",
     "PresetInfo",
+    "Problem",
     "RelaxationConfig",
     "ResolvedConfig",
     "RunConfig",
     "ScheduleName",
     "SolverName",
+    "SweepDefinition",
+    "TableView",
+    "check_sweep",
+    "config_error",
     "config_hash",
     "differences",
     "dump_config",
+    "dump_sweep",
     "flatten",
+    "label_of",
     "list_presets",
+    "list_sweeps",
     "load_config",
+    "load_sweep",
     "parse_config",
+    "parse_seeds",
+    "parse_shard",
+    "parse_sweep",
+    "parse_vary",
     "preset_text",
     "presets_folder",
     "read_config",
+    "read_settings",
+    "sweep_differences",
+    "try_config",
 ]

@@ -57,10 +57,22 @@ def load_config(
     Raises:
         ConfigError: with every key that is unknown, missing or has a value that is not allowed.
     """
+    resolved, problems = try_config(preset, overrides, flags)
+    if resolved is None:
+        raise config_error(problems)
+    return resolved
+
+
+def try_config(
+    preset: str | None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+) -> tuple[ResolvedConfig | None, list[Problem]]:
+    """Resolve as `load_config` does, but return the configuration or None, and every problem."""
     name, label, text = _read_preset(DEFAULT_PRESET if preset is None else preset)
     tables = parse_tables(text, label)
     sources = dict.fromkeys(flatten(tables), label)
-    settings, problems = _read_settings(overrides, flags or {})
+    settings, problems = read_settings(overrides, flags or {})
     for key, value in settings.items():
         if problem := _assign(tables, key, value):
             problems.append(problem)
@@ -69,8 +81,8 @@ def load_config(
     config, found = validate(tables)
     problems.extend(found)
     if config is None or problems:
-        raise config_error(problems)
-    return ResolvedConfig(config, complete_sources(config, sources), name)
+        return None, problems
+    return ResolvedConfig(config, complete_sources(config, sources), name), []
 
 
 def parse_tables(text: str, label: str) -> dict[str, Any]:
@@ -178,10 +190,10 @@ def _read_preset(preset: str) -> tuple[str, str, str]:
     return preset, f"preset {preset}", preset_text(preset)
 
 
-def _read_settings(
+def read_settings(
     overrides: Iterable[str], flags: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Problem]]:
-    """Read --set texts and flags into dotted keys and values."""
+    """Read --set texts and flags into dotted keys and values, with every problem found."""
     settings: dict[str, object] = {}
     problems: list[Problem] = []
     for argument in overrides:
@@ -195,7 +207,7 @@ def _read_settings(
             problems.append(Problem(f"--set {override}", "must name a key, such as run.epochs"))
         else:
             settings.pop(key, None)  # the last --set of a key also comes last in order
-            settings[key] = _read_value(text)
+            settings[key] = read_value(text)
     given = {key: value for key, value in flags.items() if value is not None}
     for key in given:
         for rival in [rival for rival in settings if _overlap(key, rival)]:
@@ -204,7 +216,7 @@ def _read_settings(
     return settings | given, problems
 
 
-def _read_value(text: str) -> object:
+def read_value(text: str) -> object:
     """Read a value as TOML, else as text."""
     try:
         tables = tomllib.loads(f"value = {text}")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from hepcli.config.problems import did_you_mean
 from hepcli.errors import ConfigError
 
+SWEEPS = "sweeps/"
+
 
 class PresetInfo(NamedTuple):
     """A preset in a list.
@@ -45,6 +47,8 @@ def preset_text(name: str) -> str:
     Raises:
         ConfigError: there is no such preset.
     """
+    if name.startswith(SWEEPS):
+        return sweep_text(name.removeprefix(SWEEPS))
     presets = _files()
     if name not in presets:
         raise ConfigError(
@@ -54,8 +58,38 @@ def preset_text(name: str) -> str:
     return presets[name].read_text(encoding="utf-8")
 
 
-def _files() -> dict[str, Traversable]:
-    found = (file for file in presets_folder().iterdir() if file.name.endswith(".toml"))
+def list_sweeps() -> list[PresetInfo]:
+    """List the shipped sweeps by name, as `hep presets` takes them: sweeps/NAME."""
+    return [
+        PresetInfo(SWEEPS + name, _title(file.read_text(encoding="utf-8")))
+        for name, file in _files(SWEEPS).items()
+    ]
+
+
+def sweep_text(name: str) -> str:
+    """Return the TOML of a shipped sweep.
+
+    Args:
+        name: name of the sweep, without `.toml`.
+
+    Returns:
+        The file's text, comments included.
+
+    Raises:
+        ConfigError: there is no such sweep.
+    """
+    sweeps = _files(SWEEPS)
+    if name not in sweeps:
+        raise ConfigError(
+            f'there is no sweep "{name}"{did_you_mean(name, sweeps)} (sweeps: {", ".join(sweeps)})',
+            "Type `hep presets` to see them; a sweep of your own is a path ending in .toml, "
+            "or --preset NAME --vary KEY=V1,V2.",
+        )
+    return sweeps[name].read_text(encoding="utf-8")
+
+
+def _files(folder: str = "") -> dict[str, Traversable]:
+    found = (file for file in (presets_folder() / folder).iterdir() if file.name.endswith(".toml"))
     named = {file.name.removesuffix(".toml"): file for file in found}
     return dict(sorted(named.items()))
 

@@ -123,6 +123,8 @@ def _dotted(location: tuple[int | str, ...], tables: Mapping[str, object]) -> st
             continue
         if isinstance(here, dict):
             here = here.get(part)
+        elif not isinstance(here, list):
+            break  # a plain value has no parts: only a tag can follow
         parts.append(str(part))
     return ".".join(parts)
 
@@ -139,7 +141,6 @@ _TYPE_RULES = {
     "model_attributes_type": "must be a table",
     "dict_type": "must be a table",
     "tuple_type": 'must be a list, written like ["in-out"]',
-    "too_short": "must not be empty",
 }
 _LIMIT_RULES = {
     "greater_than_equal": ("ge", "must be at least"),

@@ -10,7 +10,9 @@ from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
 
 DatasetName = Literal["fashion_mnist_mini", "fashion_mnist", "cifar10", "cifar100", "imagenet32"]
 SolverName = Literal["synchronous", "alternating"]
-MethodName = Literal["hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt"]
+MethodName = Literal[
+    "hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt", "asymep", "asymep_exact", "dyadic_ep"
+]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
 AugmentationName = Literal["none", "flip_crop"]
@@ -56,11 +58,19 @@ class DataConfig(Table):
     name: DatasetName
     batch_size: Count = 50
     eval_batch_size: Count = 1000
-    mean: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)
-    std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[PositiveFloat, ...] = (1.0,)
     std_scale: PositiveFloat = 1.0
     augmentation: AugmentationName = "none"
     crop_padding: CountOrNone = 2
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _check_channels(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if not values:
+            message = "must hold a number for each channel, or one for all"
+            raise Problems([Problem(assigned(f"data.{info.field_name}", []), message)])
+        return values
 
 
 class RelaxationConfig(Table):
@@ -88,7 +98,7 @@ class GradientConfig(Table):
 
     Attributes:
         method: estimator of the error vector or gradient.
-        num_points: nudges on the circle (`hep`, `online_hep`).
+        num_points: nudges on the circle (`hep`, `asymep`, `online_hep`).
         beta_radius: radius |beta| of that circle.
         online_cycles: turns of the circle (`online_hep`).
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.

@@ -4,6 +4,9 @@ The official builders encode images, and that needs TensorFlow; their registered
 and checksums do not, so those are used as they are.
 """
 
+import functools
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.data import _folders
-from hepcli.data._spec import SPLIT_NAMES, Archives, Block, DatasetSpec, SplitName
+from hepcli.data._progress import report_blocks
+from hepcli.data._spec import SPLIT_NAMES, Archives, Block, DatasetSpec, Report, SplitName
 from hepcli.errors import DatasetError
+
+ShardExamples = Callable[[], Iterator[tuple[int, dict[str, Any]]]]
+
+_SHARD_BYTES = 128 << 20  # of images; TFDS holds one shard's examples in memory
 
 
 class OfficialFile(NamedTuple):
@@ -41,6 +49,7 @@ def make_builder(
     data_dir: Path,
     fetch: Callable[[Any], Mapping[str, Path]] | None = None,
     official: Mapping[str, OfficialFile] | None = None,
+    report: Report | None = None,
 ) -> Any:
     """Return a TFDS builder of a data set that comes from archives.
 
@@ -50,13 +59,16 @@ def make_builder(
         fetch: given TFDS's download manager, returns the archives' paths by official name;
             None for a builder that only reads what is prepared.
         official: the addresses and checksums that downloads are checked against.
+        report: receives progress while the data set is written.
 
     Raises:
         DatasetError: the description of a prepared data set is damaged.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_builder import ShardBasedBuilder
 
-    class RawImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
+    # Not GeneratorBasedBuilder: beyond 1 GB it needs TensorFlow, and memory for a whole split.
+    class RawImages(ShardBasedBuilder, skip_registration=True):  # type: ignore[misc, call-arg]
         name = spec.name
         url_infos = _url_infos(official or {})
         VERSION = tfds.core.Version(_folders.VERSION)
@@ -65,12 +77,9 @@ def make_builder(
             # The official order is part of what a data set is here: the bundled excerpt is its head.
             return tfds.core.DatasetInfo(builder=self, features=_features(spec), disable_shuffling=True)
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
+        def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[ShardExamples]]:
             paths = fetch(dl_manager) if fetch else {}
-            return {split: self._generate_examples(paths, split) for split in SPLIT_NAMES}
-
-        def _generate_examples(self, paths: Mapping[str, Path], split: SplitName) -> Iterator[Any]:
-            return _numbered_examples(checked_blocks(spec, paths, split))
+            return {split: _shards(spec, paths, split, report) for split in SPLIT_NAMES}
 
     return RawImages(data_dir=data_dir, file_format="array_record")
 
@@ -91,6 +100,21 @@ def _features(spec: DatasetSpec) -> Any:
 
     image = features.Tensor(shape=spec.image_shape, dtype=np.uint8, encoding=features.Encoding.BYTES)
     return features.FeaturesDict({"image": image, "label": features.Scalar(np.int32)})
+
+
+def _shards(
+    spec: DatasetSpec, paths: Mapping[str, Path], split: SplitName, report: Report | None
+) -> list[ShardExamples]:
+    """Cut a split into shards, which TFDS asks for one after another."""
+    total = spec.num_examples[split]
+    blocks = checked_blocks(spec, paths, split)
+    if report is not None:
+        blocks = report_blocks(blocks, f"Writing {spec.name} {split}", total, report)
+    examples = _numbered_examples(blocks)
+    size = max(1, _SHARD_BYTES // math.prod(spec.image_shape))
+    whole = [functools.partial(itertools.islice, examples, size) for _ in range((total - 1) // size)]
+    # The last shard takes all that is left, so that the checks at the end are met.
+    return [*whole, lambda: examples]
 
 
 def _numbered_examples(blocks: Iterator[Block]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -115,6 +139,7 @@ def checked_blocks(spec: DatasetSpec, paths: Mapping[str, Path], split: SplitNam
     """
     if not isinstance(spec.source, Archives):
         raise TypeError(f"{spec.name} does not come from archives")
+    expected = spec.num_examples[split]
     found = 0
     for images, labels in spec.source.read_blocks(paths, split):
         if images.shape[1:] != spec.image_shape:
@@ -123,8 +148,9 @@ def checked_blocks(spec: DatasetSpec, paths: Mapping[str, Path], split: SplitNam
             )
         _check_labels(spec, split, labels, first=found)
         found += len(labels)
+        if found > expected:
+            raise _content_error(spec, f"its {split} split has at least {found} examples, not {expected}")
         yield images, labels
-    expected = spec.num_examples[split]
     if found != expected:
         raise _content_error(spec, f"its {split} split has {found} examples, not {expected}")
 

@@ -14,25 +14,32 @@ from numpy.typing import NDArray
 
 from hepcli.data import _folders
 from hepcli.data._builder import make_builder
-from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, Split, SplitName
+from hepcli.data._interrupted import clean_start
+from hepcli.data._progress import report_blocks
+from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, Report, Split, SplitName
 from hepcli.errors import DatasetError
 
 _BLOCK_EXAMPLES = 4096  # bounds memory while copying: 12 MiB of 32 × 32 colour images
 
 
-def ensure_cached(spec: DatasetSpec, data_dir: Path) -> None:
+def _silent(_line: str) -> None:
+    pass
+
+
+def ensure_cached(spec: DatasetSpec, data_dir: Path, report: Report) -> None:
     """Write the cache of every split that has no sound one, where the folder can be written."""
     for split in SPLIT_NAMES:
-        load_cached(spec, data_dir, split)
+        _open_or_build(spec, data_dir, split, report)
 
 
-def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName) -> Split:
+def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report = _silent) -> Split:
     """Open a prepared split through its cache, which is built anew when absent or damaged.
 
     Args:
         spec: the data set, which must be prepared in data_dir.
         data_dir: where data sets are kept.
         split: the split to open.
+        report: receives progress where the cache must be built.
 
     Returns:
         The split, its images memory-mapped, or in memory where no cache can be written.
@@ -40,16 +47,18 @@ def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName) -> Split:
     Raises:
         DatasetError: the cache must be built and the prepared files are damaged.
     """
-    cached = _open_cache(spec, data_dir, split)
-    if cached is not None:
-        return cached
-    try:
-        _build_cache(spec, data_dir, split)
-    except OSError:
-        # A shared read-only folder or a full disk: slower, but the examples are the same.
-        return _read_into_memory(spec, data_dir, split)
-    cached = _open_cache(spec, data_dir, split)
+    cached = _open_or_build(spec, data_dir, split, report)
+    # A shared read-only folder or a full disk: slower, but the examples are the same.
     return cached if cached is not None else _read_into_memory(spec, data_dir, split)
+
+
+def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report) -> Split | None:
+    cached = _open_cache(spec, data_dir, split)
+    if cached is None:
+        with contextlib.suppress(OSError), clean_start(spec, data_dir, report):
+            _build_cache(spec, data_dir, split, report)
+        cached = _open_cache(spec, data_dir, split)
+    return cached
 
 
 def _cache_paths(spec: DatasetSpec, data_dir: Path, split: SplitName) -> tuple[Path, Path]:
@@ -81,13 +90,15 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDA
     return array if sound and size == array.offset + array.nbytes else None
 
 
-def _build_cache(spec: DatasetSpec, data_dir: Path, split: SplitName) -> None:
+def _build_cache(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report) -> None:
     images_path, labels_path = _cache_paths(spec, data_dir, split)
     images_path.parent.mkdir(exist_ok=True)
     all_labels: list[NDArray[np.int32]] = []
 
     def image_blocks() -> Iterator[NDArray[np.uint8]]:
-        for images, labels in _prepared_blocks(spec, data_dir, split):
+        blocks = _prepared_blocks(spec, data_dir, split)
+        what = f"Caching {spec.name} {split}"
+        for images, labels in report_blocks(blocks, what, spec.num_examples[split], report):
             all_labels.append(labels)
             yield images
 

@@ -1,11 +1,13 @@
 """Where data sets lie on disk: DATA_DIR/NAME/VERSION, as tensorflow-datasets lays it out."""
 
+import math
 import os
 import secrets
 import shlex
+import shutil
 from pathlib import Path
 
-from hepcli.data._spec import Archives, DatasetSpec
+from hepcli.data._spec import SPLIT_NAMES, Archives, DatasetSpec
 from hepcli.errors import DatasetError
 
 VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders of old versions invisible
@@ -57,6 +59,24 @@ def require_writable(data_dir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise write_error(data_dir, error) from error
+
+
+def require_space(spec: DatasetSpec, data_dir: Path, download_bytes: int) -> None:
+    """Fail at once where a data set could not be written to its end.
+
+    Raises:
+        DatasetError: the disk has too little space for download_bytes, the prepared files and
+            their cache.
+    """
+    image_bytes = sum(math.prod(spec.images_shape(split)) for split in SPLIT_NAMES)
+    needed = download_bytes + 2 * image_bytes
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise DatasetError(
+            f"The data folder {data_dir} has {free / 2**30:.1f} GiB free; {spec.name} needs "
+            f"{needed / 2**30:.1f} GiB.",
+            "Make room, or choose another one with --data-dir DIR or the environment variable HEP_DATA_DIR.",
+        )
 
 
 def write_error(data_dir: Path, error: OSError) -> DatasetError:

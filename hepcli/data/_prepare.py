@@ -8,7 +8,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from hepcli.data import _folders
 from hepcli.data._builder import OfficialFile, make_builder, official_archives
 from hepcli.data._bundled import bundled_path
 from hepcli.data._cache import ensure_cached
+from hepcli.data._interrupted import clean_start
+from hepcli.data._locate import locate_archives
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Archives, DatasetSpec
+from hepcli.data._spec import Archives, DatasetSpec, Report
 from hepcli.errors import DatasetError
-
-Report = Callable[[str], None]
 
 _REACH_TIMEOUT_S = 20.0
 
@@ -50,12 +50,15 @@ def prepare(name: str, data_dir: Path | None, report: Report) -> Path:
     _folders.require_writable(folder)
     official = official_archives(spec.source)
     downloads = folder / "downloads"
-    if not _already_downloaded(downloads / name, len(official)):
+    size = sum(file.size for file in official.values())
+    downloaded = _already_downloaded(downloads / name, len(official))
+    if not downloaded:
         _require_reachable(spec, folder, next(iter(official.values())).url)
-    size = sum(file.size for file in official.values()) / 2**20
-    report(f"Downloading {name} ({size:.1f} MiB) to {downloads}")
-    builder = make_builder(spec, folder, lambda manager: _download(spec, folder, manager, official), official)
-    return _write(spec, folder, builder, downloads, report)
+    report(f"Downloading {name} ({size / 2**20:.1f} MiB) to {downloads}")
+    builder = make_builder(
+        spec, folder, lambda manager: _download(spec, folder, manager, official), official, report
+    )
+    return _write(spec, folder, builder, downloads, report, download_bytes=0 if downloaded else size)
 
 
 def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: Report) -> Path:
@@ -66,8 +69,8 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
 
     Args:
         name: a key of DATASETS.
-        source_dir: folder with the archives under their official names; those ending in
-            .gz may be unpacked.
+        source_dir: folder with the archives under their official names, or their unpacked
+            files (see locate_archives).
         data_dir: where data sets are kept; None for the default folder.
         report: receives progress, a line at a time.
 
@@ -87,15 +90,15 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
     folder = _folders.resolve_data_dir(data_dir)
     if _is_done(spec, folder, report):
         return _folders.prepared_folder(spec, folder)
-    paths = _locate(spec, spec.source, source_dir.expanduser())
+    paths = locate_archives(spec, spec.source, source_dir.expanduser())
     _folders.require_writable(folder)
     report(f"Reading {name} from {source_dir}")
-    builder = make_builder(spec, folder, lambda _manager: paths)
+    builder = make_builder(spec, folder, lambda _manager: paths, report=report)
     # TFDS creates its download folder even when nothing is downloaded.
     with tempfile.TemporaryDirectory(prefix="hep-import-") as downloads:
         result = _write(spec, folder, builder, Path(downloads), report)
     for filename, official in official_archives(spec.source).items():
-        report(f"{paths[filename].name}: {_verdict(paths[filename], filename, official)}")
+        report(f"{filename}: {_verdict(paths[filename], filename, official)}")
     return result
 
 
@@ -103,10 +106,13 @@ def _is_done(spec: DatasetSpec, data_dir: Path, report: Report) -> bool:
     done = _folders.is_prepared(spec, data_dir)
     if done:
         report(f"{spec.name} is already prepared in {_folders.prepared_folder(spec, data_dir)}")
+        ensure_cached(spec, data_dir, report)  # it may have been interrupted
     return done
 
 
-def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, report: Report) -> Path:
+def _write(
+    spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, report: Report, download_bytes: int = 0
+) -> Path:
     """Let TFDS write the data set under a temporary name and rename it when complete."""
     import tensorflow_datasets as tfds
 
@@ -115,13 +121,17 @@ def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, rep
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
     try:
         # TFDS announces itself on stdout, which belongs to results.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with (
+            clean_start(spec, data_dir, report),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            _folders.require_space(spec, data_dir, download_bytes)
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     except OSError as error:
         # Another process may have renamed its own copy into place in the meantime.
         if not _folders.is_prepared(spec, data_dir):
             raise _folders.write_error(data_dir, error) from error
-    ensure_cached(spec, data_dir)
+    ensure_cached(spec, data_dir, report)
     folder = _folders.prepared_folder(spec, data_dir)
     counts = ", ".join(f"{count:,} {split}" for split, count in spec.num_examples.items())
     report(f"Prepared {spec.name} ({counts} examples) in {folder}")
@@ -130,7 +140,7 @@ def _write(spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, rep
 
 def _already_downloaded(downloads: Path, num_files: int) -> bool:
     # TFDS writes one description beside each file it has downloaded and checked.
-    return len(list(downloads.rglob("*.INFO"))) >= num_files
+    return len(list(downloads.glob("*.INFO"))) >= num_files
 
 
 def _require_reachable(spec: DatasetSpec, data_dir: Path, url: str) -> None:
@@ -169,27 +179,6 @@ def _download_error(spec: DatasetSpec, data_dir: Path, url: str, error: Exceptio
         f"Fetch {_folders.official_files(spec)} by other means and type "
         f"{_folders.import_command(spec, data_dir)}.",
     )
-
-
-def _locate(spec: DatasetSpec, source: Archives, source_dir: Path) -> dict[str, Path]:
-    """Find each archive, packed or unpacked, by its official name."""
-    if not source_dir.is_dir():
-        raise DatasetError(
-            f"{source_dir} is not a folder.", f"Name the folder that holds the {spec.name} files."
-        )
-    found: dict[str, Path] = {}
-    for name in source.filenames:
-        candidates = (source_dir / name, source_dir / name.removesuffix(".gz"))
-        existing = [path for path in candidates if path.is_file()]
-        if existing:
-            found[name] = existing[0]
-    missing = [name for name in source.filenames if name not in found]
-    if missing:
-        raise DatasetError(
-            f"{source_dir} lacks {', '.join(missing)}.",
-            "Put the official files into one folder; those ending in .gz may be unpacked.",
-        )
-    return found
 
 
 def _verdict(path: Path, official_name: str, official: OfficialFile) -> str:

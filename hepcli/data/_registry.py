@@ -2,13 +2,18 @@
 
 import difflib
 
+from hepcli.data._cifar import CIFAR10, CIFAR100
 from hepcli.data._fashion_mnist import FASHION_MNIST, FASHION_MNIST_MINI
+from hepcli.data._imagenet32 import IMAGENET32
 from hepcli.data._spec import DatasetSpec
 from hepcli.errors import DatasetError
 
 DATASETS: dict[str, DatasetSpec] = {
     "fashion_mnist_mini": FASHION_MNIST_MINI,
     "fashion_mnist": FASHION_MNIST,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "imagenet32": IMAGENET32,
 }
 
 

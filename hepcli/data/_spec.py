@@ -1,7 +1,7 @@
 """What a data set is: its shape, its size and where its examples come from."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 SplitName = Literal["train", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "test")
+Report = Callable[[str], None]  # receives progress, a line at a time
 
 Block = tuple[NDArray[np.uint8], NDArray[np.int32]]
 BlockReader = Callable[[Mapping[str, Path], SplitName], Iterator[Block]]
@@ -43,6 +44,18 @@ class Bundled:
     parent: str
 
 
+class Contents(NamedTuple):
+    """The files of an archive that a data set needs.
+
+    Attributes:
+        folder: the folder they lie in, in the archive and where it is unpacked.
+        names: their names in that folder.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Archives:
     """Examples that come from archives with official addresses and checksums.
@@ -53,11 +66,14 @@ class Archives:
         read_blocks: given the archives' paths by official name and a split, yields its
             examples in order, as many at a time as is convenient. It checks the file
             format; shapes, labels and counts are checked for every data set alike.
+        contents: of archives that hold several files, what they hold; these may be
+            unpacked too, and read_blocks is given the folder then.
     """
 
     tfds_name: str
     filenames: tuple[str, ...]
     read_blocks: BlockReader
+    contents: Mapping[str, Contents] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from hepcli.engine._bias import (
     scan_circles,
 )
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
-from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS, estimate
+from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS, NUDGED_PHASES, estimate
 from hepcli.engine._homeostasis import (
     activity_jacobian,
     draw_noise,
@@ -51,6 +51,7 @@ from hepcli.engine._types import (
 __all__ = [
     "ERROR_SIGNALS",
     "ESTIMATORS",
+    "NUDGED_PHASES",
     "SOLVERS",
     "CircleScan",
     "Comparison",

@@ -1,5 +1,6 @@
 """How far a learning signal is from its references, and why: finite nudges and asymmetry."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,12 +12,13 @@ from jaxtyping import Bool, Float
 from hepcli.engine._cauchy import cauchy_derivative
 from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS
 from hepcli.engine._estimators.bptt import bptt_gradient
-from hepcli.engine._estimators.hep import nudged_phases
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.rbp import rbp
 from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient
 from hepcli.engine._relax import example_norm
-from hepcli.engine._types import Gradient, PhaseReport, Problem, State
+from hepcli.engine._types import Gradient, Phase, PhaseReport, Problem, State
+
+NudgedPhases = Callable[[Array], Phase]
 
 _NUDGES_AT_ONCE = 32
 
@@ -166,7 +168,7 @@ class CircleScan(NamedTuple):
     """Error of the Cauchy sum over N and |β|.
 
     Attributes:
-        relative_error: of the whole error vector to hep exact (radii, numbers, batch).
+        relative_error: of the whole error vector to its limit (radii, numbers, batch).
         residual: worst nudged residual of the circle, likewise.
     """
 
@@ -174,14 +176,17 @@ class CircleScan(NamedTuple):
     residual: Float[Array, "radii numbers batch"]
 
 
-def scan_circles(free: FreePhase, exact: State, radii: Array, numbers: tuple[int, ...]) -> CircleScan:
-    """How hep converges to hep exact with the number of points, for several radii.
+def scan_circles(
+    free: FreePhase, phases: NudgedPhases, exact: State, radii: Array, numbers: tuple[int, ...]
+) -> CircleScan:
+    """How the Cauchy sum converges to its limit with the number of points, for several radii.
 
     Every phase is run once: the circles of one radius share their points.
 
     Args:
-        free: the fixed point; `nudged_steps` of its problem are run.
-        exact: hep exact there, per layer.
+        free: the fixed point.
+        phases: the nudged phases that start there, from `NUDGED_PHASES`.
+        exact: the limit, per layer.
         radii: |β| (radii,), real.
         numbers: values of N.
 
@@ -195,9 +200,9 @@ def scan_circles(free: FreePhase, exact: State, radii: Array, numbers: tuple[int
     at_rest = activities(free.problem, free.phase.state)
 
     def one_radius(radius: Array) -> CircleScan:
-        real_phase = nudged_phases(free, jnp.stack([radius, -radius]))
+        real_phase = phases(jnp.stack([radius, -radius]))
         points = jax.lax.complex(radius * np.cos(angles_rad), radius * np.sin(angles_rad))
-        upper_phase = nudged_phases(free, points)
+        upper_phase = phases(points)
         real, upper = (activities(free.problem, phase.state) for phase in (real_phase, upper_phase))
         errors, residuals = [], []
         for n in numbers:
@@ -208,7 +213,7 @@ def scan_circles(free: FreePhase, exact: State, radii: Array, numbers: tuple[int
                     r[:1] - at_rest[name] if n == 1 else r[:ends],
                     upper[name][rows] if len(rows) else None,
                     n,
-                    radius,  # type: ignore[arg-type]
+                    radius,
                 )
                 for name, r in real.items()
             }
@@ -221,12 +226,10 @@ def scan_circles(free: FreePhase, exact: State, radii: Array, numbers: tuple[int
     return found
 
 
-def nudged_residuals(free: FreePhase, betas: Array) -> Float[Array, "points batch"]:
+def nudged_residuals(phases: NudgedPhases, betas: Array) -> Float[Array, "points batch"]:
     """‖F(u; β)‖ at the end of nudged phases from u* under each of `betas` (points,), complex.
 
     A few nudges at a time, so that memory does not grow with their number.
     """
-    found: Array = jax.lax.map(
-        lambda beta: nudged_phases(free, beta[None]).residual[0], betas, batch_size=_NUDGES_AT_ONCE
-    )
+    found: Array = jax.lax.map(lambda beta: phases(beta[None]).residual[0], betas, batch_size=_NUDGES_AT_ONCE)
     return found

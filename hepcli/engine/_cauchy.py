@@ -8,19 +8,21 @@ from jax import Array
 from jaxtyping import Complex, Float
 
 
-def circle_points(num_points: int, beta_radius: float) -> tuple[np.ndarray, np.ndarray]:
+def circle_points(
+    num_points: int, beta_radius: float | Array
+) -> tuple[np.ndarray | Array, np.ndarray | Array]:
     """The points β_k = |β| e^{2πik/N} that have to be run: the others are their conjugates.
 
     Args:
         num_points: N ≥ 1.
-        beta_radius: |β| > 0.
+        beta_radius: |β| > 0, a number or a traced scalar.
 
     Returns:
         The real points (|β|, and −|β| for even N) and the complex ones of the upper half plane.
 
     Source: paper, Eq. 9 (METHOD §3).
     """
-    real = np.array([beta_radius, -beta_radius][: 2 - num_points % 2], dtype=np.float64)
+    real = beta_radius * np.array([1.0, -1.0][: 2 - num_points % 2])
     angles_rad = 2 * math.pi * np.arange(1, (num_points + 1) // 2) / num_points
     return real, beta_radius * np.exp(1j * angles_rad)
 
@@ -29,7 +31,7 @@ def cauchy_derivative(
     real_points: Float[Array, "real_points ..."],
     complex_points: Complex[Array, "complex_points ..."] | None,
     num_points: int,
-    beta_radius: float,
+    beta_radius: float | Array,
 ) -> Float[Array, "..."]:
     """d/dβ at 0 of a function that is real on the real axis: (1/(N|β|)) Σ_k f(β_k) e^{−2πik/N}.
 

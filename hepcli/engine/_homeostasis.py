@@ -17,10 +17,16 @@ class _Linearised:
     def __init__(self, system: System) -> None:
         self._system = system
         self.layers, self.edges = system.layers, system.edges
-        self.recurrent_drive = system.recurrent_drive
+        self.recurrent_drive, self.linear_drive = system.recurrent_drive, system.linear_drive
 
     def activation(self, state: Array) -> Array:
         return state
+
+
+def without_activation(system: System) -> System:
+    """The same network with the activation bypassed: its states are activities. Source: METHOD §4 (code)."""
+    bypassed: System = _Linearised(system)  # type: ignore[assignment]
+    return bypassed
 
 
 def activity_jacobian(
@@ -37,7 +43,7 @@ def activity_jacobian(
     Returns:
         The forward product with J, in activity coordinates. Source: METHOD §4 (code).
     """
-    bypassed: System = _Linearised(system)  # type: ignore[assignment]
+    bypassed = without_activation(system)
 
     def field(r: State) -> State:
         return {

@@ -41,9 +41,7 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
-        phase = Phase(
-            end, residual, residual <= relaxation.converged_residual, phase.finite, phase.sweeps
-        )
+        phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.sweeps)
     return FreePhase(problem, constant, phase)
 
 

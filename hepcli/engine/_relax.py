@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._sweep import make_sweep, num_sweeps, update_groups, vector_field
+from hepcli.engine._sweep import Groups, make_sweep, num_sweeps, update_groups
 from hepcli.engine._types import Params, Phase, PhaseReport, RelaxationSettings, State, Sweep, System
 
 T = TypeVar("T")
@@ -99,10 +99,39 @@ def relax(
 
     Source: paper, Eq. 1–3 (METHOD §1).
     """
-    groups = update_groups(system, settings.solver)
-    sweep = make_sweep(system, params, groups, constant, beta, targets)
-    end, count = iterate(sweep, state, num_sweeps(len(groups), steps), settings.tolerance, batch_ndim)
-    residual = example_norm(vector_field(system, params, constant, end, beta, targets), batch_ndim)
+
+    def dynamics(groups: Groups) -> Sweep:
+        return make_sweep(system, params, groups, constant, beta, targets)
+
+    return run_phase(dynamics, update_groups(system, settings.solver), state, steps, settings, batch_ndim)
+
+
+def run_phase(
+    dynamics: Callable[[Groups], Sweep],
+    groups: Groups,
+    state: State,
+    steps: int,
+    settings: RelaxationSettings,
+    batch_ndim: int,
+) -> Phase:
+    """Run a phase of any dynamics.
+
+    Args:
+        dynamics: groups of layers -> the update of one group after the other.
+        groups: groups to update in turn.
+        state: where to start.
+        steps: steps in the sense of the synchronous dynamics.
+        settings: tolerance and threshold of convergence.
+        batch_ndim: leading axes of the state that count examples.
+
+    Returns:
+        The final state; its residual is how far the synchronous step would move it.
+    """
+    sweeps = num_sweeps(len(groups), steps)
+    end, count = iterate(dynamics(groups), state, sweeps, settings.tolerance, batch_ndim)
+    everything = tuple(name for group in groups for name in group)
+    moved = dynamics((everything,))(end)
+    residual = example_norm({name: moved[name] - end[name] for name in end}, batch_ndim)
     finite = all_finite(end, batch_ndim)
     return Phase(end, residual, residual <= settings.converged_residual, finite, count)
 

@@ -30,6 +30,10 @@ class System(Protocol):
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Connections between layers as (pre, post); those from the input are left out."""
 
+    @property
+    def linear_drive(self) -> bool:
+        """Whether `recurrent_drive` is linear in the activity, so that its derivative is itself."""
+
     def zero_state(self, inputs: Array) -> State:
         """The all-zero pre-activations for a batch of inputs."""
 
@@ -83,14 +87,14 @@ class GradientSettings(NamedTuple):
     Attributes:
         method: key of `ESTIMATORS`.
         num_points: N, points on the nudge circle.
-        beta_radius: |β|, radius of the nudge circle.
+        beta_radius: |β|, radius of the nudge circle; traced where runs that differ in it train together.
         online_cycles: turns of the circle in `online_hep`.
         adjoint_steps: most iterations of `rbp` and `neumann_rbp`.
     """
 
     method: str = "hep"
     num_points: int = 2
-    beta_radius: float = 0.5
+    beta_radius: float | Array = 0.5
     online_cycles: int = 5
     adjoint_steps: int = 200
 

@@ -25,12 +25,14 @@ class PictureAxes(NamedTuple):
         axis: real and imaginary parts of the stability map.
         radii: radii of the circles.
         numbers: numbers of points on them.
+        method: the run's estimator.
         own_radius: the run's own nudge circle; None for a method without one.
     """
 
     axis: NDArray[np.float64]
     radii: Sequence[float]
     numbers: Sequence[int]
+    method: str
     own_radius: float | None
 
 
@@ -101,7 +103,7 @@ def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, ti
 def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the residual over complex nudges, with the run's own circle."""
     kept = np.asarray(found.residual_map)[:, found.kept]
-    upper = _log10(kept).mean(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
+    upper = _log10(kept).max(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
     whole = np.concatenate([upper[:0:-1], upper])
     figure = _figure(5.6, 4.8, title)
     plot = figure.subplots()
@@ -111,7 +113,7 @@ def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: st
         circle = axes.own_radius * np.exp(2j * np.pi * np.linspace(0, 1, 200))
         plot.plot(circle.real, circle.imag, color="red", label=f"|β| = {axes.own_radius:g}, this run's")
         plot.legend(fontsize="small", loc="upper right")
-    plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"mean of {kept.shape[1]} examples")
+    plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"worst of {kept.shape[1]} examples")
     figure.savefig(file, dpi=120)
 
 
@@ -121,17 +123,18 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
     settled = np.asarray(np.asarray(found.circles.residual)[:, :, found.kept].max(axis=-1) <= 1e-6)
     figure = _figure(10, 4.6, title)
     by_number, by_radius = figure.subplots(1, 2, sharey=True)
+    limit = "rbp" if axes.method == "asymep" else "hep exact"
     for index, radius in enumerate(axes.radii):
         own = ", this run's" if radius == axes.own_radius else ""
         _curve(by_number, axes.numbers, errors[index], settled[index], f"|β| = {radius:g}{own}")
     for index, number in enumerate(axes.numbers):
         _curve(by_radius, axes.radii, errors[:, index], settled[:, index], f"N = {number}")
-    by_number.set(xlabel="N", yscale="log", ylabel="relative error to hep exact (median)")
+    by_number.set(xlabel="N", yscale="log", ylabel=f"relative error to {limit} (median)")
     by_number.set_xticks(axes.numbers)
     by_radius.set(xlabel="|β|", xscale="log", yscale="log")
     for plot in (by_number, by_radius):
         plot.grid(alpha=0.3)
-        plot.legend(fontsize="x-small")
+        plot.legend(fontsize="x-small", loc="upper right" if plot is by_number else "lower right")
     figure.text(
         0.5, -0.02, f"open: some phase kept a residual above 1e-6 for {PICTURE_STEPS} steps", ha="center"
     )

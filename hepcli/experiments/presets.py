@@ -4,8 +4,8 @@ from hepcli import config
 
 
 def list_presets() -> list[config.PresetInfo]:
-    """Name and title of every shipped preset."""
-    return config.list_presets()
+    """Name and title of every shipped preset, and of every sweep: sweeps/NAME."""
+    return [*config.list_presets(), *config.list_sweeps()]
 
 
 def preset_text(name: str) -> str:

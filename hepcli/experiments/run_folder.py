@@ -10,7 +10,7 @@ from typing import Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import ResolvedConfig, dump_config
-from hepcli.errors import OutputError
+from hepcli.errors import FolderBusyError, OutputError
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
@@ -77,7 +77,8 @@ class RunFolder:
         """Hold the folder, so that no second process trains into it; released also by a crash.
 
         Raises:
-            OutputError: another process holds it, or it cannot be written.
+            FolderBusyError: another process holds it.
+            OutputError: it cannot be written.
         """
         if sys.platform == "win32":
             yield  # fcntl is POSIX only
@@ -90,7 +91,7 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise OutputError(
+                raise FolderBusyError(
                     f"Another process is training into {self.path}.", "Wait for it, or choose another --out."
                 ) from error
             yield

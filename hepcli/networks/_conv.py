@@ -48,6 +48,11 @@ class ConvNetwork(GraphNetwork):
     readout: bool = True
 
     @property
+    def linear_drive(self) -> bool:
+        """Pooling is not linear."""
+        return False
+
+    @property
     def unit_shapes(self) -> dict[str, tuple[int, ...]]:
         """(height, width, channels) or (units,) for each layer, from the input up."""
         shapes: dict[str, tuple[int, ...]] = {"in": self.input_shape}

@@ -40,6 +40,11 @@ class DenseNetwork(GraphNetwork):
         """(units,) for each layer."""
         return {name: (size,) for name, size in self.units}
 
+    @property
+    def linear_drive(self) -> bool:
+        """A dense layer's drive is linear in the activities."""
+        return True
+
     def connection(self, pre: str, post: str) -> tuple[nn.Module, tuple[int, ...]]:
         """A kernel (pre, post) and, forward, a bias (post,)."""
         sizes = dict(self.units) | {"in": self.input_size}

@@ -53,6 +53,11 @@ class GraphNetwork(ABC):
 
     @property
     @abstractmethod
+    def linear_drive(self) -> bool:
+        """Whether `recurrent_drive` is linear in the activities."""
+
+    @property
+    @abstractmethod
     def unit_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the units of each layer, from the input up."""
 

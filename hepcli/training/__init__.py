@@ -15,7 +15,18 @@ from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
 from hepcli.training._preprocess import AUGMENTATIONS, Normalization, normalizer
-from hepcli.training._step import LearningSettings, TrainState, init_state, make_train_step, scale_pixels
+from hepcli.training._step import (
+    Augment,
+    LearningSettings,
+    Preprocess,
+    RunNumbers,
+    TrainState,
+    TrainStep,
+    init_state,
+    make_joint_step,
+    make_train_step,
+    scale_pixels,
+)
 
 __all__ = [
     "AUGMENTATIONS",
@@ -24,16 +35,20 @@ __all__ = [
     "PICTURE_STEPS",
     "SCHEDULES",
     "AsymmetryMeter",
+    "Augment",
     "Evaluator",
     "LearningSettings",
     "MeterSettings",
     "Normalization",
     "OptimizerSettings",
     "Pictures",
+    "Preprocess",
+    "RunNumbers",
     "Sample",
     "StepDone",
     "Totals",
     "TrainState",
+    "TrainStep",
     "batch_size_for",
     "build_optimizer",
     "check_finite",
@@ -42,6 +57,7 @@ __all__ = [
     "in_top",
     "init_state",
     "kernel_stds",
+    "make_joint_step",
     "make_train_step",
     "means",
     "normalizer",

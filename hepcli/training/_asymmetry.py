@@ -11,6 +11,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from hepcli.engine import (
+    NUDGED_PHASES,
     CircleScan,
     Comparison,
     FreePhase,
@@ -245,10 +246,13 @@ class AsymmetryMeter:
             one_step = step_matrix(self.system, params, constant, u)
         relaxation = self.settings.relaxation._replace(nudged_steps=PICTURE_STEPS, tolerance=0.0)
         nudged = free._replace(problem=free.problem._replace(relaxation=relaxation))
+        method = self.settings.gradient.method
+        phases = NUDGED_PHASES.get(method, NUDGED_PHASES["hep"])(nudged)
+        limit = found.rbp if method == "asymep" else found.hep_exact
         return Pictures(
             kept,
-            nudged_residuals(nudged, betas),
-            scan_circles(nudged, found.hep_exact, radii, numbers),
+            nudged_residuals(phases, betas),
+            scan_circles(nudged, phases, limit, radii, numbers),
             jacobian,
             one_step,
         )

@@ -1,7 +1,7 @@
 """The training loop as a generator of records; saving and showing are other rooms' business."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -34,6 +34,7 @@ def epoch_steps(
     order: NDArray[np.int64],
     batch_size: int,
     first_batch: int = 0,
+    check: Callable[[int, Array], None] | None = None,
 ) -> Iterator[StepDone]:
     """Run the batches of one epoch; examples beyond the last whole batch wait for the next epoch.
 
@@ -42,9 +43,11 @@ def epoch_steps(
         state: where to start; donated.
         images: uint8 images of the split, on the device.
         labels: their labels.
-        order: this epoch's permutation of the examples.
+        order: this epoch's permutation of the examples; one for each run, (runs, examples), with a joint
+            step, whose runs are all at the same step.
         batch_size: examples per step.
         first_batch: batches already done, after a resume in mid-epoch.
+        check: given every step with its loss; `check_finite` unless given.
 
     Yields:
         A record after every step. A step is dispatched before the loss of the one before it is read;
@@ -53,20 +56,20 @@ def epoch_steps(
     Raises:
         DivergenceError: the loss of a step was not finite.
     """
-    num_batches = len(order) // batch_size
-    on_device = jnp.asarray(
-        order[: num_batches * batch_size].reshape(num_batches, batch_size).astype(np.int32)
-    )
-    first_step = int(state.step) - first_batch
+    check = check or check_finite
+    num_batches = order.shape[-1] // batch_size
+    batches = order[..., : num_batches * batch_size].reshape(*order.shape[:-1], num_batches, batch_size)
+    on_device = jnp.asarray(np.moveaxis(batches, -2, 0).astype(np.int32))
+    first_step = int(np.ravel(state.step)[0]) - first_batch
     unread: tuple[int, Array] | None = None
     for batch in range(first_batch, num_batches):
         state, loss = train_step(state, images, labels, on_device[batch])
         if unread is not None:
-            check_finite(*unread)
+            check(*unread)
         unread = first_step + batch + 1, loss
         yield StepDone(state, batch + 1)
     if unread is not None:
-        check_finite(*unread)
+        check(*unread)
 
 
 def check_finite(step: int, loss: Array) -> None:

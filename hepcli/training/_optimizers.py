@@ -16,7 +16,7 @@ class OptimizerSettings(NamedTuple):
 
     Attributes:
         name: key of `OPTIMIZERS`.
-        learning_rate: before schedule and multipliers.
+        learning_rate: before schedule and multipliers; traced where runs that differ in it train together.
         schedule: key of `SCHEDULES`.
         momentum: of `sgd`, 0 to below 1.
         weight_decay: L2 factor of `sgd` (added to the gradient), decoupled decay of `adamw`.
@@ -26,7 +26,7 @@ class OptimizerSettings(NamedTuple):
     """
 
     name: str
-    learning_rate: float
+    learning_rate: float | Array
     schedule: str
     momentum: float
     weight_decay: float

@@ -39,21 +39,20 @@ def normalizer(settings: Normalization) -> Preprocess:
     return normalize
 
 
-def no_augmentation(seed: int, steps_per_epoch: int, padding: int) -> None:
+def no_augmentation(steps_per_epoch: int, padding: int) -> None:
     """Images as they are stored."""
 
 
-def flip_crop(seed: int, steps_per_epoch: int, padding: int) -> Augment:
+def flip_crop(steps_per_epoch: int, padding: int) -> Augment:
     """Flip left to right with probability ½, pad with black, crop to the old size.
 
     Args:
-        seed: where the keys of all examples grow from.
         steps_per_epoch: tells the epoch from the step.
         padding: rows and columns on each side.
 
     Returns:
-        (images, indices, step) -> images. Flip and crop of an example are a function of seed, epoch and
-        index alone, whatever batch it is in.
+        (images, indices, seed, step) -> images. Flip and crop of an example are a function of seed, epoch
+        and index alone, whatever batch it is in.
 
     Source: METHOD §6 (code).
     """
@@ -66,18 +65,21 @@ def flip_crop(seed: int, steps_per_epoch: int, padding: int) -> Augment:
         return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
 
     def augment(
-        images: UInt8[Array, "batch height width channels"], indices: Int[Array, " batch"], step: Array
+        images: UInt8[Array, "batch height width channels"],
+        indices: Int[Array, " batch"],
+        seed: int | Array,
+        step: Int[Array, ""],
     ) -> UInt8[Array, "batch height width channels"]:
         stream = jax.random.fold_in(jax.random.key(seed), _TAG)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            jax.random.fold_in(stream, step // steps_per_epoch), indices
-        )
-        return jax.vmap(change)(keys, images)
+        epoch_key = jax.random.fold_in(stream, step // steps_per_epoch)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(epoch_key, indices)
+        changed: Array = jax.vmap(change)(keys, images)
+        return changed
 
     return augment
 
 
-AUGMENTATIONS: dict[str, Callable[[int, int, int], Augment | None]] = {
+AUGMENTATIONS: dict[str, Callable[[int, int], Augment | None]] = {
     "none": no_augmentation,
     "flip_crop": flip_crop,
 }

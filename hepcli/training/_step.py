@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt32
 
 from hepcli.engine import (
     Gradient,
@@ -39,6 +39,22 @@ class TrainState(NamedTuple):
     totals: Totals
 
 
+class RunNumbers(NamedTuple):
+    """The numbers in which runs of one compiled step may differ; an entry for each run.
+
+    Attributes:
+        seed: where the keys of all steps grow from, uint32.
+        beta_radius: |β|, radius of the nudge circle.
+        homeostasis_weight: λ.
+        learning_rate: before schedule and multipliers.
+    """
+
+    seed: UInt32[Array, " runs"]
+    beta_radius: Float[Array, " runs"]
+    homeostasis_weight: Float[Array, " runs"]
+    learning_rate: Float[Array, " runs"]
+
+
 class LearningSettings(NamedTuple):
     """What a training step computes.
 
@@ -52,14 +68,14 @@ class LearningSettings(NamedTuple):
 
     relaxation: RelaxationSettings
     gradient: GradientSettings
-    homeostasis_weight: float
+    homeostasis_weight: float | Array
     homeostasis_draws: int
-    seed: int
+    seed: int | Array
 
 
 Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
-Augment = Callable[[Array, Array, Array], Array]
+Augment = Callable[[Array, Array, int | Array, Array], Array]
 TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, Array]]
 
 
@@ -91,12 +107,77 @@ def make_train_step(
         settings: estimator, phases and homeostasis.
         optimizer: from `build_optimizer`.
         preprocess: uint8 images to real inputs, on the device.
-        augment: (uint8 images, their indices, step) to uint8 images, before `preprocess`; None for none.
+        augment: (uint8 images, their indices, seed, step) to uint8 images, before `preprocess`.
 
     Returns:
         (state, images, labels, indices) -> (state, mean loss of the batch before the step); the images
         and labels of the whole split stay on the device, `indices` picks the batch. The state is donated.
     """
+
+    step = _pure_step(
+        system,
+        num_classes,
+        settings,
+        optimizer,
+        preprocess,
+        augment,
+        homeostasis=bool(settings.homeostasis_weight),
+    )
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_joint_step(
+    system: System,
+    num_classes: int,
+    settings: LearningSettings,
+    build_optimizer: Callable[[Array], optax.GradientTransformation],
+    numbers: RunNumbers,
+    preprocess: Preprocess = scale_pixels,
+    augment: Augment | None = None,
+) -> TrainStep:
+    """Build a jitted step of several runs at once, each to rounding what it would be alone.
+
+    Args:
+        system: the network of all runs.
+        num_classes: classes of the targets.
+        settings: of all runs, but for the numbers; λ decides whether there is homeostasis at all.
+        build_optimizer: learning rate to optimiser.
+        numbers: what the runs differ in.
+        preprocess: uint8 images to real inputs, on the device.
+        augment: as in `make_train_step`.
+
+    Returns:
+        As `make_train_step`, with a leading axis of runs on state, indices and loss.
+    """
+    homeostasis = bool(settings.homeostasis_weight)
+
+    def one_run(
+        own: RunNumbers, state: TrainState, images: Pixels, labels: Array, indices: Array
+    ) -> tuple[TrainState, Array]:
+        mine = settings._replace(
+            gradient=settings.gradient._replace(beta_radius=own.beta_radius),
+            homeostasis_weight=own.homeostasis_weight,
+            seed=own.seed,
+        )
+        optimizer = build_optimizer(own.learning_rate)
+        step = _pure_step(system, num_classes, mine, optimizer, preprocess, augment, homeostasis=homeostasis)
+        return step(state, images, labels, indices)
+
+    joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0)), donate_argnums=1)
+    return lambda state, images, labels, indices: joint(numbers, state, images, labels, indices)
+
+
+def _pure_step(
+    system: System,
+    num_classes: int,
+    settings: LearningSettings,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+    augment: Augment | None,
+    *,
+    homeostasis: bool,
+) -> TrainStep:
+    """The step before jit; `homeostasis` is told apart from its weight, which may be traced."""
 
     def step(
         state: TrainState, images: Pixels, labels: Int[Array, " examples"], indices: Int[Array, " batch"]
@@ -104,12 +185,14 @@ def make_train_step(
         own = labels[indices]
         targets = jax.nn.one_hot(own, num_classes, dtype=jnp.float32)
         chosen = images[indices]
-        inputs = preprocess(chosen if augment is None else augment(chosen, indices, state.step))
+        if augment is not None:
+            chosen = augment(chosen, indices, settings.seed, state.step)
+        inputs = preprocess(chosen)
         problem = Problem(system, state.params, inputs, targets, settings.relaxation, settings.gradient)
         found = estimate(problem)
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
-        if settings.homeostasis_weight:
+        if homeostasis:
             key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
             noise = draw_noise(key, activity, settings.homeostasis_draws)
             homeostatic, pull = homeostatic_gradient(system, state.params, inputs, activity, noise)
@@ -121,4 +204,4 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.step + 1, add_totals(state.totals, seen)), losses.mean()
 
-    return jax.jit(step, donate_argnums=0)
+    return step

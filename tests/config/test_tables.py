@@ -88,7 +88,10 @@ class TestFloats:
         ("network.activation", "sigmoid, dsilu"),
         ("network.loss", "cross_entropy, squared_error"),
         ("relaxation.solver", "synchronous, alternating"),
-        ("gradient.method", "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt"),
+        (
+            "gradient.method",
+            "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep",
+        ),
         ("optimizer.name", "sgd, adamw"),
         ("optimizer.schedule", "constant, cosine"),
     ],

@@ -1,8 +1,13 @@
 """A made-up data set in the official layout of Fashion-MNIST, small enough to prepare in a moment."""
 
+import contextlib
 import dataclasses
+import functools
 import gzip
+import hashlib
+import http.server
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import numpy as np
 import pytest
 
 from hepcli.data import DATASETS, DatasetSpec
+from hepcli.data._builder import OfficialFile
 
 NUM_EXAMPLES = {"train": 12, "test": 5}
 PREFIX = {"train": "train", "test": "t10k"}
@@ -62,3 +68,42 @@ def data_dir(tmp_path) -> Path:
 def prepared(data_dir) -> Path:
     """Where fashion_mnist lies once it is prepared in data_dir."""
     return data_dir / "fashion_mnist" / "1.0.0"
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_args):
+        pass
+
+
+@contextlib.contextmanager
+def running_server(folder):
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Return a function that serves the files of a folder where hep expects the official ones."""
+    with contextlib.ExitStack() as stack:
+
+        def serve_folder(folder) -> str:
+            address = stack.enter_context(running_server(folder))
+            official = {
+                path.name: OfficialFile(
+                    f"{address}/{path.name}",
+                    path.stat().st_size,
+                    hashlib.sha256(path.read_bytes()).hexdigest(),
+                )
+                for path in folder.iterdir()
+            }
+            monkeypatch.setattr("hepcli.data._prepare.official_archives", lambda _source: official)
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.setenv(name, "127.0.0.1")
+            return address
+
+        yield serve_folder

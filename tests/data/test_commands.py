@@ -24,6 +24,17 @@ def test_list_as_json(archives, data_dir):
     assert records["fashion_mnist_mini"]["state"] == "bundled"
 
 
+def test_list_shows_every_data_set_with_its_size(data_dir):
+    records = json.loads(invoke("list", "--json", "--data-dir", data_dir).stdout)["datasets"]
+    assert {record.pop("name"): tuple(record.values())[1:4] for record in records} == {
+        "fashion_mnist_mini": (5_000, 1_000, 10),
+        "fashion_mnist": (60_000, 10_000, 10),
+        "cifar10": (50_000, 10_000, 10),
+        "cifar100": (50_000, 10_000, 100),
+        "imagenet32": (1_281_167, 50_000, 1000),
+    }
+
+
 def test_list_table_goes_to_stderr_and_keeps_long_paths_whole(archives, tmp_path):
     data_dir = tmp_path / ("[/x]" + "long" * 30)
     invoke("import", "fashion_mnist", archives.folder, "--data-dir", data_dir)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
+    NUDGED_PHASES,
     GradientSettings,
     ReferenceSettings,
     compare,
@@ -18,7 +19,6 @@ from hepcli.engine import (
     references,
     scan_circles,
 )
-from hepcli.engine._bias import nudged_phases
 
 from .cases import ASYMMETRIC, BATCH, SYMMETRIC, distance, make_problem, on_arrays
 from .reference import Reference, relative_error
@@ -135,7 +135,9 @@ def test_circles_are_those_of_the_estimator():
             for n in numbers
         ]
         errors = [compare(signal, found.hep_exact).relative_error["total"] for signal in signals]
-        return jnp.stack(errors), scan_circles(patient, found.hep_exact, jnp.asarray(radii), numbers)
+        return jnp.stack(errors), scan_circles(
+            patient, NUDGED_PHASES["hep"](patient), found.hep_exact, jnp.asarray(radii), numbers
+        )
 
     errors, scan = on_arrays(measure, problem)
     np.testing.assert_allclose(scan.relative_error.reshape(len(errors), BATCH), errors, rtol=1e-6, atol=1e-12)
@@ -149,9 +151,8 @@ def test_residuals_of_the_stability_map():
     betas = np.array([0.1, 0.1j, -0.2 + 0.1j])
 
     def measure(problem):
-        free = free_phase(problem)
-        together = nudged_phases(free, jnp.asarray(betas)).residual
-        return nudged_residuals(free, jnp.asarray(betas)), together
+        phases = NUDGED_PHASES["hep"](free_phase(problem))
+        return nudged_residuals(phases, jnp.asarray(betas)), phases(jnp.asarray(betas)).residual
 
     found, expected = on_arrays(measure, problem)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-14)

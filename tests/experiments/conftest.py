@@ -23,9 +23,18 @@ def small_data(monkeypatch):
         keep = 1000 if split == "train" else 200
         return Split(full.images[:keep], full.labels[:keep], full.num_classes)
 
-    monkeypatch.setattr("hepcli.experiments.train.load_split", load)
+    monkeypatch.setattr("hepcli.experiments.run.load_split", load)
     monkeypatch.setattr("hepcli.experiments.saved.load_split", load)
     monkeypatch.setattr("hepcli.experiments.measure.load_split", load)
+
+
+@pytest.fixture
+def quick_compile():
+    """For tests of many programs, each run for a few steps."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

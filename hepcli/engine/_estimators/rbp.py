@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from hepcli.engine._estimators.linear import solve_forward
 from hepcli.engine._problem import FreePhase
 from hepcli.engine._relax import all_finite, example_norm, iterate
 from hepcli.engine._sweep import Groups, drive, update_groups
-from hepcli.engine._types import PhaseReport, State
+from hepcli.engine._types import PhaseReport, Problem, State, Sweep
 
 
 def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -26,9 +27,28 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: paper, Eq. 5; Almeida (1987), Pineda (1987).
     """
-    problem = free.problem
+    problem, state = free.problem, free.phase.state
     groups = update_groups(problem.system, problem.relaxation.solver)
-    source, transposed = _adjoint(free, groups)
+    sweep = adjoint_sweep(problem, free.constant, state, groups)
+    return solve_forward(sweep, state, len(groups), problem.relaxation, problem.gradient.adjoint_steps)
+
+
+def adjoint_sweep(
+    problem: Problem, constant: State, state: State, groups: Groups, scale: float | Array = 1.0
+) -> Sweep:
+    """One update e ← e + J_Fᵀ e + scale · ∂L/∂u of every layer, J_F and L taken at `state`.
+
+    Args:
+        problem: the batch and the network.
+        constant: `System.input_drive` of the batch.
+        state: pre-activations (batch, *units), real.
+        groups: groups of layers, in the order of the flow; the adjoint runs against it.
+        scale: factor of the source.
+
+    Returns:
+        A function from error vector to error vector.
+    """
+    source, transposed = _adjoint(problem, constant, state, groups)
     # Updating group g's adjoint needs the adjoint of the group after it: last group first.
     order = list(zip(groups, transposed, strict=True))[::-1]
 
@@ -36,12 +56,10 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
         e = dict(e)
         for layers, pull_back in order:
             pulled = pull_back(e)
-            e.update({name: pulled[name] + source[name] for name in layers})
+            e.update({name: pulled[name] + scale * source[name] for name in layers})
         return e
 
-    return solve_forward(
-        sweep, free.phase.state, len(groups), problem.relaxation, problem.gradient.adjoint_steps
-    )
+    return sweep
 
 
 def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -51,7 +69,7 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
     """
     problem = free.problem
     groups: Groups = (problem.system.layers,)
-    source, (pull_back,) = _adjoint(free, groups)
+    source, (pull_back,) = _adjoint(problem, free.constant, free.phase.state, groups)
 
     def add_term(carry: State) -> State:
         term = pull_back({name: carry["term/" + name] for name in source})
@@ -70,14 +88,15 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
     return total, PhaseReport(residual, converged, all_finite(total, 1), count)
 
 
-def _adjoint(free: FreePhase, groups: Groups) -> tuple[State, list[Callable[[State], State]]]:
-    """∂L/∂u at u*, and per group the transposed derivative by its state of the updates of all layers."""
-    problem, state = free.problem, free.phase.state
+def _adjoint(
+    problem: Problem, constant: State, state: State, groups: Groups
+) -> tuple[State, list[Callable[[State], State]]]:
+    """∂L/∂u, and per group the transposed derivative by its state of the updates of all layers."""
     system, params = problem.system, problem.params
 
     def pull_back_of(layers: tuple[str, ...]) -> Callable[[State], State]:
         def update(own: State) -> State:
-            return drive(system, params, system.layers, state | own, free.constant)
+            return drive(system, params, system.layers, state | own, constant)
 
         _, pull_back = jax.vjp(update, {name: state[name] for name in layers})
         return lambda e: pull_back({name: e[name] for name in system.layers})[0]

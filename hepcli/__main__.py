@@ -1,0 +1,5 @@
+"""`python -m hepcli` is `hep`."""
+
+from hepcli.cli import main
+
+main()

@@ -1,0 +1,163 @@
+"""What a sweep looks like: a live table on a terminal, plain lines elsewhere, and its table at the end."""
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hepcli.cli._display import duration
+from hepcli.cli._tables import number
+from hepcli.experiments.sweep import Plan, PointSettled, Record, SweepProgress, SweepStarted
+from hepcli.experiments.sweeps.collect import value_of
+from hepcli.experiments.sweeps.report import Report
+
+_STATES = ("done", "running", "waiting", "failed")
+_MOST_ROWS = 12
+
+
+class SilentSweep:
+    """Shows nothing but notices."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def notice(self, text: str) -> None:
+        """A line the user must see."""
+        typer.echo(text, err=True)
+
+    def show(self, record: Record) -> None:
+        """A record of the sweep's progress: only failures are told."""
+        if isinstance(record, PointSettled) and record.error is not None:
+            self.notice(f"FAILED {record.point.title}: {record.error}")
+
+
+class PlainSweep(SilentSweep):
+    """A line for each point that is done or failed."""
+
+    def __init__(self) -> None:
+        self._settled = 0
+        self._points = 0
+        self._left: float | None = None
+
+    def show(self, record: Record) -> None:
+        """Print what has happened."""
+        match record:
+            case SweepStarted():
+                self._points = len(record.points)
+                self.notice(f"sweep {record.folder}: {self._points} points")
+            case SweepProgress():
+                self._left = record.seconds_left
+            case PointSettled():
+                self._settled += 1
+                if record.summary is not None:
+                    left = "" if self._left is None else f", {duration(self._left)} left"
+                    place = f"{self._settled}/{self._points}"
+                    self.notice(f"{place} done  {record.point.title}: {_result(record)}{left}")
+        super().show(record)
+
+
+class LiveSweep(SilentSweep):
+    """Counts, the time left, and the runs under way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started: SweepStarted | None = None
+        self._progress: SweepProgress | None = None
+        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def notice(self, text: str) -> None:
+        """A line above the table."""
+        self._console.print(Text(text))
+
+    def show(self, record: Record) -> None:
+        """Keep what the next frame is to show."""
+        match record:
+            case SweepStarted():
+                self._started = record
+            case SweepProgress():
+                self._progress = record
+            case PointSettled() if record.summary is not None:
+                self.notice(f"done {record.point.title}: {_result(record)}")
+        super().show(record)
+
+    def _render(self) -> Group:
+        if self._started is None or self._progress is None:
+            return Group()
+        statuses = self._progress.statuses
+        counts = Counter(status.state for status in statuses.values())
+        left = self._progress.seconds_left
+        parts = [f"{counts[state]} {state}" for state in _STATES]
+        parts.append(f"time left {'–' if left is None else duration(left)}")
+        table = Table(box=None, padding=(0, 1))
+        table.add_column("running", no_wrap=True)
+        table.add_column("epoch", justify="right", no_wrap=True)
+        for point, epochs in zip(self._started.points, self._started.epochs, strict=True):
+            status = statuses[point.hash]
+            if status.state == "running" and table.row_count < min(_MOST_ROWS, self._console.height - 5):
+                table.add_row(Text(point.title), f"{status.epochs}/{epochs}")
+        heading = Text(f"{self._started.folder}: {', '.join(parts)}", style="bold")
+        return Group(heading, table) if table.row_count else Group(heading)
+
+
+def _result(record: PointSettled) -> str:
+    error = None if record.summary is None else value_of(record.summary, "test_error")
+    return f"test error {number(error, '.2f')} %"
+
+
+def make_display(*, quiet: bool) -> SilentSweep:
+    """The display for where stderr goes."""
+    console = Console(stderr=True)
+    if quiet:
+        return SilentSweep()
+    return LiveSweep(console) if console.is_terminal else PlainSweep()
+
+
+def show_plan(planned: Plan) -> None:
+    """The points of a sweep on stderr."""
+    table = Table(box=None, padding=(0, 1))
+    names = list(planned.own[0].labels) if planned.own else []
+    for name in (*names, "seed", "run folder"):
+        table.add_column(Text(name), no_wrap=True)
+    for point in planned.own:
+        table.add_row(*map(Text, point.labels.values()), str(point.seed), Text(point.folder))
+    _print(f"{planned.folder}: {len(planned.own)} points", table)
+
+
+def show_report(report: Report) -> None:
+    """The table of a sweep on stderr."""
+    table = Table()
+    for name in report.grid.header:
+        table.add_column(Text(name), no_wrap=True)
+    for row in report.grid.rows:
+        table.add_row(*map(Text, row))
+    _print(report.grid.title, table, "mean ± sample standard deviation (number of seeds)")
+
+
+def _print(title: str, table: Table, caption: str = "") -> None:
+    """Off a terminal, as wide as it needs: a pipe has no edge to be cut at."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=1000)
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    if caption:
+        console.print(Text(caption, style="dim"))

@@ -1,0 +1,182 @@
+"""`hep sweep`, and the workers it starts."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
+from hepcli.cli._options import DataDir, Json, Quiet, Settings
+
+if TYPE_CHECKING:
+    from hepcli.cli._sweep_display import SilentSweep
+    from hepcli.experiments.sweep import SweepRequest
+
+EPILOG = (
+    "Examples: hep sweep table1 --seeds 0-2 --epochs 5 --together;   "
+    "hep sweep --preset fashion-mnist --vary gradient.num_points=1,2,4 --vary gradient.beta_radius=0.05,0.5 "
+    "--seeds 0-4 --jobs 2;   hep sweep --report sweeps/table1"
+)
+
+Together = Annotated[
+    bool,
+    typer.Option(
+        "--together", help="Train runs that differ only in seed, beta, lambda, rate or angle at once."
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only points I, I+N, …, such as 0/4 of 0/4 to 3/4.", show_default=False
+    ),
+]
+
+
+@handle_errors
+def sweep_command(
+    sweep: Annotated[
+        str | None,
+        typer.Argument(metavar="SWEEP", help="A shipped sweep, or a TOML file.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Base preset, instead of SWEEP.", show_default=False),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=V1,V2",
+            help="An axis; K1:K2=V1:W1,V2:W2 sets keys together. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="0-4", help="A run for each, at every point.", show_default=False),
+    ] = None,
+    settings: Settings = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", help="Epochs of every run.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Default: sweeps/<name>.", show_default=False),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the sweep in --out, and try its failed points again."),
+    ] = False,
+    together: Together = False,
+    shard: Shard = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            "--slurm",
+            metavar="K=V,…",
+            help="Submit --jobs Slurm workers, such as partition=gpu,time=60 (minutes), and return.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the points and write nothing.")] = False,
+    report_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Remake table and figure of a sweep, or of a folder of run folders.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of settings and seeds, and end in a table and a figure.
+
+    The same command again, or at the same time elsewhere, joins the work. The files are printed to
+    stdout at the end, progress goes to stderr.
+    """
+    from hepcli.cli._sweep_display import make_display, show_plan, show_report
+    from hepcli.experiments import sweep as experiment
+    from hepcli.experiments.sweeps.report import as_json as report_json
+    from hepcli.experiments.sweeps.report import report
+
+    if report_dir is not None:
+        made = report(report_dir)
+        show_report(made)
+        typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
+        return
+    request = experiment.SweepRequest(
+        sweep, preset, vary or (), seeds, settings or (), epochs, out, jobs, resume, together, shard, data_dir
+    )
+    if dry_run:
+        planned = experiment.plan(request)
+        show_plan(planned)
+        if as_json:
+            points = [point._asdict() for point in planned.own]
+            typer.echo(json.dumps({"folder": str(planned.folder), "points": points}, indent=2))
+        return
+    if slurm is not None:
+        from hepcli.experiments.sweeps.slurm import submit
+
+        for line in submit(request, slurm):
+            typer.echo(line)
+        return
+    failed = _run(request, make_display(quiet=quiet), as_json=as_json)
+    if failed:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> int:
+    """Run the sweep under its display; the number of points that failed."""
+    from hepcli.cli._signals import stop_requests
+    from hepcli.cli._sweep_display import show_report
+    from hepcli.experiments import sweep as experiment
+    from hepcli.experiments.sweeps.report import as_json as report_json
+
+    last: experiment.Record | None = None
+    saving = "Interrupted: workers finish their step and save. Interrupt once more to stop at once."
+    with stop_requests(lambda: display.notice(saving)) as stop, display:
+        for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):
+            display.show(record)
+            last = record
+    if isinstance(last, experiment.SweepInterrupted):
+        typer.echo(f"Saved. Continue with: {last.command}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not isinstance(last, experiment.SweepFinished):
+        return 0
+    show_report(last.report)
+    typer.echo(report_json(last.report) if as_json else "\n".join(map(str, last.report.files)))
+    return last.failed
+
+
+@handle_errors
+def worker_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the sweep.")],
+    together: Together = False,
+    shard: Shard = None,
+    cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="Processors to run on.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay while others hold points.")] = True,
+    data_dir: DataDir = None,
+) -> None:
+    """Work on a sweep folder until nothing is left; `hep sweep` starts these."""
+    from hepcli.cli._signals import stop_requests
+    from hepcli.experiments.sweeps.worker import WorkRequest, work
+
+    request = WorkRequest(
+        folder,
+        shard,
+        together,
+        wait,
+        [int(cpu) for cpu in cpus.split(",")] if cpus else [],
+        data_dir,
+    )
+    parent = os.getppid()
+    with stop_requests(lambda: typer.echo("asked to stop", err=True)) as stop:
+        for line in work(request, lambda: stop() or os.getppid() != parent):
+            typer.echo(line, err=True)

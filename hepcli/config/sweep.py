@@ -1,0 +1,303 @@
+"""The definition of a sweep: base preset, axes, seeds, and how to tabulate and plot what comes out."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tomlkit
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from hepcli.config.compare import flatten
+from hepcli.config.load import parse_tables, read_text
+from hepcli.config.network import Table
+from hepcli.config.presets import sweep_text
+from hepcli.config.problems import Problem, Problems, assigned, describe, did_you_mean, show
+from hepcli.config.tables import Seed
+from hepcli.errors import ConfigError
+
+FigureKind = Literal["lines", "bars", "curves"]
+EPOCH = "epoch"
+SEED_KEY = "run.seed"
+SEE_SWEEPS = "Type `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
+
+_NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class AxisPoint(Table):
+    """One place on an axis.
+
+    Attributes:
+        label: what tables and figures call it.
+        preset: another base preset, instead of the sweep's.
+        set: dotted keys to values, set together.
+    """
+
+    label: _NonEmpty
+    preset: str | None = None
+    set: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class Axis(Table):
+    """What is varied: the values of one key, or points that set several keys together.
+
+    Attributes:
+        name: what tables and figures call it.
+        key: dotted key of the values.
+        values: of the key.
+        points: instead of key and values.
+    """
+
+    name: _NonEmpty
+    key: str | None = None
+    values: tuple[Any, ...] | None = None
+    points: tuple[AxisPoint, ...] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Axis":
+        by_key, by_points = self.key is not None and self.values is not None, self.points is not None
+        if by_key == by_points or (by_points and (self.key is not None or self.values is not None)):
+            raise Problems([Problem(f"axis {self.name}", "must have either key and values, or points")])
+        if not self.places:
+            raise Problems([Problem(f"axis {self.name}", "is empty; give it at least one value")])
+        return self
+
+    @property
+    def places(self) -> tuple[AxisPoint, ...]:
+        """The points of the axis, those of a single key labelled by their value."""
+        if self.points is not None:
+            return self.points
+        return tuple(
+            AxisPoint(label=label_of(value), set={str(self.key): value}) for value in self.values or ()
+        )
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The dotted keys that the axis sets."""
+        return frozenset(key for place in self.places for key in place.set)
+
+
+class SweepTable(Table):
+    """The [sweep] table.
+
+    Attributes:
+        title: above table and figure.
+        preset: name or path of the base preset.
+        seeds: a run for each, at every point of the grid.
+        set: dotted keys to values for all runs, where no axis sets them.
+    """
+
+    title: str = ""
+    preset: str
+    seeds: tuple[Seed, ...] = (0,)
+    set: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        twice = [seed for seed, count in Counter(seeds).items() if count > 1]
+        problems = [Problem("sweep.seeds", f"{seed} is given twice") for seed in twice]
+        if not seeds:
+            problems.append(Problem("sweep.seeds", "is empty; give at least one seed"))
+        if problems:
+            raise Problems(problems)
+        return seeds
+
+
+class TableView(Table):
+    """How to tabulate.
+
+    Attributes:
+        rows: axes down the side.
+        columns: axes across the top.
+        value: `test_error`, `best_test_error` or `train_error` (%), or a dotted key of summary.json.
+    """
+
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    value: _NonEmpty = "test_error"
+
+
+class FigureView(Table):
+    """What to plot.
+
+    Attributes:
+        kind: `lines` and `bars` of the means with error bars, or `curves` over the epochs.
+        x: axis along the bottom; `epoch` for curves.
+        y: values as [table] takes them, or with curves dotted keys of metrics.jsonl; a panel each.
+        series: axes whose points become lines or bars of their own.
+    """
+
+    kind: FigureKind
+    x: str | None = None
+    y: tuple[_NonEmpty, ...] = ("test_error",)
+    series: tuple[str, ...] = ()
+
+
+class SweepDefinition(Table):
+    """A sweep: every point of the product of the axes, with every seed."""
+
+    sweep: SweepTable
+    axis: tuple[Axis, ...] = ()
+    table: TableView | None = None
+    figure: FigureView | None = None
+
+    @model_validator(mode="after")
+    def _check_across(self) -> "SweepDefinition":
+        names = [axis.name for axis in self.axis]
+        problems = [
+            Problem(f"axis {name}", "there are two axes of that name")
+            for name in [name for name, count in Counter(names).items() if count > 1]
+        ]
+        problems += _key_problems(self.axis, self.sweep.set) + _label_problems(self.axis)
+        problems += _view_problems(names, self.table, self.figure)
+        if problems:
+            raise Problems(problems)
+        return self
+
+
+class NamedSweep(NamedTuple):
+    """A definition and what to call it."""
+
+    name: str
+    definition: SweepDefinition
+
+
+def label_of(value: object) -> str:
+    """A value of a key as tables show it: text without quotes."""
+    return value if isinstance(value, str) else show(value)
+
+
+def load_sweep(sweep: str) -> NamedSweep:
+    """Read a shipped sweep, or one of a file.
+
+    Args:
+        sweep: its name, or the path of a TOML file.
+
+    Returns:
+        The definition and its name.
+
+    Raises:
+        ConfigError: there is no such sweep, or its definition is not allowed; every problem is named.
+    """
+    if sweep.endswith(".toml") or "/" in sweep:
+        path = Path(sweep)
+        return NamedSweep(path.stem, parse_sweep(read_text(path), str(path)))
+    return NamedSweep(sweep, parse_sweep(sweep_text(sweep), f"sweep {sweep}"))
+
+
+def parse_sweep(text: str, label: str) -> SweepDefinition:
+    """Read a definition.
+
+    Args:
+        text: the TOML.
+        label: what to call it in errors.
+
+    Returns:
+        The definition.
+
+    Raises:
+        ConfigError: it is not TOML, or not a definition; every problem is named.
+    """
+    return check_sweep(parse_tables(text, label), label)
+
+
+def check_sweep(tables: Mapping[str, Any], label: str) -> SweepDefinition:
+    """Check tables against the models; raises ConfigError with every problem."""
+    full = {"sweep": {}} | dict(tables)
+    try:
+        return SweepDefinition.model_validate_json(json.dumps(full, default=str))
+    except ValidationError as error:
+        problems = list(dict.fromkeys(describe(error, full, _known_keys())))
+    if len(problems) == 1:
+        raise ConfigError(f"{label}: {problems[0]}", SEE_SWEEPS)
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    raise ConfigError(f"{label}: {len(problems)} entries are not allowed:{lines}", SEE_SWEEPS)
+
+
+def dump_sweep(definition: SweepDefinition) -> str:
+    """Write a definition as TOML that `parse_sweep` reads back."""
+    tables = definition.model_dump(mode="json", exclude_none=True)
+    return "# The sweep of this folder; [table] and [figure] may be edited.\n\n" + tomlkit.dumps(tables)
+
+
+def sweep_differences(a: SweepDefinition, b: SweepDefinition) -> list[tuple[str, object, object]]:
+    """List in what the work of two sweeps differs: (entry, in a, in b); titles and views do not count."""
+    flat_a, flat_b = _work(a), _work(b)
+    return [
+        (key, flat_a.get(key), flat_b.get(key))
+        for key in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(key) != flat_b.get(key)
+    ]
+
+
+def _work(definition: SweepDefinition) -> dict[str, object]:
+    sweep = definition.sweep
+    work: dict[str, object] = {"preset": sweep.preset, "seeds": list(sweep.seeds)}
+    work |= flatten({"set": dict(sweep.set)})
+    for axis in definition.axis:
+        work[f"axis {axis.name}"] = [place.model_dump(exclude_none=True) for place in axis.places]
+    return work
+
+
+def _known_keys() -> list[str]:
+    keys = [*SweepDefinition.model_fields]
+    tables: dict[str, type[BaseModel]] = {"sweep": SweepTable, "table": TableView, "figure": FigureView}
+    for name, model in tables.items():
+        keys += [f"{name}.{field}" for field in model.model_fields]
+    return keys + [f"axis.{field}" for field in (*Axis.model_fields, *AxisPoint.model_fields)]
+
+
+def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Problem]:
+    """No key may be set in vain, or by two axes; seeds are no axis.
+
+    What is set for all runs holds where the places of an axis leave it open.
+    """
+    problems = []
+    owners: dict[str, str] = {}
+    for axis in axes:
+        for key in sorted(axis.keys):
+            if key in fixed and all(key in place.set for place in axis.places):
+                problems.append(
+                    Problem(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point")
+                )
+            if key in owners:
+                problems.append(Problem(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
+            owners[key] = f"axis {axis.name}"
+    if SEED_KEY in owners or SEED_KEY in fixed:
+        problems.append(Problem(SEED_KEY, "is what seeds are for: sweep.seeds, --seeds"))
+    return problems
+
+
+def _label_problems(axes: tuple[Axis, ...]) -> list[Problem]:
+    problems = []
+    for axis in axes:
+        counts = Counter(place.label for place in axis.places)
+        twice = [label for label, count in counts.items() if count > 1]
+        problems += [Problem(f"axis {axis.name}", f"{label} is given twice") for label in twice]
+    return problems
+
+
+def _view_problems(names: list[str], table: TableView | None, figure: FigureView | None) -> list[Problem]:
+    """Views name axes; a table needs all of them, each once, lest a cell mixes conditions."""
+    problems = []
+
+    def check(key: str, name: str) -> None:
+        if name not in names:
+            problems.append(Problem(assigned(key, name), f"there is no such axis{did_you_mean(name, names)}"))
+
+    if table is not None:
+        for key, used in (("table.rows", table.rows), ("table.columns", table.columns)):
+            for name in used:
+                check(key, name)
+        if missing := [name for name in names if (*table.rows, *table.columns).count(name) != 1]:
+            problems.append(Problem("table", f"rows and columns must name axis {missing[0]} once"))
+    if figure is not None:
+        for name in figure.series:
+            check("figure.series", name)
+        if figure.x is not None and figure.kind != "curves":
+            check("figure.x", figure.x)
+        if figure.kind == "curves" and figure.x not in (None, EPOCH):
+            problems.append(Problem(assigned("figure.x", figure.x), f'curves are over "{EPOCH}"'))
+    return problems

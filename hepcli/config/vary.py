@@ -1,0 +1,105 @@
+"""What `hep sweep` takes as options instead of a file: --vary, --seeds, --shard."""
+
+import re
+from typing import Any
+
+from hepcli.config.load import read_value
+from hepcli.errors import ConfigError
+
+_VARY = "Write --vary KEY=V1,V2 or, to set keys together, --vary KEY1:KEY2=V1:W1,V2:W2."
+_OPENING, _CLOSING = "[{(", "]})"
+
+
+def parse_vary(text: str) -> dict[str, Any]:
+    """Read one --vary into a table of [[axis]].
+
+    Args:
+        text: `key=v1,v2`, or `key1:key2=v1:w1,v2:w2` for an axis that sets keys together. A comma or
+            colon inside quotes or brackets separates nothing.
+
+    Returns:
+        The axis as TOML would give it; it may still be refused by `check_sweep`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    left, equals, right = text.partition("=")
+    keys = [key.strip() for key in left.split(":")]
+    if not equals or not all(all(key.split(".")) for key in keys):
+        raise ConfigError(f"--vary {text}: must be KEY=V1,V2,…", _VARY)
+    places = _split(right, ",") if right.strip() else []
+    if not places:
+        raise ConfigError(f"--vary {text}: the axis is empty.", _VARY)
+    if "" in places:
+        raise ConfigError(f"--vary {text}: one of its values is missing.", _VARY)
+    name = ":".join(key.rpartition(".")[2] for key in keys)
+    if len(keys) == 1:
+        return {"name": name, "key": keys[0], "values": [read_value(place) for place in places]}
+    points = []
+    for place in places:
+        values = _split(place, ":")
+        if len(values) != len(keys):
+            raise ConfigError(f"--vary {text}: {place} must give {len(keys)} values, one a key.", _VARY)
+        settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
+        points.append({"label": place, "set": settings})
+    return {"name": name, "points": points}
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds: numbers and ranges, such as 0-4 or 0,2,5-7.
+
+    Args:
+        text: the option's text.
+
+    Returns:
+        The seeds in the order given.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first or last - first >= 10_000:
+            raise ConfigError(f"--seeds {text}: must be numbers and ranges.", "Write --seeds 0-4 or 0,2,5-7.")
+        seeds += range(first, last + 1)
+    return tuple(seeds)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read a shard, 0/4 to 3/4: every fourth point from the first, second, … on.
+
+    Args:
+        text: the option's text.
+
+    Returns:
+        Index and number of shards.
+
+    Raises:
+        ConfigError: it is not of that form, or there is no shard of that index.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ConfigError(
+            f"--shard {text}: must be INDEX/NUMBER with an index from 0 to below the number.",
+            "Write --shard 0/4, 1/4, 2/4 and 3/4 for four shards.",
+        )
+    return int(match[1]), int(match[2])
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split where the separator stands outside quotes and brackets."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            depth += (character in _OPENING) - (character in _CLOSING)
+            if character == separator and depth == 0:
+                parts.append("")
+                continue
+        parts[-1] += character
+    return [part.strip() for part in parts]

@@ -1,0 +1,116 @@
+"""`asymep`: nudged dynamics corrected so that their linear response is that of the transposed Jacobian."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from hepcli.engine._estimators.hep import cauchy_signal, nudged_start
+from hepcli.engine._estimators.hep_exact import derivative_signal
+from hepcli.engine._homeostasis import without_activation
+from hepcli.engine._problem import FreePhase, activities
+from hepcli.engine._relax import run_phase
+from hepcli.engine._sweep import SOLVERS, Groups, drive
+from hepcli.engine._types import Phase, PhaseReport, Problem, State, Sweep
+
+Product = Callable[[State], State]
+
+
+def asymep(free: FreePhase) -> tuple[State, PhaseReport]:
+    """e = dr/dβ at 0 by the Cauchy sum over fixed points of the corrected nudged dynamics.
+
+    F_asym(u; β) = F(u; β) − (J − Jᵀ)(σ(u) − r*), with J at the free fixed point and the activation
+    bypassed. The correction is linear in the activity, so complex nudges need nothing new. In the limit
+    of many points e is that of `rbp`, whatever the asymmetry.
+
+    Args:
+        free: the problem at its free fixed point.
+
+    Returns:
+        e per layer, real (batch, *units), and the record of the nudged phases.
+
+    Source: Scurria et al., arXiv:2602.03670; with complex nudges, METHOD §8.
+    """
+    return cauchy_signal(free, corrected_phases(free))
+
+
+def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
+    """Phases of the corrected dynamics from u*, as a function of their nudges (points,)."""
+    corrected, relaxation = _Corrected(free), free.problem.relaxation
+
+    def phases(betas: Array) -> Phase:
+        start, beta = nudged_start(free, betas)
+        dynamics = partial(corrected.sweep, beta=beta)
+        steps = relaxation.nudged_steps
+        return run_phase(dynamics, corrected.groups, start, steps, relaxation, batch_ndim=2)
+
+    return phases
+
+
+def asymep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
+    """What `asymep` converges to with N, by forward mode through `nudged_steps` corrected steps.
+
+    Source: METHOD §8.
+    """
+    corrected = _Corrected(free)
+    return derivative_signal(free, corrected.groups, corrected.sweep)
+
+
+class _Corrected:
+    """The corrected dynamics of a batch around its free fixed point."""
+
+    def __init__(self, free: FreePhase) -> None:
+        self.problem: Problem = free.problem
+        self._constant = free.constant
+        self._rest = activities(free.problem, free.phase.state)
+        system = free.problem.system
+        # The correction also leads against the connections, so the classes are those of both directions.
+        both_ways = (*system.edges, *((post, pre) for pre, post in system.edges))
+        self.groups: Groups = SOLVERS[free.problem.relaxation.solver](system.layers, both_ways)
+        bypassed = without_activation(system)
+
+        def drive_of(activity: State) -> State:
+            return drive(bypassed, free.problem.params, system.layers, activity, free.constant)
+
+        self._at_rest, self._forward = jax.linearize(drive_of, self._rest)
+        transposed = jax.linear_transpose(self._forward, self._rest)
+        self._reverse: Product = lambda v: transposed(v)[0]
+
+    def sweep(self, groups: Groups, beta: Array) -> Sweep:
+        """One update of every layer, group after group, under the nudge `beta`."""
+        system, params, targets = self.problem.system, self.problem.params, self.problem.targets
+
+        def sweep(state: State) -> State:
+            state = dict(state)
+            for layers in groups:
+                activity = {name: system.activation(u) for name, u in state.items()}
+                away = {name: r - self._rest[name].astype(r.dtype) for name, r in activity.items()}
+                updated = self._drive(layers, state, away)
+                if "out" in layers:
+                    nudge = system.loss_gradient(params, activity["out"], targets)
+                    updated["out"] = updated["out"] + beta * nudge
+                state.update(updated)
+            return state
+
+        return sweep
+
+    def _drive(self, layers: Sequence[str], state: State, away: State) -> State:
+        """W(r) − (W' − W'ᵀ)(r − r*), W the drive and W' its derivative at r*: the −1 of J cancel."""
+        back = self._apply(self._reverse, away)
+        if self.problem.system.linear_drive:  # then W(r) − W'(r − r*) is W(r*), which does not change
+            return {name: self._at_rest[name].astype(away[name].dtype) + back[name] for name in layers}
+        ahead = self._apply(self._forward, away)
+        total = drive(self.problem.system, self.problem.params, layers, state, self._constant)
+        return {name: total[name] - ahead[name] + back[name] for name in layers}
+
+    def _apply(self, product: Product, tangent: State) -> State:
+        """A real product on real or complex tangents with any number of leading axes of nudges."""
+        if jnp.iscomplexobj(tangent["out"]):
+            parts = {name: jnp.stack([v.real, v.imag]) for name, v in tangent.items()}
+            found = self._apply(product, parts)
+            return {name: jax.lax.complex(v[0], v[1]) for name, v in found.items()}
+        for _ in range(tangent["out"].ndim - self._rest["out"].ndim):
+            product = jax.vmap(product)
+        return dict(product(tangent))

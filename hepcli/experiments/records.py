@@ -1,0 +1,47 @@
+"""What a run reports while it goes on."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class RunStarted(NamedTuple):
+    """The run folder is ready; `epochs_done` of `epochs` are behind us. `notices` are for the user."""
+
+    folder: Path
+    epochs: int
+    epochs_done: int
+    history: tuple[dict[str, Any], ...]
+    notices: tuple[str, ...]
+
+
+class BatchDone(NamedTuple):
+    """A training step was dispatched."""
+
+    epoch: int
+    batch: int
+    num_batches: int
+
+
+class EpochDone(NamedTuple):
+    """An epoch's line of metrics.jsonl, and what the clock said."""
+
+    metrics: dict[str, Any]
+    seconds: float
+    images_per_second: float
+
+
+class Interrupted(NamedTuple):
+    """The run was stopped and saved; `command` continues it."""
+
+    folder: Path
+    command: str
+
+
+class Finished(NamedTuple):
+    """The run is complete."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+Record = RunStarted | BatchDone | EpochDone | Interrupted | Finished

@@ -1,0 +1,273 @@
+"""The function behind `hep sweep`: a grid of runs, from definition to table and figure."""
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hepcli.config import (
+    NamedSweep,
+    SweepDefinition,
+    check_sweep,
+    config_error,
+    load_config,
+    load_sweep,
+    parse_seeds,
+    parse_shard,
+    parse_vary,
+    read_settings,
+)
+from hepcli.data import load_split
+from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.sweeps.folder import Status, SweepFolder
+from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, resolve
+from hepcli.experiments.sweeps.pool import Pool, PoolSettings
+from hepcli.experiments.sweeps.report import Report, report
+
+_POLL_S = 0.5
+
+
+class SweepRequest(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        sweep: name or path of a definition; None with `preset`.
+        preset: base preset of a sweep from options.
+        vary: --vary texts.
+        seeds: --seeds text; None for those of the definition.
+        overrides: KEY=VALUE texts, for all runs.
+        epochs: of all runs; None for those of the preset.
+        out: sweep folder; None for sweeps/<name>.
+        jobs: workers at a time.
+        resume: go on with a sweep that is there; its failed points get new attempts.
+        together: train points of one compiled program together.
+        shard: INDEX/NUMBER text; None for all points.
+        data_dir: where data sets are kept; None for the default folder.
+    """
+
+    sweep: str | None = None
+    preset: str | None = None
+    vary: Sequence[str] = ()
+    seeds: str | None = None
+    overrides: Sequence[str] = ()
+    epochs: int | None = None
+    out: Path | None = None
+    jobs: int = 1
+    resume: bool = False
+    together: bool = False
+    shard: str | None = None
+    data_dir: Path | None = None
+
+
+class Plan(NamedTuple):
+    """What a request comes to.
+
+    Attributes:
+        folder: of the sweep.
+        definition: of the sweep.
+        points: all of its points.
+        own: those of the shard.
+    """
+
+    folder: Path
+    definition: SweepDefinition
+    points: list[Point]
+    own: list[Point]
+
+
+class SweepStarted(NamedTuple):
+    """The folder is ready; `epochs` are those of each point, in order."""
+
+    folder: Path
+    points: Sequence[Point]
+    epochs: Sequence[int]
+
+
+class SweepProgress(NamedTuple):
+    """How far each point is. `seconds_left` is None until there is something to judge it by."""
+
+    statuses: Mapping[str, Status]
+    seconds_left: float | None
+
+
+class PointSettled(NamedTuple):
+    """A point was done, or failed for good with `error`."""
+
+    point: Point
+    error: str | None
+    summary: dict[str, Any] | None
+
+
+class SweepInterrupted(NamedTuple):
+    """The sweep was stopped and saved; `command` goes on."""
+
+    command: str
+
+
+class SweepFinished(NamedTuple):
+    """All points are done or failed; `failed` of them."""
+
+    report: Report
+    failed: int
+
+
+Record = SweepStarted | SweepProgress | PointSettled | SweepInterrupted | SweepFinished
+
+
+def plan(request: SweepRequest) -> Plan:
+    """Resolve a request to its points; nothing is written.
+
+    Args:
+        request: what is asked for.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: anything in it that is not allowed.
+    """
+    index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
+    name, definition = _definition(request)
+    points = expand(definition)
+    folder = request.out or Path("sweeps") / name
+    if request.resume and not SweepFolder(folder).holds_sweep:
+        raise ConfigError(
+            f"{folder} holds no sweep to resume.",
+            "Start one there: leave out --resume, or choose another --out.",
+        )
+    return Plan(folder, definition, points, points[index::number])
+
+
+def sweep(
+    request: SweepRequest, command: Sequence[str], stop: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
+    """Run a sweep, or join one.
+
+    Args:
+        request: what to run and where.
+        command: the command line that was given, to print after an interrupt.
+        stop: asked twice a second; True has the workers save and end.
+
+    Yields:
+        Records of the progress, the last one `SweepInterrupted` or `SweepFinished`.
+
+    Raises:
+        ConfigError: settings that are not allowed, or a folder of another sweep.
+        DatasetError: a data set is missing or damaged.
+        OutputError: the folder cannot be written.
+        SweepError: workers keep dying.
+    """
+    planned = prepare(request)
+    folder = SweepFolder(planned.folder)
+    epochs = [resolve(point).config.run.epochs for point in planned.own]
+    yield SweepStarted(planned.folder, planned.own, epochs)
+    arguments = worker_arguments(planned.folder, request)
+    pool = Pool(PoolSettings(request.jobs, arguments, planned.folder / "logs"))
+    try:
+        yield from _watch(folder, planned.own, sum(epochs), pool, stop)
+    finally:
+        pool.terminate()
+        while pool.alive:
+            time.sleep(_POLL_S / 10)
+    states = [folder.journal(point).state() for point in planned.own]
+    if any(state in ("waiting", "running") for state in states):
+        yield SweepInterrupted(shlex.join(command))
+    else:
+        yield SweepFinished(report(planned.folder), states.count("failed"))
+
+
+def prepare(request: SweepRequest) -> Plan:
+    """Make or join the folder of a request, once all that can be checked before has been.
+
+    Raises:
+        ConfigError, DatasetError, OutputError: as `sweep` does.
+    """
+    planned = plan(request)
+    for name in sorted({resolve(point).config.data.name for point in planned.points}):
+        load_split(name, "test", request.data_dir)
+    folder = SweepFolder(planned.folder)
+    folder.join(planned.definition, planned.points)
+    if request.resume:
+        for point in planned.own:
+            folder.journal(point).retry()
+    return planned
+
+
+def worker_arguments(folder: Path, request: SweepRequest) -> list[str]:
+    """Arguments of `hep sweep-worker` for a request."""
+    arguments = [str(folder.absolute())]
+    arguments += ["--together"] if request.together else []
+    arguments += [] if request.shard is None else ["--shard", request.shard]
+    return arguments + ([] if request.data_dir is None else ["--data-dir", str(request.data_dir.absolute())])
+
+
+def _watch(
+    folder: SweepFolder, points: Sequence[Point], all_epochs: int, pool: Pool, stop: Callable[[], bool]
+) -> Iterator[Record]:
+    """Follow the folder until every point is settled, or until stopped."""
+    settled: set[str] = set()
+    started, behind = time.monotonic(), None
+    while True:
+        statuses = {point.hash: folder.status(point) for point in points}
+        news = [p for p in points if p.hash not in settled and statuses[p.hash].state in ("done", "failed")]
+        settled.update(point.hash for point in news)
+        yield from (_settled(folder, point) for point in news)
+        done = sum(status.epochs for status in statuses.values())
+        behind = done if behind is None else behind
+        pace = (done - behind) / (time.monotonic() - started + 1e-9)
+        yield SweepProgress(statuses, (all_epochs - done) / pace if pace > 0 else None)
+        if len(settled) == len(points) or stop():
+            return
+        if not pool.tend(progressed=bool(news)):
+            raise SweepError(
+                "Workers keep dying without finishing anything.",
+                f"See why in {folder.path / 'logs'}; then give the same command again.",
+            )
+        time.sleep(_POLL_S)
+
+
+def _settled(folder: SweepFolder, point: Point) -> PointSettled:
+    from hepcli.experiments.sweeps.collect import read_summary
+
+    failures = folder.journal(point).failures() if folder.journal(point).state() == "failed" else []
+    error = f"{failures[-1]['what']} {failures[-1]['advice']}" if failures else None
+    return PointSettled(point, error, None if failures else read_summary(folder.run(point).path))
+
+
+def _definition(request: SweepRequest) -> NamedSweep:
+    """The definition of a request, options on top of what a file says."""
+    if (request.sweep is None) == (request.preset is None):
+        raise ConfigError(
+            "a sweep is either a definition or a --preset with --vary.",
+            "Write hep sweep table1, or hep sweep --preset fashion-mnist --vary gradient.num_points=1,2.",
+        )
+    if request.sweep is not None:
+        name, base = load_sweep(request.sweep)
+        tables = base.model_dump(mode="json", exclude_none=True)
+    else:
+        name = load_config(request.preset).preset
+        tables = {"sweep": {"preset": request.preset}, "axis": []}
+    axes = [parse_vary(text) for text in request.vary]
+    if request.sweep is not None and axes:
+        raise ConfigError(f"--vary cannot be added to {request.sweep}.", "Copy its TOML and add an [[axis]].")
+    tables["axis"] = [*tables["axis"], *axes]
+    settings, problems = read_settings(request.overrides, {"run.epochs": request.epochs})
+    if problems:
+        raise config_error(problems)
+    table = tables["sweep"]
+    table["set"] = {**table.get("set", {}), **settings}
+    table["preset"] = absolute_preset(table["preset"])
+    if request.seeds is not None:
+        table["seeds"] = list(parse_seeds(request.seeds))
+    label = "the sweep" if request.sweep is None else f"sweep {request.sweep}"
+    definition = check_sweep(tables, label)
+    return NamedSweep(name if request.sweep is not None else _folder_name(name, definition), definition)
+
+
+def _folder_name(preset: str, definition: SweepDefinition) -> str:
+    """Name a sweep from options by what it varies, the same for the same options."""
+    import hashlib
+
+    content = definition.model_dump_json(exclude={"table", "figure"})
+    return f"{preset}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"

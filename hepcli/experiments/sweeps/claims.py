@@ -1,0 +1,239 @@
+"""Who works on which point: an append-only journal for each, every entry made by an exclusive create.
+
+A point's journal is a folder of numbered entries; the last one is its state. An entry can only be added
+behind the last one that its writer has read, because the file of that number must not exist yet: of two
+processes that both want a point, or both judge its owner dead, exactly one succeeds. A claim lives as long
+as its file's modification time is refreshed. Nothing is ever renamed or deleted.
+"""
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from hepcli.errors import OutputError
+
+HEARTBEAT_S = 5.0
+EXPIRES_S = 60.0
+ATTEMPTS = 2
+
+CLAIMED, RELEASED, FAILED, RETRY, DONE = "claimed", "released", "failed", "retry", "done"
+
+
+class Entry(NamedTuple):
+    """One entry of a journal; `state` is empty where its writer died in the middle."""
+
+    number: int
+    state: str
+    record: dict[str, Any]
+    file: Path
+
+
+class Journal:
+    """The journal of one point.
+
+    Args:
+        folder: where its entries lie; made with the first one.
+        expires_s: seconds without a heartbeat after which a claim is void.
+    """
+
+    def __init__(self, folder: Path, expires_s: float = EXPIRES_S) -> None:
+        self.folder = folder
+        self._expires_s = expires_s
+
+    def entries(self) -> list[Entry]:
+        """All entries in order; none where nothing has happened yet."""
+        with suppress(FileNotFoundError):
+            names = sorted(name for name in os.listdir(self.folder) if name.endswith(".json"))
+            return [self._read(name) for name in names]
+        return []
+
+    def latest(self) -> Entry | None:
+        """The last entry: the state of the point."""
+        with suppress(FileNotFoundError):
+            names = [name for name in os.listdir(self.folder) if name.endswith(".json")]
+            return self._read(max(names)) if names else None
+        return None
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The failed attempts since the last retry was asked for."""
+        failed: list[dict[str, Any]] = []
+        for entry in self.entries():
+            failed = [] if entry.state == RETRY else failed
+            if entry.state == FAILED:
+                failed.append(entry.record)
+        return failed
+
+    def state(self) -> str:
+        """`waiting`, `running`, `done` or `failed` (for good)."""
+        last = self.latest()
+        if last is None or last.state in (RELEASED, RETRY):
+            return "waiting"
+        if last.state == DONE:
+            return "done"
+        if last.state == FAILED:
+            return "failed" if len(self.failures()) >= ATTEMPTS else "waiting"
+        return "waiting" if self._expired(last) else "running"
+
+    def claim(self) -> "Claim | None":
+        """Claim the point; None where it is done, failed for good, or another's."""
+        last = self.latest()
+        if self.state() != "waiting":
+            return None
+        number = 1 if last is None else last.number + 1
+        if not self.append(number, CLAIMED, owner()):
+            return None
+        return Claim(self, number)
+
+    def retry(self) -> None:
+        """Give a point that failed for good new attempts."""
+        last = self.latest()
+        if last is not None and last.state == FAILED:
+            self.append(last.number + 1, RETRY, {})
+
+    def append(self, number: int, state: str, record: Mapping[str, Any]) -> bool:
+        """Add the entry of that number.
+
+        Returns:
+            Whether it was added; False where another process has added one of that number.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        text = json.dumps({"state": state, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **record}, indent=1)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / _name(number)).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder} cannot be written: {error.strerror or error}.",
+                "Make room or make it writable, then give the same command again.",
+            ) from error
+        return True
+
+    def is_latest(self, number: int) -> bool:
+        """Whether no entry has followed that one."""
+        return not (self.folder / _name(number + 1)).exists()
+
+    def _read(self, name: str) -> Entry:
+        file = self.folder / name
+        record: dict[str, Any] = {}
+        with suppress(json.JSONDecodeError):
+            record = json.loads(file.read_text(encoding="utf-8"))
+        return Entry(int(name.removesuffix(".json")), record.get("state", ""), record, file)
+
+    def _expired(self, entry: Entry) -> bool:
+        """Whether a claim's owner is dead: its process here is gone, or it sent no heartbeat for long."""
+        if entry.record.get("host") == _host() and not _is_alive(int(entry.record["pid"])):
+            return True
+        return self._now() - entry.file.stat().st_mtime > self._expires_s
+
+    def _now(self) -> float:
+        """The time by the clock that dates the files, which may not be this machine's."""
+        probe = self.folder / ".now"
+        with suppress(OSError):
+            probe.touch()
+            return probe.stat().st_mtime
+        return time.time()
+
+
+class Claim:
+    """A claim that is ours until it is settled, or lost because the heart stood still.
+
+    Args:
+        journal: the journal of the point.
+        number: of the entry that claims it.
+    """
+
+    def __init__(self, journal: Journal, number: int) -> None:
+        self.journal, self.number = journal, number
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken over."""
+        return not self.journal.is_latest(self.number)
+
+    def beat(self) -> None:
+        """Refresh the claim."""
+        with suppress(OSError):
+            os.utime(self.journal.folder / _name(self.number))
+
+    def settle(self, state: str, **record: Any) -> bool:
+        """End the claim with a state; False where it was lost before."""
+        return self.journal.append(self.number + 1, state, record)
+
+
+class Heart:
+    """Refreshes claims from a thread while they are worked on.
+
+    Args:
+        claims: what to refresh.
+        every_s: seconds between two beats.
+    """
+
+    def __init__(self, claims: list[Claim], every_s: float = HEARTBEAT_S) -> None:
+        self._claims, self._every_s = claims, every_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every_s):
+            for claim in self._claims:
+                claim.beat()
+
+
+def owner() -> dict[str, Any]:
+    """Who this process is."""
+    return {"host": _host(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.json"
+
+
+def _host() -> str:
+    """The machine, since its start, as far as process numbers reach: containers have their own."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A killed worker whose parent has not noticed yet."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return status.rpartition(")")[2].split()[0] == "Z"
+    return False

@@ -1,0 +1,219 @@
+"""What the runs of a sweep came to, read from their folders: those of a sweep, or ordinary ones."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hepcli.checkpoints import CONFIG_FILE
+from hepcli.config import (
+    Config,
+    FigureKind,
+    FigureView,
+    SweepDefinition,
+    TableView,
+    flatten,
+    label_of,
+    read_config,
+)
+from hepcli.errors import ConfigError
+from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import Point
+
+_SEED = "run.seed"
+_ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
+_TITLES = {
+    "test_error": "test error / %",
+    "best_test_error": "test error, best epoch / %",
+    "train_error": "train error / %",
+    "weight_angle_deg": "weight angle / °",
+    "homeostatic_loss": "homeostatic loss",
+    "test.log10_residual": "log10 residual, test",
+}
+
+
+class Outcome(NamedTuple):
+    """One run.
+
+    Attributes:
+        labels: axis to label.
+        seed: of the run.
+        summary: of a finished run; None of one that is not.
+        history: lines of its metrics.jsonl.
+        state: `waiting`, `running`, `done` or `failed`.
+        error: why it failed, else None.
+    """
+
+    labels: dict[str, str]
+    seed: int
+    summary: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    state: str
+    error: str | None = None
+
+
+class Collection(NamedTuple):
+    """All runs of a folder, and how to show them.
+
+    Attributes:
+        title: above table and figure.
+        axes: axis to its labels, both in order.
+        outcomes: the runs.
+        table: how to tabulate.
+        figure: what to plot.
+    """
+
+    title: str
+    axes: dict[str, list[str]]
+    outcomes: list[Outcome]
+    table: TableView
+    figure: FigureView
+
+
+def collect(path: Path) -> Collection:
+    """Read a sweep folder, or a folder of ordinary run folders, grouped by the keys that differ.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        Its runs, finished or not.
+
+    Raises:
+        ConfigError: there are no runs.
+    """
+    folder = SweepFolder(path)
+    return _of_sweep(folder) if folder.holds_sweep else _of_runs(path)
+
+
+def value_title(name: str) -> str:
+    """What to write at an axis of that value."""
+    return _TITLES.get(name, name)
+
+
+def value_of(record: Mapping[str, Any], name: str) -> float | None:
+    """Read a value of a summary, or of a line of metrics.jsonl.
+
+    Args:
+        record: the summary or line.
+        name: a derived value, such as `test_error` in %, or a dotted key.
+
+    Returns:
+        The number; None where it is undefined.
+
+    Raises:
+        ConfigError: there is no such number in it.
+    """
+    here: Any = record
+    for part in _ERRORS.get(name, name).split("."):
+        if not isinstance(here, Mapping) or part not in here:
+            raise _no_value(record, name)
+        here = here[part]
+    if here is None:
+        return None
+    if isinstance(here, bool) or not isinstance(here, int | float):
+        raise _no_value(record, name)
+    number = 100 * (1 - here) if name in _ERRORS else float(here)
+    return number if math.isfinite(number) else None
+
+
+def _no_value(record: Mapping[str, Any], name: str) -> ConfigError:
+    numbers = [key for key, value in flatten(record).items() if isinstance(value, int | float)]
+    return ConfigError(
+        f'there is no value "{name}" in the runs.', f"Choose one of: {', '.join([*_ERRORS, *numbers])}."
+    )
+
+
+def _of_sweep(folder: SweepFolder) -> Collection:
+    definition = folder.definition()
+    axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
+    outcomes = [_outcome(folder, point) for point in folder.points()]
+    table, figure = views(definition)
+    return Collection(definition.sweep.title, axes, outcomes, table, figure)
+
+
+def _outcome(folder: SweepFolder, point: Point) -> Outcome:
+    run, journal = folder.run(point), folder.journal(point)
+    state, error = journal.state(), None
+    if state == "failed":
+        last = journal.failures()[-1]
+        error = f"{last['what']} {last['advice']}"
+    summary = read_summary(run.path) if state == "done" else None
+    return Outcome(point.labels, point.seed, summary, run.read_lines(METRICS_FILE), state, error)
+
+
+def views(definition: SweepDefinition) -> tuple[TableView, FigureView]:
+    """The views of a definition, or those that suit its axes."""
+    axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
+    table, figure = _default_views(axes)
+    return definition.table or table, definition.figure or figure
+
+
+def _default_views(axes: Mapping[str, Sequence[str]]) -> tuple[TableView, FigureView]:
+    """Rows down to the last axis, which goes across; the longest numeric axis along the bottom."""
+    names = list(axes)
+    columns = names[-1:] if len(names) > 1 else []
+    rows = [name for name in names if name not in columns]
+    numeric = [name for name in names if len(axes[name]) > 1 and all(map(is_number, axes[name]))]
+    x = max(numeric, key=lambda name: len(axes[name]), default=names[0] if names else None)
+    series = tuple(name for name in names if name != x)
+    kind: FigureKind = "lines" if x in numeric else "bars"
+    return TableView(rows=tuple(rows), columns=tuple(columns)), FigureView(kind=kind, x=x, series=series)
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a number."""
+    with suppress(ValueError):
+        return math.isfinite(float(label))
+    return False
+
+
+def read_summary(run: Path) -> dict[str, Any] | None:
+    """The summary of a finished run; None where there is none."""
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        summary: dict[str, Any] = json.loads((run / SUMMARY_FILE).read_text(encoding="utf-8"))
+        return summary
+    return None
+
+
+def _of_runs(path: Path) -> Collection:
+    """Ordinary run folders: what differs between their configurations is what was varied."""
+    runs = sorted(file.parent for file in path.glob(f"*/{CONFIG_FILE}")) if path.is_dir() else []
+    if not runs:
+        raise ConfigError(
+            f"{path} holds neither a sweep nor run folders.",
+            "Give the folder of a sweep, or one that holds the --out folders of hep train.",
+        )
+    flat = [_flat(read_config(run)) for run in runs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != _SEED]
+    varied = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
+    names = {key: _short(key, varied) for key in varied}
+    labels = [{names[key]: label_of(one[key]) if key in one else "–" for key in varied} for one in flat]
+    axes = {name: _in_order({own[name] for own in labels}) for name in names.values()}
+    outcomes = []
+    for run, one, own in zip(runs, flat, labels, strict=True):
+        summary = read_summary(run)
+        state = "waiting" if summary is None else "done"
+        history = RunFolder(run).read_lines(METRICS_FILE)
+        outcomes.append(Outcome(own, int(str(one[_SEED])), summary, history, state))
+    return Collection(path.name, axes, outcomes, *_default_views(axes))
+
+
+def _flat(config: Config) -> dict[str, object]:
+    return flatten(config.model_dump(mode="json"))
+
+
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last part of a key where no other key ends like it."""
+    name = key.rpartition(".")[2]
+    return name if sum(other.rpartition(".")[2] == name for other in keys) == 1 else key
+
+
+def _in_order(labels: set[str]) -> list[str]:
+    numeric = all(map(is_number, labels))
+    return sorted(
+        labels, key=(lambda label: (float(label), label)) if numeric else (lambda label: (0.0, label))
+    )

@@ -1,0 +1,111 @@
+"""The folder of a sweep: its definition, its points, their runs and journals."""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from hepcli.config import SweepDefinition, dump_sweep, parse_sweep, sweep_differences
+from hepcli.errors import ConfigError
+from hepcli.experiments.run_folder import METRICS_FILE, RunFolder
+from hepcli.experiments.sweeps.claims import Journal
+from hepcli.experiments.sweeps.points import Point, changed_error
+
+SWEEP_FILE = "sweep.toml"
+POINTS_FILE = "points.json"
+
+
+class Status(NamedTuple):
+    """How far a point is: `waiting`, `running`, `done` or `failed`, and the epochs behind it."""
+
+    state: str
+    epochs: int
+
+
+class SweepFolder:
+    """Paths, reading and writing of a sweep folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = RunFolder(path)
+
+    @property
+    def holds_sweep(self) -> bool:
+        """Whether a sweep was started here."""
+        return (self.path / SWEEP_FILE).is_file()
+
+    def join(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
+        """Make the folder, or check that it is of the same sweep; safe when several do so at once.
+
+        Raises:
+            ConfigError: it holds another definition, or a preset has changed since.
+            OutputError: it cannot be written.
+        """
+        self._create_once(SWEEP_FILE, dump_sweep(definition))
+        for key, old, new in sweep_differences(self.definition(), definition):
+            raise ConfigError(
+                f"{self.path} holds another sweep: {key} is {_shown(old)} there, {_shown(new)} is asked for.",
+                "Give the same command as at first to go on with it, or another --out for a new one.",
+            )
+        records = [point._asdict() for point in points]
+        self._create_once(POINTS_FILE, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        there = {point.hash for point in self.points()}
+        for point in points:
+            if point.hash not in there:
+                raise changed_error(point.preset)
+
+    def definition(self) -> SweepDefinition:
+        """The definition in the folder.
+
+        Raises:
+            ConfigError: it is missing or damaged.
+        """
+        file = self.path / SWEEP_FILE
+        if not file.is_file():
+            raise ConfigError(
+                f"{self.path} holds no sweep: there is no {SWEEP_FILE}.",
+                "Give the folder of a sweep, or a sweep to start there: hep sweep table1 --out DIR",
+            )
+        return parse_sweep(file.read_text(encoding="utf-8"), str(file))
+
+    def points(self) -> list[Point]:
+        """The points of the sweep in the folder."""
+        text = (self.path / POINTS_FILE).read_text(encoding="utf-8")
+        return [Point(**record) for record in json.loads(text)]
+
+    def run(self, point: Point) -> RunFolder:
+        """The run folder of a point."""
+        return RunFolder(self.path / "runs" / point.folder)
+
+    def journal(self, point: Point) -> Journal:
+        """The journal of a point."""
+        return Journal(self.path / "claims" / point.hash)
+
+    def status(self, point: Point) -> Status:
+        """How far a point is."""
+        file = self.run(point).path / METRICS_FILE
+        epochs = file.read_bytes().count(b"\n") if file.exists() else 0
+        return Status(self.journal(point).state(), epochs)
+
+    def _create_once(self, name: str, text: str) -> None:
+        """Write a file that is not there yet; of several processes at once the first one's stays."""
+        with self._writer.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            draft = self.path / f".{name}.{os.getpid()}"
+            draft.write_text(text, encoding="utf-8")
+            try:
+                with suppress(FileExistsError):
+                    os.link(draft, self.path / name)
+            finally:
+                draft.unlink()
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:197]}..."

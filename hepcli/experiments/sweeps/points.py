@@ -1,0 +1,150 @@
+"""From a definition to its points: every combination of places on the axes, with every seed."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hepcli.config import (
+    Config,
+    Problem,
+    ResolvedConfig,
+    SweepDefinition,
+    config_error,
+    config_hash,
+    try_config,
+)
+from hepcli.errors import ConfigError
+
+VARYING = (
+    "run.seed",
+    "network.initial_angle_deg",
+    "gradient.beta_radius",
+    "homeostasis.weight",
+    "optimizer.learning_rate",
+)
+"""Numbers that are no shapes: runs that differ in nothing else train in one compiled program."""
+
+_SLUG_LENGTH = 48
+
+
+class Point(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        hash: of its configuration.
+        folder: name of its run folder.
+        labels: axis to label, in the order of the axes.
+        seed: of the run.
+        preset: base preset.
+        settings: dotted keys to values, on top of the preset.
+    """
+
+    hash: str
+    folder: str
+    labels: dict[str, str]
+    seed: int
+    preset: str
+    settings: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What to call it on a line."""
+        return ", ".join([*(f"{axis} {label}" for axis, label in self.labels.items()), f"seed {self.seed}"])
+
+
+def expand(definition: SweepDefinition) -> list[Point]:
+    """List the points of a sweep, seed by seed within each combination.
+
+    Args:
+        definition: the sweep.
+
+    Returns:
+        The points, at least one.
+
+    Raises:
+        ConfigError: a preset is missing, keys or values are not allowed (all of them are named), or two
+            points are the same configuration.
+    """
+    sweep = definition.sweep
+    points: list[Point] = []
+    problems: dict[Problem, None] = {}
+    for places in itertools.product(*(axis.places for axis in definition.axis)):
+        labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
+        presets = [place.preset for place in places if place.preset is not None]
+        preset = presets[-1] if presets else sweep.preset
+        settings = dict(sweep.set)
+        for place in places:
+            settings.update(place.set)
+        for seed in sweep.seeds:
+            resolved, found = try_config(preset, (), settings | {"run.seed": seed})
+            problems.update(dict.fromkeys(found))
+            if resolved is not None:
+                points.append(_point(resolved, labels, seed, preset, settings))
+    if problems:
+        raise config_error(list(problems), "sweep")
+    _check_distinct(points)
+    return points
+
+
+def resolve(point: Point) -> ResolvedConfig:
+    """The configuration of a point.
+
+    Raises:
+        ConfigError: its preset has changed since the sweep was started.
+    """
+    resolved, problems = try_config(point.preset, (), point.settings | {"run.seed": point.seed})
+    if resolved is None:
+        raise config_error(problems)
+    if config_hash(resolved.config) != point.hash:
+        raise changed_error(point.preset)
+    return resolved
+
+
+def changed_error(preset: str) -> ConfigError:
+    """The error of a preset that is no longer what the sweep was started with."""
+    return ConfigError(
+        f"the preset {preset} has changed since this sweep was started.",
+        "Restore it, or start the sweep anew with another --out.",
+    )
+
+
+def program_of(config: Config) -> str:
+    """Name the compiled program of a run: equal for runs that can train together."""
+    numbers = {
+        "run": {"seed": 0},
+        "network": {"initial_angle_deg": 0.0},
+        "gradient": {"beta_radius": 1.0},
+        "homeostasis": {"weight": 1.0 if config.homeostasis.weight > 0 else 0.0},
+        "optimizer": {"learning_rate": 1.0},
+    }
+    tables = {name: getattr(config, name).model_copy(update=values) for name, values in numbers.items()}
+    return config_hash(config.model_copy(update=tables))
+
+
+def _point(
+    resolved: ResolvedConfig, labels: dict[str, str], seed: int, preset: str, settings: Mapping[str, Any]
+) -> Point:
+    name = config_hash(resolved.config)
+    slug = "-".join(
+        re.sub(r"[^a-z0-9.]+", "-", f"{axis} {label}".lower()).strip("-.") for axis, label in labels.items()
+    )
+    parts = [slug[:_SLUG_LENGTH].strip("-."), f"s{seed}", name]
+    return Point(name, "-".join(filter(None, parts)), labels, seed, preset, dict(settings))
+
+
+def _check_distinct(points: list[Point]) -> None:
+    seen: dict[str, Point] = {}
+    for point in points:
+        if point.hash in seen:
+            raise ConfigError(
+                f"two points are the same configuration: ({seen[point.hash].title}) and ({point.title}).",
+                "Leave one of them out.",
+            )
+        seen[point.hash] = point
+
+
+def absolute_preset(preset: str) -> str:
+    """A preset's path in full, so that workers elsewhere find it; a shipped name stays."""
+    return str(Path(preset).absolute()) if preset.endswith(".toml") or "/" in preset else preset

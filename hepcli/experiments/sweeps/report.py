@@ -1,0 +1,185 @@
+"""The report of a sweep: mean and spread over the seeds in every cell, as files and as records."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.sweeps.collect import Collection, collect, value_of, value_title
+from hepcli.experiments.sweeps.figure import draw
+
+_FILES = ("table.csv", "table.json", "table.md", "figure.png")
+
+
+class Cell(NamedTuple):
+    """One condition.
+
+    Attributes:
+        labels: axis to label.
+        values: by seed, of the finished runs that have one.
+        runs: number of runs, finished or not.
+    """
+
+    labels: dict[str, str]
+    values: dict[int, float]
+    runs: int
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds; None without any."""
+        return statistics.fmean(self.values.values()) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over the seeds; None for fewer than two."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+
+class Grid(NamedTuple):
+    """The table as it is printed.
+
+    Attributes:
+        title: above it.
+        header: names of the row axes, then a label for each column.
+        rows: the same, as text; a cell is mean ± standard deviation (number of seeds).
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Report(NamedTuple):
+    """What `hep sweep` ends in.
+
+    Attributes:
+        folder: where the files lie.
+        grid: the table.
+        record: what table.json holds, and --json prints.
+        files: the files written.
+    """
+
+    folder: Path
+    grid: Grid
+    record: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+def report(path: Path) -> Report:
+    """Write table.csv, table.json, table.md and figure.png from the runs in a folder.
+
+    Args:
+        path: a sweep folder, complete or not, or a folder of ordinary run folders.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: there are no runs in it, or they lack the value of the table or figure.
+        OutputError: a file cannot be written.
+    """
+    found = collect(path)
+    cells = cells_of(found, found.table.value)
+    grid, record = _grid(found, cells), _record(found, cells)
+    folder = RunFolder(path)
+    with folder.writing():
+        folder.write_text("table.csv", _csv(found, cells))
+        folder.write_text("table.md", _markdown(grid))
+        draw(found, path / "figure.png")
+    folder.write_json("table.json", record)
+    return Report(path, grid, record, tuple(path / name for name in _FILES))
+
+
+def cells_of(found: Collection, value: str) -> list[Cell]:
+    """The conditions in the order of the axes, with the values of their finished runs."""
+    cells: dict[tuple[str, ...], Cell] = {}
+    for outcome in found.outcomes:
+        key = tuple(outcome.labels.values())
+        cell = cells.setdefault(key, Cell(outcome.labels, {}, 0))
+        number = None if outcome.summary is None else value_of(outcome.summary, value)
+        values = cell.values if number is None else cell.values | {outcome.seed: number}
+        cells[key] = Cell(cell.labels, values, cell.runs + 1)
+    order = {name: {label: at for at, label in enumerate(labels)} for name, labels in found.axes.items()}
+    return sorted(cells.values(), key=lambda c: [order[name][label] for name, label in c.labels.items()])
+
+
+def _text(cell: Cell | None) -> str:
+    """A cell as text: never NaN, and never a spread of one seed."""
+    if cell is None or cell.mean is None:
+        return "–" if cell is None else f"– (0/{cell.runs})"
+    spread = "" if cell.std is None else f" ± {_number(cell.std)}"
+    count = f"{len(cell.values)}" if len(cell.values) == cell.runs else f"{len(cell.values)}/{cell.runs}"
+    return f"{_number(cell.mean)}{spread} ({count})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _grid(found: Collection, cells: Sequence[Cell]) -> Grid:
+    rows, columns = found.table.rows, found.table.columns
+    by_place = {
+        (tuple(cell.labels[name] for name in rows), tuple(cell.labels[name] for name in columns)): cell
+        for cell in cells
+    }
+    across = list(dict.fromkeys(place[1] for place in by_place))
+    down = list(dict.fromkeys(place[0] for place in by_place))
+    named = [", ".join(f"{n} = {label}" for n, label in zip(columns, place, strict=True)) for place in across]
+    title = value_title(found.table.value)
+    header = (*rows, *(name or title for name in named))
+    lines = tuple((*place, *(_text(by_place.get((place, column))) for column in across)) for place in down)
+    return Grid(f"{found.title}: {title}" if found.title else title, header, lines)
+
+
+def _record(found: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
+    states = [outcome.state for outcome in found.outcomes]
+    return {
+        "title": found.title,
+        "value": found.table.value,
+        "axes": found.axes,
+        "runs": {state: states.count(state) for state in ("done", "running", "waiting", "failed")},
+        "cells": [
+            {"labels": cell.labels, "mean": cell.mean, "std": cell.std, "n": len(cell.values)}
+            | {"values": {str(seed): value for seed, value in sorted(cell.values.items())}}
+            for cell in cells
+        ],
+        "failed": [
+            {"labels": outcome.labels, "seed": outcome.seed, "error": outcome.error}
+            for outcome in found.outcomes
+            if outcome.error is not None
+        ],
+    }
+
+
+def _csv(found: Collection, cells: Sequence[Cell]) -> str:
+    """A line a cell; what is undefined is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*found.axes, "value", "mean", "std", "n"])
+    for cell in cells:
+        place = [cell.labels[name] for name in found.axes]
+        writer.writerow([*place, found.table.value, _plain(cell.mean), _plain(cell.std), len(cell.values)])
+    return text.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _markdown(grid: Grid) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|" + "---|" * len(grid.header)
+    note = "Mean ± sample standard deviation over the seeds (their number)."
+    return "\n".join([f"{grid.title}", "", line(grid.header), rule, *map(line, grid.rows), "", note, ""])
+
+
+def as_json(found: Report) -> str:
+    """The record of a report as one JSON object, with the files."""
+    record: Mapping[str, Any] = found.record | {"files": [str(file) for file in found.files]}
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,228 @@
+"""A worker: claims points one after the other and trains them until none is left."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from hepcli.config import parse_shard
+from hepcli.errors import FolderBusyError, HepError
+from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
+from hepcli.experiments.sweeps.claims import DONE, FAILED, RELEASED, Claim, Heart
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import Point, program_of, resolve
+
+if TYPE_CHECKING:
+    from hepcli.experiments.train import TrainRequest
+
+POLL_S = 0.5
+LARGEST_GROUP = 10
+_BUSY_S = 2.0
+
+
+class WorkRequest(NamedTuple):
+    """What a worker is to do.
+
+    Attributes:
+        folder: of the sweep.
+        shard: INDEX/NUMBER text; None for all points.
+        together: train points of one compiled program together.
+        wait: stay while others hold points, in case they die; without it end once none is free.
+        cpus: processors to run on; none to leave that to the system.
+        data_dir: where data sets are kept; None for the default folder.
+    """
+
+    folder: Path
+    shard: str | None = None
+    together: bool = False
+    wait: bool = True
+    cpus: Sequence[int] = ()
+    data_dir: Path | None = None
+
+
+Outcome = bool | HepError
+"""Whether a point was finished, or its error."""
+
+
+class Job(NamedTuple):
+    """A point that this worker has claimed."""
+
+    point: Point
+    claim: Claim
+
+
+def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
+    """Train points of a sweep until all are done or failed, or until stopped.
+
+    Args:
+        request: where, and which points.
+        stop: asked after every training step; True saves, releases the claims and ends.
+
+    Yields:
+        What happens, a line at a time.
+
+    Raises:
+        ConfigError: the folder holds no sweep.
+        OutputError: the folder cannot be written.
+    """
+    if request.cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(request.cpus))  # before JAX starts its threads: it follows this
+    folder = SweepFolder(request.folder)
+    folder.definition()
+    index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
+    points = folder.points()[index::number]
+    while not stop():
+        jobs = _claim(folder, points, request.together)
+        if jobs:
+            yield from _run(folder, jobs, request.data_dir, stop)
+        elif not request.wait or not _unsettled(folder, points):
+            return
+        else:
+            time.sleep(POLL_S)
+
+
+def _unsettled(folder: SweepFolder, points: Sequence[Point]) -> bool:
+    return any(folder.journal(point).state() in ("waiting", "running") for point in points)
+
+
+def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list[Job]:
+    """Claim the first free point, or with `together` the free points of its program."""
+    jobs: list[Job] = []
+    program = None
+    for point in points:
+        if len(jobs) == (LARGEST_GROUP if together else 1):
+            break
+        journal = folder.journal(point)
+        if journal.state() != "waiting":
+            continue
+        if together:
+            own = program_of(resolve(point).config)
+            if program not in (None, own):
+                continue
+        claim = journal.claim()
+        if claim is not None:
+            jobs.append(Job(point, claim))
+            program = own if together else None
+    return jobs
+
+
+def _run(
+    folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
+) -> Iterator[str]:
+    """Train claimed points, several together, and settle their claims."""
+    with _Settling(jobs) as settling:
+        names = ", ".join(job.point.folder for job in jobs)
+        yield f"{names}: started"
+        for job, outcome in _train(folder, jobs, data_dir, stop):
+            yield f"{job.point.folder}: {settling.settle(job, outcome)}"
+
+
+class _Settling:
+    """Keeps claims alive and settles them whatever happens, also when this worker breaks down."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._open = {job.point.hash: job for job in jobs}
+        self._heart = Heart([job.claim for job in jobs])
+
+    def __enter__(self) -> Self:
+        self._heart.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for job in list(self._open.values()):
+            if isinstance(error, HepError):
+                self.settle(job, error)
+            elif isinstance(error, Exception):
+                what = f"{type(error).__name__}: {error}"
+                job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
+            else:
+                job.claim.settle(RELEASED)
+        self._heart.__exit__(kind, error, traceback)
+
+    def settle(self, job: Job, outcome: Outcome) -> str:
+        """Settle one claim with what came of it.
+
+        Returns:
+            The same in words.
+        """
+        del self._open[job.point.hash]
+        if isinstance(outcome, FolderBusyError):
+            time.sleep(_BUSY_S)  # its claim was judged dead, but it still holds the folder
+            job.claim.settle(RELEASED)
+            return "held by another process"
+        if isinstance(outcome, HepError):
+            job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
+            return f"failed: {outcome}"
+        job.claim.settle(DONE if outcome else RELEASED)
+        return "done" if outcome else "saved and released"
+
+
+def _train(
+    folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
+) -> Iterator[tuple[Job, Outcome]]:
+    """Train points, or go on where they were left; of each, whether it was finished, or its error."""
+    from hepcli.experiments.records import Finished, Interrupted
+    from hepcli.experiments.together import train_together
+    from hepcli.experiments.train import train
+
+    left: list[tuple[Job, TrainRequest]] = []
+    for job in jobs:
+        try:
+            if _is_finished(folder.run(job.point)):
+                yield job, True
+            else:
+                left.append((job, _request(folder, job.point, data_dir)))
+        except HepError as error:
+            yield job, error
+    halt = lambda: stop() or any(job.claim.lost for job, _ in left)  # noqa: E731
+    if len(left) == 1:
+        job, request = left[0]
+        try:
+            finished = any(isinstance(record, Finished) for record in train(request, halt))
+        except HepError as error:
+            yield job, error
+        else:
+            yield job, finished
+    elif left:
+        for index, record in train_together([request for _, request in left], halt):
+            if isinstance(record, HepError):
+                yield left[index][0], record
+            elif isinstance(record, Finished | Interrupted):
+                yield left[index][0], isinstance(record, Finished)
+
+
+def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "TrainRequest":
+    """What `hep train` would be asked for; a run that was started is resumed."""
+    from hepcli.experiments.train import TrainRequest
+
+    run = folder.run(point)
+    clear_unstarted(run)
+    resolve(point)  # its preset may have changed
+    if run.holds_run:
+        return TrainRequest(out=run.path, resume=True, data_dir=data_dir)
+    return TrainRequest(
+        point.preset, (), point.settings | {"run.seed": point.seed}, run.path, False, data_dir
+    )
+
+
+def _is_finished(run: RunFolder) -> bool:
+    """Whether everything of the run is on disk: the curves are drawn last."""
+    return (run.path / SUMMARY_FILE).exists() and (run.path / "curves.png").exists()
+
+
+def clear_unstarted(run: RunFolder) -> None:
+    """Remove a run that was killed before its first checkpoint: there is nothing to go on from."""
+    if run.holds_run and not any(entry.name.isdecimal() for entry in _entries(run.checkpoints)):
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return list(folder.iterdir())
+    return []

@@ -1,0 +1,200 @@
+"""Runs that differ only in numbers that are no shapes, trained in one compiled program."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from hepcli.checkpoints import CheckpointStore
+from hepcli.errors import CheckpointError, HepError
+from hepcli.experiments.records import BatchDone, Record
+from hepcli.experiments.run import Bench, Run
+from hepcli.experiments.train import TrainRequest, open_request
+from hepcli.training import TrainState, check_finite, epoch_steps
+
+
+class MemberRecord(NamedTuple):
+    """A record of one of the runs, by its place in the requests; an error ends that run alone."""
+
+    number: int
+    record: Record | HepError
+
+
+class _Member(NamedTuple):
+    number: int
+    run: Run
+    store: CheckpointStore
+
+
+def train_together(
+    requests: Sequence[TrainRequest], stop: Callable[[], bool] = lambda: False
+) -> Iterator[MemberRecord]:
+    """Train several runs at once, each into its own folder and to rounding as it would train alone.
+
+    Args:
+        requests: what to train and where; the configurations differ only in numbers that are no shapes,
+            seeds among them.
+        stop: asked after every step; True saves and ends all runs.
+
+    Yields:
+        Records of each run, its last one `Finished`, `Interrupted` or an error. `BatchDone` is told for the
+        first run alone.
+    """
+    bench: Bench | None = None
+    members: list[_Member] = []
+    with ExitStack() as stack:
+        for number, request in enumerate(requests):
+            try:
+                resolved, folder = open_request(request)
+                bench = bench or Bench(resolved.config, request.data_dir)
+                run = Run(resolved.config, folder, request.data_dir, bench)
+                if not request.resume:
+                    folder.create(resolved)
+                stack.enter_context(folder.claimed())
+                store = stack.enter_context(run.open_store())
+                yield MemberRecord(number, run.restore(store) if request.resume else run.start(store))
+                members.append(_Member(number, run, store))
+            except HepError as error:
+                yield MemberRecord(number, error)
+        for group in _aligned(members):
+            yield from _Group(group).train(stop)
+
+
+def _aligned(members: Sequence[_Member]) -> list[list[_Member]]:
+    """Split runs into groups that are at the same step.
+
+    Runs that were killed together were saved one after the other, and so may be a save apart: those ahead
+    by an epoch at most go back, where they still have the checkpoint.
+    """
+    groups: list[list[_Member]] = []
+    for member in sorted(members, key=lambda m: m.run.step):
+        step = groups[-1][0].run.step if groups else -1
+        if groups and _go_back(member, step):
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+    return groups
+
+
+def _go_back(member: _Member, step: int) -> bool:
+    if member.run.step == step:
+        return True
+    if member.run.step - step > member.run.num_batches or step not in member.store.steps():
+        return False
+    try:
+        member.run.restore(member.store, step)
+    except CheckpointError:
+        return False  # that step is damaged: the run stays where it is
+    return True
+
+
+class _Group:
+    """Runs at the same step, their states stacked.
+
+    A run that diverges stays in the stack, where it harms no other, but nothing of it is kept.
+
+    Args:
+        members: the runs, at least one.
+    """
+
+    def __init__(self, members: Sequence[_Member]) -> None:
+        self.members = list(members)
+        self.errors: dict[int, HepError] = {}  # by place in `members`
+        first = members[0].run
+        self.first, self.step = first, first.step
+        self._latest: TrainState | None = None
+        self.train_step = first.bench.joint_step([member.run.config for member in members])
+
+    def train(self, stop: Callable[[], bool]) -> Iterator[MemberRecord]:
+        """Train until all are done, diverged or stopped."""
+        epochs, num_batches = self.first.config.run.epochs, self.first.num_batches
+        for epoch in range(self.step // num_batches, epochs):
+            started = time.perf_counter()
+            first_batch = self.step % num_batches
+            for batch in self._batches(epoch, first_batch):
+                yield MemberRecord(self.members[0].number, BatchDone(epoch + 1, batch, num_batches))
+                if batch < num_batches and (stop() or self._all_failed):
+                    self._hand_back()
+                    yield from self._end(lambda member: member.run.interrupt(member.store))
+                    return
+            self._hand_back()
+            images = (num_batches - first_batch) * self.first.config.data.batch_size
+            seconds = time.perf_counter() - started
+            rate = images / seconds
+            yield from self._each(
+                lambda member: member.run.finish_epoch(member.store, epoch + 1, seconds, rate)  # noqa: B023
+            )
+            if self._all_failed or (stop() and epoch + 1 < epochs):
+                yield from self._end(lambda member: member.run.interrupt(member.store))
+                return
+        yield from self._end(lambda member: member.run.finish(member.store))
+
+    @property
+    def _all_failed(self) -> bool:
+        return len(self.errors) == len(self.members)
+
+    def _batches(self, epoch: int, first_batch: int) -> Iterator[int]:
+        """Run the rest of an epoch; saves every `every_steps` steps."""
+        config, num_batches = self.first.config, self.first.num_batches
+        every = config.checkpoints.every_steps
+        orders = np.stack([member.run.order(epoch) for member in self.members])
+        state = _stack([member.run.state for member in self.members])
+        for done in epoch_steps(
+            self.train_step,
+            state,
+            *self.first.bench.train_data,
+            orders,
+            config.data.batch_size,
+            first_batch,
+            self._check,
+        ):
+            self.step = epoch * num_batches + done.batch
+            saves = every and self.step % every == 0 and done.batch < num_batches
+            self._latest = done.state
+            if saves:
+                self._hand_back()
+                list(self._each(lambda member: member.run.save(member.store)))
+            yield done.batch
+
+    def _check(self, step: int, losses: Array) -> None:
+        """Note the runs whose loss left the finite numbers."""
+        for place in np.flatnonzero(~np.isfinite(jax.device_get(losses))):
+            self._attempt(int(place), lambda _: check_finite(step, losses[place]))  # noqa: B023
+
+    def _hand_back(self) -> None:
+        """Give each run its part of the stacked state, which the next step donates."""
+        for place, member in enumerate(self.members):
+            member.run.state = jax.tree.map(lambda leaf: leaf[place], self._latest)  # noqa: B023
+            member.run.step = self.step
+
+    def _end(self, act: Callable[[_Member], Record]) -> Iterator[MemberRecord]:
+        """The last record of every run: of `act`, or what it failed of."""
+        yield from self._each(act)
+        for place, error in self.errors.items():
+            yield MemberRecord(self.members[place].number, error)
+
+    def _each(self, act: Callable[[_Member], Any]) -> Iterator[MemberRecord]:
+        """Apply to every run that goes on; an error takes that run out."""
+        for place, member in enumerate(self.members):
+            result = self._attempt(place, act)
+            if place not in self.errors:
+                yield MemberRecord(member.number, result)
+
+    def _attempt(self, place: int, act: Callable[[_Member], Any]) -> Any:
+        if place in self.errors:
+            return None
+        try:
+            return act(self.members[place])
+        except HepError as error:
+            self.errors[place] = error
+            return None
+
+
+def _stack(states: Sequence[TrainState]) -> TrainState:
+    stacked: TrainState = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return stacked

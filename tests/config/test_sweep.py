@@ -1,0 +1,131 @@
+"""Definitions of sweeps, from files and from options."""
+
+import pytest
+
+from hepcli.config import (
+    check_sweep,
+    dump_sweep,
+    list_sweeps,
+    load_sweep,
+    parse_seeds,
+    parse_shard,
+    parse_sweep,
+    parse_vary,
+    preset_text,
+    sweep_differences,
+)
+from hepcli.errors import ConfigError
+
+NAMES = ["fig3", "fig4-adjacent", "fig4-conv", "fig4-loop", "table1", "table2"]
+
+
+def definition(**tables):
+    return check_sweep({"sweep": {"preset": "quickstart"}} | tables, "test")
+
+
+def test_the_papers_sweeps_are_there():
+    assert [info.name for info in list_sweeps()] == [f"sweeps/{name}" for name in NAMES]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sweep_opens_with_its_header(name):
+    header = preset_text(f"sweeps/{name}").partition("\n\n")[0].splitlines()
+    assert all(line.startswith("# ") for line in header)
+    for field in ("# Source: ", f"# Command: hep sweep {name}", "# Expected: ", "# Time: "):
+        assert any(line.startswith(field) for line in header), field
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_definition_survives_writing_and_reading(name):
+    found = load_sweep(name).definition
+    assert parse_sweep(dump_sweep(found), "copy") == found
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"axis": [{"name": "a", "key": "run.epochs", "values": []}]}, "axis a: is empty"),
+        ({"axis": [{"name": "a", "points": []}]}, "axis a: is empty"),
+        ({"axis": [{"name": "a", "key": "run.epochs"}]}, "either key and values, or points"),
+        ({"axis": [{"name": "a", "key": "run.seed", "values": [1]}]}, "--seeds"),
+        ({"axis": [{"name": "a", "kez": "run.seed"}]}, "did you mean axis.key"),
+        ({"sweep": {"preset": "quickstart", "seeds": [1, 1]}}, "1 is given twice"),
+        ({"sweep": {"preset": "quickstart", "seeds": []}}, "at least one seed"),
+        ({"sweep": {}}, "sweep.preset: must be given"),
+        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1, 1]}]}, "1 is given twice"),
+        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}] * 2}, "two axes of that name"),
+        ({"table": {"rows": ["b"]}}, "there is no such axis"),
+        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}], "table": {}}, "must name axis a once"),
+        ({"figure": {"kind": "pie"}}, "must be one of lines, bars, curves"),
+    ],
+)
+def test_what_is_refused(tables, says):
+    with pytest.raises(ConfigError) as error:
+        definition(**tables)
+    assert says in error.value.what
+    assert error.value.advice
+
+
+def test_all_problems_at_once():
+    with pytest.raises(ConfigError) as error:
+        definition(sweep={"preset": "quickstart", "seeds": [1, 1], "colour": 1}, figure={"kind": "pie"})
+    assert "3 entries are not allowed" in error.value.what
+
+
+def test_a_setting_holds_where_an_axis_leaves_it_open():
+    points = [{"label": "a", "set": {"run.epochs": 3}}, {"label": "b"}]
+    tables = {"sweep": {"preset": "quickstart", "set": {"run.epochs": 1}}}
+    check_sweep(tables | {"axis": [{"name": "x", "points": points}]}, "test")
+    with pytest.raises(ConfigError, match="axis x sets it at every point"):
+        check_sweep(tables | {"axis": [{"name": "x", "points": points[:1]}]}, "test")
+
+
+def test_one_key_from_the_command_line():
+    assert parse_vary("gradient.num_points=1,2") == {
+        "name": "num_points",
+        "key": "gradient.num_points",
+        "values": [1, 2],
+    }
+    assert parse_vary('network.connections=["in-l1", "l1-out"],["in-out"]')["values"] == [
+        ["in-l1", "l1-out"],
+        ["in-out"],
+    ]
+
+
+def test_keys_together_from_the_command_line():
+    axis = parse_vary("gradient.method:gradient.num_points=hep:2,hep_exact:1")
+    assert axis["name"] == "method:num_points"
+    assert axis["points"][1] == {
+        "label": "hep_exact:1",
+        "set": {"gradient.method": "hep_exact", "gradient.num_points": 1},
+    }
+
+
+@pytest.mark.parametrize("text", ["a.b", "=1", "a.b=", "a.b=1,,2", "a.b:c.d=1:2,3", "a..b=1", "a.b= "])
+def test_vary_is_refused(text):
+    with pytest.raises(ConfigError, match="--vary") as error:
+        parse_vary(text)
+    assert "KEY=V1,V2" in error.value.advice
+
+
+def test_seeds():
+    assert parse_seeds("0-2,7") == (0, 1, 2, 7)
+    for text in ("", "2-1", "a", "1,", "-1", "0-99999999"):
+        with pytest.raises(ConfigError, match="--seeds"):
+            parse_seeds(text)
+
+
+def test_shards():
+    assert parse_shard("3/4") == (3, 4)
+    for text in ("3/2", "2/2", "1", "a/b", "-1/2", "0/0"):
+        with pytest.raises(ConfigError, match="--shard"):
+            parse_shard(text)
+
+
+def test_only_the_work_makes_a_difference():
+    axis = [{"name": "a", "key": "run.epochs", "values": [1, 2]}]
+    one = definition(axis=axis)
+    other = definition(axis=axis, figure={"kind": "bars", "x": "a"})
+    assert sweep_differences(one, other) == []
+    longer = definition(axis=[axis[0] | {"values": [1, 3]}])
+    assert [key for key, _, _ in sweep_differences(one, longer)] == ["axis a"]

@@ -1,0 +1,70 @@
+"""From definitions to points."""
+
+import pytest
+
+from hepcli.config import check_sweep, config_hash, load_sweep
+from hepcli.errors import ConfigError
+from hepcli.experiments.sweeps.points import expand, program_of, resolve
+
+
+def points(axis, **sweep):
+    return expand(check_sweep({"sweep": {"preset": "quickstart"} | sweep, "axis": axis}, "test"))
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "programs"),
+    [("table1", 50, 5), ("fig3", 42, 2), ("fig4-adjacent", 10, 2), ("fig4-loop", 10, 2), ("fig4-conv", 6, 2), ("table2", 27, 9)],
+)
+def test_every_point_of_the_papers_sweeps(name, number, programs):
+    found = expand(load_sweep(name).definition)
+    assert len({point.hash for point in found}) == len(found) == number
+    assert all(point.folder.endswith(point.hash) for point in found)
+    assert len({program_of(resolve(point).config) for point in found}) == programs
+
+
+def test_the_online_row_runs_1200_steps():
+    online = [p for p in expand(load_sweep("table1").definition) if p.labels["estimator"] == "online, N = 4"]
+    for point in online:
+        config = resolve(point).config
+        turns = config.gradient.num_points * config.gradient.online_cycles
+        assert turns * config.relaxation.nudged_steps == 1200
+        assert config.relaxation.nudged_steps == 60
+
+
+def test_the_product_of_axes_and_seeds():
+    found = points(
+        [
+            {"name": "N", "key": "gradient.num_points", "values": [1, 2]},
+            {"name": "m", "points": [{"label": "a"}, {"label": "b", "set": {"gradient.method": "rbp"}}]},
+        ],
+        seeds=[3, 5],
+        set={"run.epochs": 1},
+    )
+    assert [(p.labels["N"], p.labels["m"], p.seed) for p in found[:3]] == [
+        ("1", "a", 3), ("1", "a", 5), ("1", "b", 3),
+    ]  # fmt: skip
+    assert len(found) == 8
+    assert found[0].folder == f"n-1-m-a-s3-{found[0].hash}"
+    config = resolve(found[-1]).config
+    assert (config.gradient.method, config.gradient.num_points, config.run.seed) == ("rbp", 2, 5)
+    assert config_hash(config) == found[-1].hash
+    assert config.run.epochs == 1
+
+
+def test_all_problems_of_all_points_once():
+    with pytest.raises(ConfigError) as error:
+        points(
+            [
+                {"name": "a", "key": "gradient.num_pionts", "values": [1, 2]},
+                {"name": "b", "key": "gradient.beta_radius", "values": [0.5, "half"]},
+            ],
+            seeds=[0, 1],
+        )
+    assert error.value.what.count("did you mean gradient.num_points?") == 2
+    assert error.value.what.count('"half": must be a number') == 1
+
+
+def test_duplicate_points():
+    places = [{"label": "one", "set": {"run.epochs": 20}}, {"label": "two", "set": {}}]
+    with pytest.raises(ConfigError, match=r"two points are the same configuration: \(a one, seed 0\)"):
+        points([{"name": "a", "points": places}])

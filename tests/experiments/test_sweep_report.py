@@ -1,0 +1,112 @@
+"""Reports: from the folder alone, complete or not, and from ordinary run folders."""
+
+import csv
+import json
+
+import pytest
+
+from hepcli.config import check_sweep, dump_config, load_config
+from hepcli.errors import ConfigError
+from hepcli.experiments.sweeps.claims import FAILED
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import expand
+from hepcli.experiments.sweeps.report import report
+
+AXES = [
+    {"name": "|β|", "key": "gradient.beta_radius", "values": [0.05, 0.5]},
+    {"name": "N", "key": "gradient.num_points", "values": [1, 2, 4]},
+]
+
+
+def fake_run(folder, top1, epochs=3):
+    """What a report reads of a finished run; None is undefined."""
+    folder.mkdir(parents=True, exist_ok=True)
+    split = {"top1": top1, "loss": 0.5}
+    lines = [{"epoch": e + 1, "test": split, "train": split, "weight_angle_deg": None} for e in range(epochs)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "summary.json").write_text(json.dumps(lines[-1] | {"best_test_top1": top1}))
+
+
+def fake_sweep(path, results, **views):
+    """A sweep whose points had these accuracies; None was not run."""
+    tables = {"sweep": {"preset": "quickstart", "title": "A title", "seeds": [0, 1, 2]}, "axis": AXES}
+    definition = check_sweep(tables | views, "test")
+    folder, points = SweepFolder(path), expand(definition)
+    folder.join(definition, points)
+    for point, top1 in zip(points, results, strict=True):
+        if top1 is not None:
+            fake_run(folder.run(point).path, top1)
+            folder.journal(point).claim().settle("done")
+    return folder, points
+
+
+def test_mean_and_spread_over_the_seeds(tmp_path):
+    fake_sweep(tmp_path, [0.8, 0.9, 1.0] + [0.5] * 15)
+    made = report(tmp_path)
+    cell = made.record["cells"][0]
+    assert cell["labels"] == {"|β|": "0.05", "N": "1"}
+    assert (cell["n"], cell["mean"], cell["std"]) == (3, pytest.approx(10), pytest.approx(10))
+    assert made.grid.header == ("|β|", "N = 1", "N = 2", "N = 4")
+    assert made.grid.rows[0][1] == "10.00 ± 10.00 (3)"
+    assert made.grid.rows[1] == ("0.5", "50.00 ± 0 (3)", "50.00 ± 0 (3)", "50.00 ± 0 (3)")
+    table = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [float(row["mean"]) for row in table] == pytest.approx([10, 50, 50, 50, 50, 50])
+    assert "| 0.5 | 50.00 ± 0 (3)" in (tmp_path / "table.md").read_text()
+    assert r"| \|β\| |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.8, None, None, 0.7, 0.9] + [None] * 13)
+    for _ in range(2):
+        folder.journal(points[-1]).claim().settle(
+            FAILED, what="The loss of step 3 is nan.", advice="Lower it."
+        )
+    made = report(tmp_path)
+    assert [cell["n"] for cell in made.record["cells"]] == [1, 2, 0, 0, 0, 0]
+    assert made.record["cells"][0]["std"] is None
+    assert made.record["cells"][2]["mean"] is None
+    assert made.grid.rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
+    assert made.record["runs"] == {"done": 3, "running": 0, "waiting": 14, "failed": 1}
+    assert made.record["failed"][0]["error"] == "The loss of step 3 is nan. Lower it."
+    for name in ("table.json", "table.csv"):
+        assert "NaN" not in (tmp_path / name).read_text()
+
+
+def test_nothing_finished_yet(tmp_path):
+    fake_sweep(tmp_path, [None] * 18)
+    assert report(tmp_path).grid.rows[0][1:] == ("– (0/3)",) * 3
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        {"kind": "bars", "x": "N", "series": ["|β|"]},
+        {"kind": "lines", "x": "N", "series": ["|β|"]},
+        {"kind": "curves", "y": ["test_error", "test.loss", "weight_angle_deg"], "series": ["|β|"]},
+    ],
+)
+def test_every_kind_of_figure(tmp_path, figure):
+    fake_sweep(tmp_path, [0.8] * 10 + [None] * 8, figure=figure)
+    report(tmp_path)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_value_that_no_run_has(tmp_path):
+    fake_sweep(tmp_path, [0.8] * 18, table={"rows": ["N"], "columns": ["|β|"], "value": "test.top9"})
+    with pytest.raises(ConfigError, match=r"test\.top9") as error:
+        report(tmp_path)
+    assert "test.top1" in error.value.advice
+
+
+def test_run_folders_of_a_shell_loop(tmp_path):
+    for points in (1, 2):
+        for seed in (0, 1):
+            overrides = (f"gradient.num_points={points}", f"run.seed={seed}")
+            run = tmp_path / f"n{points}-s{seed}"
+            fake_run(run, 0.5 + 0.1 * points + 0.02 * seed)
+            (run / "config.toml").write_text(dump_config(load_config("quickstart", overrides)))
+    made = report(tmp_path)
+    assert made.record["axes"] == {"num_points": ["1", "2"]}
+    assert [cell["mean"] for cell in made.record["cells"]] == pytest.approx([39, 29])
+    assert [cell["n"] for cell in made.record["cells"]] == [2, 2]
