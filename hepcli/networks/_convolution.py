@@ -77,7 +77,17 @@ def _local_shape(layer: ConvLayer, below: Image) -> tuple[int, ...]:
 def _convolve_shared(
     kernel: Float[Array, "size size pre post"], padded: Float[Array, "... pre"]
 ) -> Float[Array, "... post"]:
-    """The same kernel everywhere."""
+    """The same kernel everywhere.
+
+    On a CPU as one matrix product an offset, which is up to twice as fast there as XLA's convolution and its
+    derivatives, and does not fall back to plain loops in float64.
+    """
+    if jax.default_backend() == "cpu":
+        size = kernel.shape[0]
+        rows, columns = (length - size + 1 for length in padded.shape[-3:-1])
+        return _sum_over_offsets(
+            size, lambda a, b: padded[..., a : a + rows, b : b + columns, :] @ kernel[a, b]
+        )
     batch = padded.reshape(-1, *padded.shape[-3:])
     post = jax.lax.conv_general_dilated(
         batch, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -90,11 +100,16 @@ def _convolve_local(
 ) -> Float[Array, "... post"]:
     """A kernel for every place, as one product a place and offset."""
     rows, columns, size, _, _, _ = kernel.shape
-    terms = [
-        jnp.einsum("...hwi,hwio->...hwo", padded[..., a : a + rows, b : b + columns, :], kernel[:, :, a, b])
-        for a in range(size)
-        for b in range(size)
-    ]
+
+    def term(a: int, b: int) -> Array:
+        part = padded[..., a : a + rows, b : b + columns, :]
+        return jnp.einsum("...hwi,hwio->...hwo", part, kernel[:, :, a, b])
+
+    return _sum_over_offsets(size, term)
+
+
+def _sum_over_offsets(size: int, term: Callable[[int, int], Array]) -> Array:
+    terms = [term(a, b) for a in range(size) for b in range(size)]
     return sum(terms[1:], start=terms[0])
 
 
@@ -169,7 +184,9 @@ def top_down(
     slopes = softmax_pool_pullback(values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature)
 
     def transposed(slopes: Array) -> Array:
-        like = jax.ShapeDtypeStruct((*slopes.shape[:-3], *below.shape[-3:]), slopes.dtype)
+        like = jnp.zeros(
+            (*slopes.shape[:-3], *below.shape[-3:]), slopes.dtype
+        )  # of it only the shape is used
         (image,) = jax.linear_transpose(convolve, like)(slopes)
         found: Array = image
         return found

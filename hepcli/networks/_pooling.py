@@ -1,12 +1,13 @@
 """Softmax pooling: a maximum that is smooth, and holomorphic in what it pools."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Inexact
+
+_WINDOW = (-4, -2)  # the axes of rows and columns within a window
 
 
 def pooled_size(size: int, pool_size: int, stride: int) -> int:
@@ -31,8 +32,8 @@ def softmax_pool(
 
     Source: METHOD §2.
     """
-    parts = _windows(values, pool_size, stride)
-    return _weighted_sum(_shares(parts, temperature), parts)
+    windows = _windows(values, pool_size, stride)
+    return jnp.sum(_shares(windows, temperature) * windows, axis=_WINDOW)
 
 
 def softmax_pool_pullback(
@@ -46,37 +47,30 @@ def softmax_pool_pullback(
 
     With p_i = e^{v_i/T}/Σ e^{v/T}, the derivative of the pooled value by v_i is p_i (1 + (v_i − pool)/T).
     """
-    windows = partial(_windows, pool_size=pool_size, stride=stride)
-    parts = windows(values)
-    shares = _shares(parts, temperature)
-    pooled = _weighted_sum(shares, parts)
-    slopes = [covector * p * (1 + (v - pooled) / temperature) for p, v in zip(shares, parts, strict=True)]
-    (placed,) = jax.linear_transpose(windows, jax.typeof(values))(slopes)
-    found: Array = placed
+    split = partial(_windows, pool_size=pool_size, stride=stride)
+    windows = split(values)
+    shares = _shares(windows, temperature)
+    pooled = jnp.sum(shares * windows, axis=_WINDOW, keepdims=True)
+    slopes = jnp.expand_dims(covector, _WINDOW) * shares * (1 + (windows - pooled) / temperature)
+    (together,) = jax.linear_transpose(split, jax.typeof(values))(slopes)
+    found: Array = together
     return found
 
 
-def _windows(values: Array, pool_size: int, stride: int) -> list[Array]:
-    """The first, second, … element of every window: pool_size² arrays (..., rows, columns, channels)."""
-    rows, columns = (pooled_size(size, pool_size, stride) for size in values.shape[-3:-1])
-    return [
-        values[..., a : a + stride * (rows - 1) + 1 : stride, b : b + stride * (columns - 1) + 1 : stride, :]
-        for a in range(pool_size)
-        for b in range(pool_size)
-    ]
+def _windows(values: Array, pool_size: int, stride: int) -> Array:
+    """Every window, (..., rows, pool_size, columns, pool_size, channels)."""
+    *leading, height, width, channels = values.shape
+    rows, columns = pooled_size(height, pool_size, stride), pooled_size(width, pool_size, stride)
+    if stride == pool_size:  # windows that share nothing are a view
+        whole = values[..., : rows * stride, : columns * stride, :]
+        return whole.reshape(*leading, rows, pool_size, columns, pool_size, channels)
+    row = stride * jnp.arange(rows)[:, None] + jnp.arange(pool_size)
+    column = stride * jnp.arange(columns)[:, None] + jnp.arange(pool_size)
+    return values[..., row[:, :, None, None], column, :]
 
 
-def _shares(parts: Sequence[Array], temperature: float) -> list[Array]:
+def _shares(windows: Array, temperature: float) -> Array:
     """e^{v/T}/Σ e^{v/T}; a shift by the largest real part keeps the exponentials finite."""
-    shift = jnp.real(parts[0])
-    for part in parts[1:]:
-        shift = jnp.maximum(shift, jnp.real(part))
-    shift = jax.lax.stop_gradient(shift).astype(parts[0].dtype)
-    weights = [jnp.exp((part - shift) / temperature) for part in parts]
-    total = sum(weights[1:], start=weights[0])
-    return [weight / total for weight in weights]
-
-
-def _weighted_sum(shares: Sequence[Array], parts: Sequence[Array]) -> Array:
-    products = [share * part for share, part in zip(shares, parts, strict=True)]
-    return sum(products[1:], start=products[0])
+    shift = jnp.max(jnp.real(windows), axis=_WINDOW, keepdims=True)
+    weights = jnp.exp((windows - jax.lax.stop_gradient(shift).astype(windows.dtype)) / temperature)
+    return weights / jnp.sum(weights, axis=_WINDOW, keepdims=True)

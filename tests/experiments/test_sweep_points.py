@@ -13,7 +13,14 @@ def points(axis, **sweep):
 
 @pytest.mark.parametrize(
     ("name", "number", "programs"),
-    [("table1", 50, 5), ("fig3", 42, 2), ("fig4-adjacent", 10, 2), ("fig4-loop", 10, 2), ("fig4-conv", 6, 2), ("table2", 27, 9)],
+    [
+        ("table1", 50, 5),
+        ("fig3", 42, 2),
+        ("fig4-adjacent", 10, 2),
+        ("fig4-loop", 10, 2),
+        ("fig4-conv", 6, 2),
+        ("table2", 27, 9),
+    ],
 )
 def test_every_point_of_the_papers_sweeps(name, number, programs):
     found = expand(load_sweep(name).definition)
