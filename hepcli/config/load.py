@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from hepcli.config.compare import flatten
-from hepcli.config.network import LayerConfig
+from hepcli.config.network import LAYER_KINDS, layer_kind
 from hepcli.config.presets import preset_text
 from hepcli.config.problems import Problem, assigned, describe
 from hepcli.config.tables import MULTIPLIERS, Config, multiplier_names, multiplier_problems
@@ -139,8 +139,9 @@ def known_keys(tables: Mapping[str, Any]) -> list[str]:
             keys += [table_name, *(f"{table_name}.{field}" for field in model.model_fields)]
     network = tables.get("network")
     layers = network.get("layers") if isinstance(network, dict) else None
-    for layer in layers if isinstance(layers, dict) else ():
-        keys += [f"network.layers.{layer}.{field}" for field in LayerConfig.model_fields]
+    for name, layer in layers.items() if isinstance(layers, dict) else ():
+        model = LAYER_KINDS.get(str(layer_kind(layer)), LAYER_KINDS["dense"])
+        keys += [f"network.layers.{name}.{field}" for field in model.model_fields]
     return keys
 
 

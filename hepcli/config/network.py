@@ -3,14 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
 
 ActivationName = Literal["sigmoid", "dsilu"]
 LossName = Literal["cross_entropy", "squared_error"]
+PaddingName = Literal["same", "valid"]
+WeightsName = Literal["shared", "local"]
 
 INPUT = "in"
 OUTPUT = "out"
@@ -38,8 +40,41 @@ class DenseLayer(Table):
     units: Annotated[int, Field(ge=1)]
 
 
-# A second kind makes this a union of the kinds, told apart by `kind`; pydantic refuses a union of one.
-LayerConfig = DenseLayer
+class ConvLayer(Table):
+    """A layer of images, with the convolution and the softmax pooling that drive it from below.
+
+    Attributes:
+        kind: the kind of layer.
+        channels: channels.
+        kernel_size: rows and columns of the kernel, moved one by one.
+        padding: `same` keeps the size of the image before pooling, `valid` stays inside it.
+        pool_size: rows and columns of a pooling window; 1 with a pool_stride of 1 does not pool.
+        pool_stride: rows and columns from one window to the next.
+        pool_temperature: of the softmax pooling; near 0 the maximum.
+        weights: `shared` by all places, or `local`, a kernel for each.
+    """
+
+    kind: Literal["conv"]
+    channels: Annotated[int, Field(ge=1)]
+    kernel_size: Annotated[int, Field(ge=1)] = 3
+    padding: PaddingName = "same"
+    pool_size: Annotated[int, Field(ge=1)] = 2
+    pool_stride: Annotated[int, Field(ge=1)] = 2
+    pool_temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    weights: WeightsName = "shared"
+
+
+LAYER_KINDS: dict[str, type[Table]] = {"dense": DenseLayer, "conv": ConvLayer}
+
+
+def layer_kind(layer: Any) -> Any:
+    """The kind of a layer, given as a raw table or as a model; dense unless it says otherwise."""
+    return layer.get("kind", "dense") if isinstance(layer, Mapping) else getattr(layer, "kind", "dense")
+
+
+LayerConfig = Annotated[
+    Annotated[DenseLayer, Tag("dense")] | Annotated[ConvLayer, Tag("conv")], Discriminator(layer_kind)
+]
 
 
 class NetworkConfig(Table):
@@ -86,8 +121,8 @@ class NetworkConfig(Table):
         layers = info.data.get("layers")  # absent where it did not validate
         names = None if layers is None else tuple(layers)
         problems = _connection_problems(connections, names)
-        if not problems and names is not None:
-            problems = _path_problems(connections, names)
+        if not problems and layers is not None:
+            problems = _path_problems(connections, tuple(layers)) or _image_problems(connections, layers)
         if problems:
             raise Problems(problems)
         return connections
@@ -152,6 +187,11 @@ def _layer_problems(layers: Mapping[str, LayerConfig]) -> list[Problem]:
     if OUTPUT not in layers:
         names = ", ".join(layers)
         problems.append(Problem("network.layers", f"one layer must be called out, found {names}"))
+    dense = [name for name, layer in layers.items() if isinstance(layer, DenseLayer)]
+    for name in list(layers)[list(layers).index(dense[0]) :] if dense else ():
+        if isinstance(layers[name], ConvLayer):
+            rule = f"a conv layer cannot come after a dense one ({dense[0]}), which has no image"
+            problems.append(Problem(f"network.layers.{name}", rule))
     return problems
 
 
@@ -188,6 +228,21 @@ def _path_problems(connections: tuple[str, ...], layers: tuple[str, ...]) -> lis
             problems.append(Problem(key, f"no connections lead from in to {name}"))
         if name not in useful:
             problems.append(Problem(key, f"no connections lead from {name} to out"))
+    return problems
+
+
+def _image_problems(connections: tuple[str, ...], layers: Mapping[str, LayerConfig]) -> list[Problem]:
+    """Check that every conv layer has an image below it, and none is connected to itself."""
+    order = (INPUT, *layers)
+    pairs = [_ends(connection) for connection in connections]
+    problems = []
+    for name in (name for name, layer in layers.items() if isinstance(layer, ConvLayer)):
+        if (name, name) in pairs:
+            rule = "a conv layer cannot be connected to itself"
+            problems.append(Problem(assigned("network.connections", f"{name}-{name}"), rule))
+        if not any(post == name and order.index(pre) < order.index(name) for pre, post in pairs):
+            rule = "a conv layer needs a connection from in or from a layer listed before it"
+            problems.append(Problem(f"network.layers.{name}", rule))
     return problems
 
 

@@ -101,6 +101,9 @@ def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Pr
     key = _dotted(detail["loc"], tables) or "configuration"
     kind: str = detail["type"]
     value = detail["input"]
+    if kind == "union_tag_invalid":  # the kind of a layer
+        given = value["kind"]
+        return Problem(assigned(f"{key}.kind", given), _choice(detail["ctx"]["expected_tags"], given))
     if kind == "missing":
         return Problem(key, "must be given")
     if kind == "extra_forbidden":
@@ -120,6 +123,8 @@ def _dotted(location: tuple[int | str, ...], tables: Mapping[str, object]) -> st
             continue
         if isinstance(here, dict):
             here = here.get(part)
+        elif not isinstance(here, list):
+            break  # a plain value has no parts: only a tag can follow
         parts.append(str(part))
     return ".".join(parts)
 
@@ -152,9 +157,13 @@ def _rule(kind: str, context: Mapping[str, Any], value: object) -> str | None:
         limit = context[name]
         return f"{words} {limit:g}" if isinstance(limit, float) else f"{words} {limit}"
     if kind == "literal_error":
-        # pydantic gives the choices only as words: 'hep', 'rbp' or 'bptt'
-        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        rule = f"must be one of {', '.join(choices)}" if len(choices) > 1 else f"must be {choices[0]}"
-        return rule + hint
+        return _choice(context["expected"], value)
     return _TYPE_RULES.get(kind)
+
+
+def _choice(expected: str, value: object) -> str:
+    """Say what a value must be one of; pydantic gives that only as words: 'hep', 'rbp' or 'bptt'."""
+    choices = expected.replace("'", "").replace(" or ", ", ").split(", ")
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    rule = f"must be one of {', '.join(choices)}" if len(choices) > 1 else f"must be {choices[0]}"
+    return rule + hint

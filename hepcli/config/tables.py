@@ -15,6 +15,8 @@ MethodName = Literal[
 ]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
+AugmentationName = Literal["none", "flip_crop"]
+PrecisionName = Literal["float32", "bfloat16", "float16"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
@@ -45,11 +47,30 @@ class DataConfig(Table):
         name: data set.
         batch_size: examples in a training step.
         eval_batch_size: examples in an evaluation step.
+        mean: of a channel of pixels/255, one for each channel or one for all; taken off the pixels.
+        std: standard deviation, likewise.
+        std_scale: pixels/255 less their mean are divided by std times this.
+        augmentation: `flip_crop` flips training images left to right at random, surrounds them with black
+            and crops them at random; `none` leaves them.
+        crop_padding: rows and columns of black on each side.
     """
 
     name: DatasetName
     batch_size: Count = 50
     eval_batch_size: Count = 1000
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[PositiveFloat, ...] = (1.0,)
+    std_scale: PositiveFloat = 1.0
+    augmentation: AugmentationName = "none"
+    crop_padding: CountOrNone = 2
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _check_channels(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if not values:
+            message = "must hold a number for each channel, or one for all"
+            raise Problems([Problem(assigned(f"data.{info.field_name}", []), message)])
+        return values
 
 
 class RelaxationConfig(Table):
@@ -61,6 +82,7 @@ class RelaxationConfig(Table):
         nudged_steps: most steps of a nudged phase.
         tolerance: a phase ends early once every example moves less than this in a sweep; 0 runs all steps.
         converged_residual: residual ‖F(u)‖ up to which an example counts as converged.
+        free_precision: floating-point numbers of the free phase; nudged phases are float32.
     """
 
     solver: SolverName = "alternating"
@@ -68,6 +90,7 @@ class RelaxationConfig(Table):
     nudged_steps: Count = 20
     tolerance: NonNegativeFloat = 0.0
     converged_residual: PositiveFloat = 1e-3
+    free_precision: PrecisionName = "float32"
 
 
 class GradientConfig(Table):

@@ -83,7 +83,7 @@ def references(problem: Problem, start: State, settings: ReferenceSettings) -> R
     """
     steps = settings.max_steps
     relaxation = problem.relaxation._replace(
-        free_steps=steps, nudged_steps=steps, tolerance=settings.tolerance
+        free_steps=steps, nudged_steps=steps, tolerance=settings.tolerance, free_precision="float32"
     )
     patient = problem._replace(relaxation=relaxation, gradient=problem.gradient._replace(adjoint_steps=steps))
     free = free_phase(patient, start)

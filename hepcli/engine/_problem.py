@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._relax import relax
+from hepcli.engine._relax import example_norm, relax
 from hepcli.engine._sweep import vector_field
 from hepcli.engine._types import Gradient, Params, Phase, Problem, State
 
@@ -26,11 +26,22 @@ class FreePhase(NamedTuple):
 
 
 def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
-    """Relax without a nudge, from all zeros or from `start`."""
+    """Relax without a nudge, from all zeros or from `start`; in `free_precision`, if that is lower.
+
+    The state then comes back in the precision of the parameters, and so does its residual.
+    """
     system, relaxation = problem.system, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
     state = system.zero_state(problem.inputs) if start is None else start
-    phase = relax(system, problem.params, constant, state, steps=relaxation.free_steps, settings=relaxation)
+    arrays = problem.params, constant, state
+    lower = relaxation.free_precision != "float32"
+    if lower:
+        arrays = jax.tree.map(lambda leaf: leaf.astype(relaxation.free_precision), arrays)
+    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation)
+    if lower:
+        end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
+        residual = example_norm(vector_field(system, problem.params, constant, end), 1)
+        phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.sweeps)
     return FreePhase(problem, constant, phase)
 
 

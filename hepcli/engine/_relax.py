@@ -17,6 +17,8 @@ def example_norm(tree: State, batch_ndim: int) -> Array:
     """Euclidean norm over all layers, real, one value per index of the leading `batch_ndim` axes."""
 
     def squares(leaf: Array) -> Array:
+        if leaf.dtype.itemsize == 2:  # sums of squares leave the range of half precision
+            leaf = leaf.astype(jnp.float32)
         magnitude = jnp.real(leaf * jnp.conj(leaf)) if jnp.iscomplexobj(leaf) else leaf * leaf
         return jnp.sum(magnitude, axis=tuple(range(batch_ndim, leaf.ndim)))
 

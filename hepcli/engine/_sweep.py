@@ -80,8 +80,7 @@ def drive(
     system: System, params: Params, layers: Sequence[str], state: State, constant: State
 ) -> dict[str, Array]:
     """Total input of `layers` at `state`: what the synchronous step would set them to without a nudge."""
-    sources = {pre for pre, post in system.edges if post in layers}
-    activity = {name: system.activation(state[name]) for name in system.layers if name in sources}
+    activity = {name: system.activation(u) for name, u in state.items()}  # compiled away where not read
     driven = {post for _, post in system.edges}
     total = {}
     for name in layers:

@@ -41,7 +41,10 @@ class System(Protocol):
         """What does not change while the network relaxes: input connections and biases, per layer."""
 
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Sum over the connections into `layer` from layers, at least one, without biases."""
+        """Sum over the connections into `layer` from layers, at least one, without biases.
+
+        `activity` holds every layer: feedback through a pooling depends on what it drives, too.
+        """
 
     def activation(self, state: Array) -> Array:
         """Holomorphic activation, elementwise."""
@@ -66,6 +69,8 @@ class RelaxationSettings(NamedTuple):
         tolerance: a phase ends once every example moves less than this in a sweep (Euclidean norm over
             all layers); 0 runs all steps.
         converged_residual: an example counts as converged when ‖F(u)‖ is at most this.
+        free_precision: `bfloat16` or `float16` run the free phase with weights and states cast to that;
+            `float32` leaves it in the precision of the parameters, as nudged phases always are.
     """
 
     solver: str = "synchronous"
@@ -73,6 +78,7 @@ class RelaxationSettings(NamedTuple):
     nudged_steps: int = 20
     tolerance: float = 0.0
     converged_residual: float = 1e-3
+    free_precision: str = "float32"
 
 
 class GradientSettings(NamedTuple):

@@ -12,8 +12,18 @@ from hepcli.config import Config
 from hepcli.data import Split
 from hepcli.engine import Gradient, GradientSettings, RelaxationSettings
 from hepcli.errors import ConfigError, DatasetError
-from hepcli.networks import DenseNetwork, rotate_feedback
-from hepcli.training import LearningSettings, OptimizerSettings, RunNumbers, build_optimizer
+from hepcli.networks import GraphNetwork, rotate_feedback
+from hepcli.training import (
+    AUGMENTATIONS,
+    Augment,
+    LearningSettings,
+    Normalization,
+    OptimizerSettings,
+    Preprocess,
+    RunNumbers,
+    build_optimizer,
+    normalizer,
+)
 
 
 class DataShape(NamedTuple):
@@ -28,33 +38,28 @@ def data_shape(split: Split) -> DataShape:
     return DataShape(tuple(split.images.shape[1:]), split.num_classes)
 
 
-def build_network(config: Config, shape: DataShape) -> DenseNetwork:
-    """The network of a configuration for a data set.
+def build_preprocess(config: Config, shape: DataShape) -> Preprocess:
+    """The normalisation of a configuration's images.
 
     Raises:
-        ConfigError: without a readout, layer out must have a unit per class.
+        ConfigError: mean or std is neither for one channel nor for all.
     """
-    network = config.network
-    out_units = network.layers["out"].units
-    if not network.readout and out_units != shape.num_classes:
-        raise ConfigError(
-            f"network.layers.out.units = {out_units}: without a readout it must be the number of classes, "
-            f"{shape.num_classes}",
-            f"Set network.layers.out.units={shape.num_classes} or network.readout=true.",
-        )
-    height, width, channels = shape.image
-    return DenseNetwork(
-        units=tuple((name, layer.units) for name, layer in network.layers.items()),
-        connections=tuple(network.connection_pairs),
-        input_size=height * width * channels,
-        num_classes=shape.num_classes,
-        activation_name=network.activation,
-        loss_name=network.loss,
-        readout=network.readout,
-    )
+    data, channels = config.data, shape.image[-1]
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"data.{key} = {list(values)}: images of {data.name} have {channels} channels",
+                f"Give 1 or {channels} values.",
+            )
+    return normalizer(Normalization(data.mean, data.std, data.std_scale))
 
 
-def init_params(config: Config, network: DenseNetwork) -> Gradient:
+def build_augment(config: Config, steps_per_epoch: int) -> Augment | None:
+    """What is done to training images at random; None for nothing."""
+    return AUGMENTATIONS[config.data.augmentation](steps_per_epoch, config.data.crop_padding)
+
+
+def init_params(config: Config, network: GraphNetwork) -> Gradient:
     """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
     params = network.init(jax.random.key(config.run.seed))
     return rotate_feedback(params, network.pairs, config.network.initial_angle_deg)

@@ -41,7 +41,11 @@ def evaluate(
     restored = run.restore(run.chosen_step(step))
     config, shape = run.config, build.data_shape(run.split)
     evaluator = Evaluator(
-        run.network, shape.num_classes, build.relaxation_settings(config), config.homeostasis.num_draws
+        run.network,
+        shape.num_classes,
+        build.relaxation_settings(config),
+        config.homeostasis.num_draws,
+        build.build_preprocess(config, shape),
     )
     params = jax.tree.map(jnp.asarray, restored.state.params)
     totals, _ = evaluator(params, *build.to_device(run.split), config.data.eval_batch_size)

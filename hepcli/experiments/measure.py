@@ -12,10 +12,11 @@ from hepcli.config import Config, load_config
 from hepcli.data import DATASETS, Split, SplitName, load_split
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments import build
+from hepcli.experiments.build_network import build_network
 from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
-from hepcli.networks import DenseNetwork, weight_angle_deg
+from hepcli.networks import GraphNetwork, weight_angle_deg
 from hepcli.training import (
     AsymmetryMeter,
     MeterSettings,
@@ -88,7 +89,7 @@ class _Source(NamedTuple):
 
     config: Config
     split: Split
-    network: DenseNetwork
+    network: GraphNetwork
     run: SavedRun | None
     folder: Path
 
@@ -156,7 +157,7 @@ def _source(request: MeasureRequest) -> _Source:
     resolved = load_config(request.preset, request.overrides, {"run.seed": request.seed})
     config = resolved.config
     split = load_split(config.data.name, request.split_name, request.data_dir)
-    network = build.build_network(config, build.data_shape(split))
+    network = build_network(config, build.data_shape(split))
     name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
     return _Source(config, split, network, None, request.out or Path("runs") / name)
 
@@ -196,7 +197,8 @@ class _Measurement:
         self._source, self._request = source, request
         config = source.config
         settings = MeterSettings(build.relaxation_settings(config), build.gradient_settings(config))
-        self._meter = AsymmetryMeter(source.network, source.split.num_classes, settings)
+        preprocess = build.build_preprocess(config, build.data_shape(source.split))
+        self._meter = AsymmetryMeter(source.network, source.split.num_classes, settings, preprocess)
         self._steps_per_epoch = build.steps_per_epoch(
             config, DATASETS[config.data.name].num_examples["train"]
         )

@@ -17,9 +17,10 @@ from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
 from hepcli.data import epoch_order, load_split
 from hepcli.experiments import build
+from hepcli.experiments.build_network import build_network
 from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, Record, RunStarted
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
-from hepcli.networks import DenseNetwork, weight_angle_deg
+from hepcli.networks import GraphNetwork, weight_angle_deg
 from hepcli.training import (
     Evaluator,
     TrainState,
@@ -54,13 +55,16 @@ class Bench:
         self.num_examples = len(train_split.labels)
         self.num_batches = build.steps_per_epoch(config, self.num_examples)
         self._shape = build.data_shape(train_split)
-        self.network: DenseNetwork = build.build_network(config, self._shape)
+        self.network: GraphNetwork = build_network(config, self._shape)
+        self._preprocess = build.build_preprocess(config, self._shape)
+        self._augment = build.build_augment(config, self.num_batches)
         self.train_data, self.test_data = build.to_device(train_split), build.to_device(test_split)
         self.evaluator = Evaluator(
             self.network,
             self._shape.num_classes,
             build.relaxation_settings(config),
             config.homeostasis.num_draws,
+            self._preprocess,
         )
         self._steps: dict[str, TrainStep] = {}
 
@@ -73,7 +77,12 @@ class Bench:
     def train_step(self, config: Config) -> TrainStep:
         """The step of a run alone."""
         return make_train_step(
-            self.network, self._shape.num_classes, build.learning_settings(config), self.optimizer(config)
+            self.network,
+            self._shape.num_classes,
+            build.learning_settings(config),
+            self.optimizer(config),
+            self._preprocess,
+            self._augment,
         )
 
     def joint_step(self, configs: Sequence[Config]) -> TrainStep:
@@ -85,6 +94,8 @@ class Bench:
             build.learning_settings(first),
             lambda learning_rate: self.optimizer(first, learning_rate),
             build.run_numbers(configs),
+            self._preprocess,
+            self._augment,
         )
 
 

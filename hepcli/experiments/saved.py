@@ -17,7 +17,8 @@ from hepcli.config import Config, load_config
 from hepcli.data import Split, SplitName, load_split
 from hepcli.errors import ConfigError
 from hepcli.experiments import build
-from hepcli.networks import DenseNetwork
+from hepcli.experiments.build_network import build_network
+from hepcli.networks import GraphNetwork
 from hepcli.training import init_state
 
 
@@ -43,7 +44,7 @@ class SavedRun:
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
         self.split: Split = load_split(self.config.data.name, split_name, data_dir)
-        self.network: DenseNetwork = build.build_network(self.config, build.data_shape(self.split))
+        self.network: GraphNetwork = build_network(self.config, build.data_shape(self.split))
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = jax.eval_shape(self._fresh_state)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 
 def apply_real(linear: Callable[[Array], Array], z: Array) -> Array:
@@ -16,3 +17,8 @@ def apply_real(linear: Callable[[Array], Array], z: Array) -> Array:
         return linear(z)
     parts = linear(jnp.stack([jnp.real(z), jnp.imag(z)]))
     return jax.lax.complex(parts[0], parts[1])
+
+
+def project(kernel: Float[Array, "pre post"], pre: Float[Array, "... pre"]) -> Float[Array, "... post"]:
+    """kernelᵀ pre."""
+    return pre @ kernel

@@ -14,8 +14,11 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
+from hepcli.training._preprocess import AUGMENTATIONS, Normalization, normalizer
 from hepcli.training._step import (
+    Augment,
     LearningSettings,
+    Preprocess,
     RunNumbers,
     TrainState,
     TrainStep,
@@ -26,16 +29,20 @@ from hepcli.training._step import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "BIASES",
     "OPTIMIZERS",
     "PICTURE_STEPS",
     "SCHEDULES",
     "AsymmetryMeter",
+    "Augment",
     "Evaluator",
     "LearningSettings",
     "MeterSettings",
+    "Normalization",
     "OptimizerSettings",
     "Pictures",
+    "Preprocess",
     "RunNumbers",
     "Sample",
     "StepDone",
@@ -53,6 +60,7 @@ __all__ = [
     "make_joint_step",
     "make_train_step",
     "means",
+    "normalizer",
     "scale_pixels",
     "summarise",
     "zero_totals",

@@ -75,6 +75,7 @@ class LearningSettings(NamedTuple):
 
 Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
+Augment = Callable[[Array, Array, int | Array, Array], Array]
 TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, Array]]
 
 
@@ -96,6 +97,7 @@ def make_train_step(
     settings: LearningSettings,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess = scale_pixels,
+    augment: Augment | None = None,
 ) -> TrainStep:
     """Build the jitted step.
 
@@ -105,6 +107,7 @@ def make_train_step(
         settings: estimator, phases and homeostasis.
         optimizer: from `build_optimizer`.
         preprocess: uint8 images to real inputs, on the device.
+        augment: (uint8 images, their indices, seed, step) to uint8 images, before `preprocess`.
 
     Returns:
         (state, images, labels, indices) -> (state, mean loss of the batch before the step); the images
@@ -112,7 +115,13 @@ def make_train_step(
     """
 
     step = _pure_step(
-        system, num_classes, settings, optimizer, preprocess, homeostasis=bool(settings.homeostasis_weight)
+        system,
+        num_classes,
+        settings,
+        optimizer,
+        preprocess,
+        augment,
+        homeostasis=bool(settings.homeostasis_weight),
     )
     return jax.jit(step, donate_argnums=0)
 
@@ -124,6 +133,7 @@ def make_joint_step(
     build_optimizer: Callable[[Array], optax.GradientTransformation],
     numbers: RunNumbers,
     preprocess: Preprocess = scale_pixels,
+    augment: Augment | None = None,
 ) -> TrainStep:
     """Build a jitted step of several runs at once, each to rounding what it would be alone.
 
@@ -134,6 +144,7 @@ def make_joint_step(
         build_optimizer: learning rate to optimiser.
         numbers: what the runs differ in.
         preprocess: uint8 images to real inputs, on the device.
+        augment: as in `make_train_step`.
 
     Returns:
         As `make_train_step`, with a leading axis of runs on state, indices and loss.
@@ -149,7 +160,7 @@ def make_joint_step(
             seed=own.seed,
         )
         optimizer = build_optimizer(own.learning_rate)
-        step = _pure_step(system, num_classes, mine, optimizer, preprocess, homeostasis=homeostasis)
+        step = _pure_step(system, num_classes, mine, optimizer, preprocess, augment, homeostasis=homeostasis)
         return step(state, images, labels, indices)
 
     joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0)), donate_argnums=1)
@@ -162,6 +173,7 @@ def _pure_step(
     settings: LearningSettings,
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
+    augment: Augment | None,
     *,
     homeostasis: bool,
 ) -> TrainStep:
@@ -172,7 +184,10 @@ def _pure_step(
     ) -> tuple[TrainState, Float[Array, ""]]:
         own = labels[indices]
         targets = jax.nn.one_hot(own, num_classes, dtype=jnp.float32)
-        inputs = preprocess(images[indices])
+        chosen = images[indices]
+        if augment is not None:
+            chosen = augment(chosen, indices, settings.seed, state.step)
+        inputs = preprocess(chosen)
         problem = Problem(system, state.params, inputs, targets, settings.relaxation, settings.gradient)
         found = estimate(problem)
         activity = activities(problem, found.state)

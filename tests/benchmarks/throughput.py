@@ -18,6 +18,7 @@ import numpy as np
 from hepcli.config import load_config
 from hepcli.data import load_split
 from hepcli.experiments import build
+from hepcli.experiments.build_network import build_network
 from hepcli.networks import sigmoid
 from hepcli.training import init_state, make_train_step
 
@@ -77,7 +78,7 @@ def plain_step(config, network):
 def main() -> None:
     config = load_config("fashion-mnist", ("data.name=fashion_mnist_mini", "relaxation.tolerance=0.0")).config
     split = load_split("fashion_mnist_mini", "train")
-    network = build.build_network(config, build.data_shape(split))
+    network = build_network(config, build.data_shape(split))
     images, labels = build.to_device(split)
     optimizer = build.build_optimizer_of(config, 1)
     ours = make_train_step(network, split.num_classes, build.learning_settings(config), optimizer)

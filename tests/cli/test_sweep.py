@@ -141,7 +141,6 @@ def test_two_parents_at_once_share_the_work(tmp_path, environment):
     ("arguments", "says"),
     [
         (["table7"], "table1"),
-        (["fig4-conv"], 'no preset "cifar10"'),
         ([], "either a definition or a --preset"),
         (["table1", "--preset", "quickstart"], "either a definition or a --preset"),
         (["--preset", "quickstart", "--vary", "gradient.num_pionts=1"], "gradient.num_points"),

@@ -12,7 +12,8 @@ NAMES = [info.name for info in list_presets()]
 
 
 def test_the_promised_presets_are_there():
-    assert {"quickstart", "fashion-mnist", "fashion-mnist-homeostasis", "fashion-mnist-loop"} <= set(NAMES)
+    dense = {"quickstart", "fashion-mnist", "fashion-mnist-homeostasis", "fashion-mnist-loop"}
+    assert dense | {"cifar10", "cifar100", "imagenet32", "cifar10-small"} <= set(NAMES)
     assert sorted(NAMES) == NAMES
 
 
@@ -63,6 +64,21 @@ def test_settings_of_the_paper():
         0.5,
     )
     assert (table1.run.epochs, table1.data.batch_size) == (50, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "rate", "epochs"),
+    [("cifar10", 15.0, 7e-3, 150), ("cifar100", 15.0, 7e-3, 150), ("imagenet32", 10.0, 5e-3, 90)],
+)
+def test_settings_of_table_2(name, weight, rate, epochs):
+    config = load_config(name).config
+    assert (config.data.name, config.data.batch_size, config.run.epochs) == (name, 256, epochs)
+    assert (config.homeostasis.weight, config.optimizer.learning_rate) == (weight, rate)
+    assert [layer.channels for layer in config.network.layers.values()] == [128, 256, 512, 512]
+    assert [layer.padding for layer in config.network.layers.values()] == ["same", "same", "same", "valid"]
+    assert (config.relaxation.free_steps, config.relaxation.nudged_steps) == (250, 40)
+    assert (config.relaxation.free_precision, config.gradient.method) == ("float16", "hep_exact")
+    assert config.optimizer.learning_rate_multipliers["in-conv1"] == 25.0
 
 
 def test_presets_folder_holds_the_quickstart():

@@ -50,7 +50,7 @@ def adjoint_sweep(
     """
     source, transposed = _adjoint(problem, constant, state, groups)
     # Updating group g's adjoint needs the adjoint of the group after it: last group first.
-    order = [(groups[i], transposed[(i + 1) % len(groups)]) for i in reversed(range(len(groups)))]
+    order = list(zip(groups, transposed, strict=True))[::-1]
 
     def sweep(e: State) -> State:
         e = dict(e)
@@ -91,15 +91,15 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 def _adjoint(
     problem: Problem, constant: State, state: State, groups: Groups
 ) -> tuple[State, list[Callable[[State], State]]]:
-    """∂L/∂u, and per group the transposed derivative of its update (reading that group's e)."""
+    """∂L/∂u, and per group the transposed derivative by its state of the updates of all layers."""
     system, params = problem.system, problem.params
 
     def pull_back_of(layers: tuple[str, ...]) -> Callable[[State], State]:
-        def update(u: State) -> State:
-            return drive(system, params, layers, u, constant)
+        def update(own: State) -> State:
+            return drive(system, params, system.layers, state | own, constant)
 
-        _, pull_back = jax.vjp(update, state)
-        return lambda e: pull_back({name: e[name] for name in layers})[0]
+        _, pull_back = jax.vjp(update, {name: state[name] for name in layers})
+        return lambda e: pull_back({name: e[name] for name in system.layers})[0]
 
     def total_loss(u_out: jax.Array) -> jax.Array:
         return jnp.sum(system.loss(params, system.activation(u_out), problem.targets))

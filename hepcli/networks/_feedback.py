@@ -1,0 +1,65 @@
+"""Feedback kernels and their forward partners: mixing them at the start, and the angle between them."""
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+from jax import Array
+
+from hepcli.engine import Gradient, Params
+
+
+def rotate_feedback(params: Params, pairs: Sequence[tuple[str, str]], angle_deg: float) -> Gradient:
+    """Mix each feedback kernel with its forward partner: B ← sin α · B + cos α · Wᵀ.
+
+    A convolution's feedback kernel has the shape of the forward one: it is mixed with W itself.
+
+    Args:
+        params: parameters with dense kernels (pre, post) or kernels of convolutions.
+        pairs: (feedback, forward) names.
+        angle_deg: α in degrees; 0 starts symmetric, 90 independent.
+
+    Returns:
+        New parameters; all else unchanged.
+
+    Source: paper, §4.2 (METHOD §2).
+    """
+    angle_rad = jnp.deg2rad(angle_deg)
+    mixed = {name: dict(weights) for name, weights in params.items()}
+    for feedback, forward in pairs:
+        own, partner = params[feedback]["kernel"], _as_feedback(params[forward]["kernel"])
+        mixed[feedback]["kernel"] = jnp.sin(angle_rad) * own + jnp.cos(angle_rad) * partner
+    return mixed
+
+
+def weight_angle_deg(params: Params, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Array]:
+    """Angle between feedback kernels and their forward partners, transposed where they are dense.
+
+    Args:
+        params: real parameters.
+        pairs: (feedback, forward) names; empty when the network has none.
+
+    Returns:
+        Degrees, per pair under its forward name and over all pairs under ``total``; empty without pairs.
+
+    Source: paper, §4.2 (METHOD §5).
+    """
+    if not pairs:
+        return {}
+    parts = {
+        forward: (
+            jnp.sum(_as_feedback(params[forward]["kernel"]) * params[feedback]["kernel"]),
+            jnp.sum(params[forward]["kernel"] ** 2),
+            jnp.sum(params[feedback]["kernel"] ** 2),
+        )
+        for feedback, forward in pairs
+    }
+    parts["total"] = tuple(sum(column) for column in zip(*parts.values(), strict=True))
+    return {
+        name: jnp.rad2deg(jnp.arccos(jnp.clip(inner / jnp.sqrt(ahead * back), -1.0, 1.0)))
+        for name, (inner, ahead, back) in parts.items()
+    }
+
+
+def _as_feedback(kernel: Array) -> Array:
+    """A forward kernel in the shape of its feedback partner: matrices transpose, convolutions do not."""
+    return kernel.T if kernel.ndim == 2 else kernel

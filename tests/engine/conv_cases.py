@@ -1,0 +1,161 @@
+"""Small random convolutional networks, and a naive implementation of their dynamics."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hepcli.engine import GradientSettings, Problem, RelaxationSettings
+from hepcli.networks import ConvLayer, ConvNetwork, DenseLayer
+
+from .cases import NAIVE_ACTIVATIONS
+
+BATCH, NUM_CLASSES = 2, 3
+LAYERED = "in-l1 l1-l2 l2-l1 l2-out out-l2"
+
+
+class ConvCase(NamedTuple):
+    """A network to try a law on."""
+
+    layers: tuple[ConvLayer | DenseLayer, ...]
+    symmetric: bool
+    loss: str = "cross_entropy"
+    readout: bool = True
+    connections: str = LAYERED
+    solver: str = "synchronous"
+
+
+SHARED = (ConvLayer(2), ConvLayer(3, 2, "same", 2, 1, 0.7), ConvLayer(4, 2, "valid", 1, 1))
+LOCAL = (ConvLayer(2, weights="local"), ConvLayer(3, weights="local", pool_size=1, pool_stride=1),
+         ConvLayer(4, 3, "valid"))  # fmt: skip
+TOPPED = (ConvLayer(2), DenseLayer(4), DenseLayer(3))
+CASES = {
+    "shared": ConvCase(SHARED, symmetric=False),
+    "local": ConvCase(LOCAL, symmetric=False, loss="squared_error", solver="alternating"),
+    "topped": ConvCase(TOPPED, symmetric=False, loss="squared_error", readout=False),
+    "no_pair": ConvCase(SHARED, symmetric=False, connections="in-l1 l1-l2 l2-out out-l2"),
+    "shared_symmetric": ConvCase(SHARED, symmetric=True, solver="alternating"),
+    "local_symmetric": ConvCase(LOCAL, symmetric=True),
+    "topped_symmetric": ConvCase(TOPPED, symmetric=True, loss="squared_error", readout=False),
+}
+ASYMMETRIC = [name for name, case in CASES.items() if not case.symmetric]
+SYMMETRIC = [name for name, case in CASES.items() if case.symmetric]
+
+
+def make_problem(name: str, method: str = "hep", **gradient) -> Problem:
+    """A batch of 8 × 8 images on the case's network, with weights that make the dynamics contract."""
+    case, rng = CASES[name], np.random.default_rng(len(name))
+    network = ConvNetwork(
+        tuple(zip(("l1", "l2", "out"), case.layers, strict=True)),
+        tuple(tuple(pair.split("-")) for pair in case.connections.split()),
+        (8, 8, 2),
+        NUM_CLASSES,
+        "dsilu",
+        case.loss,
+        case.readout,
+    )
+    params = random_params(network, rng, case.symmetric)
+    return Problem(
+        network,
+        params,
+        jnp.asarray(rng.standard_normal((BATCH, 8, 8, 2))),
+        jnp.eye(NUM_CLASSES)[rng.integers(0, NUM_CLASSES, BATCH)],
+        RelaxationSettings(case.solver, free_steps=120, nudged_steps=120),
+        GradientSettings(method, **gradient),
+    )
+
+
+def random_params(network: ConvNetwork, rng, symmetric: bool):
+    """Normal kernels and biases of the shapes `init` gives, feedback of a symmetric network the partner's."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    params = {}
+    for name, leaves in shapes.items():
+        fan_in = np.prod(leaves["kernel"].shape[-4:-1])
+        scale = 0.5 if name != "readout" else 1.0
+        kernel = scale * rng.standard_normal(leaves["kernel"].shape) / np.sqrt(fan_in)
+        partner = "-".join(reversed(name.split("-")))
+        if symmetric and partner in params:
+            kernel = np.asarray(params[partner]["kernel"])
+            kernel = kernel.T if kernel.ndim == 2 else kernel
+        params[name] = {"kernel": jnp.asarray(kernel)}
+        if "bias" in leaves:
+            params[name]["bias"] = jnp.asarray(0.5 + 0.3 * rng.standard_normal(leaves["bias"].shape))
+    return params
+
+
+def naive_convolution(layer: ConvLayer, kernel, image):
+    """One place after the other; image (height, width, pre), real or complex."""
+    size = layer.kernel_size
+    if layer.padding == "same":
+        before = (size - 1) // 2
+        padded = np.zeros((image.shape[0] + size - 1, image.shape[1] + size - 1, image.shape[2]), image.dtype)
+        padded[before : before + image.shape[0], before : before + image.shape[1]] = image
+        image = padded
+    rows, columns = image.shape[0] - size + 1, image.shape[1] - size + 1
+    out = np.zeros((rows, columns, layer.channels), image.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            own = kernel[i, j] if layer.weights == "local" else kernel
+            out[i, j] = np.einsum("abi,abio->o", image[i : i + size, j : j + size], own)
+    return out
+
+
+def naive_pool(layer: ConvLayer, values):
+    """One window after the other, straight from the formula."""
+    size, stride, temperature = layer.pool_size, layer.pool_stride, layer.pool_temperature
+    rows, columns = ((length - size) // stride + 1 for length in values.shape[:2])
+    out = np.zeros((rows, columns, values.shape[2]), values.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            window = values[i * stride : i * stride + size, j * stride : j * stride + size]
+            weights = np.exp(window / temperature)
+            out[i, j] = (weights * window).sum(axis=(0, 1)) / weights.sum(axis=(0, 1))
+    return out
+
+
+def naive_up(layer: ConvLayer, kernel, below):
+    return naive_pool(layer, naive_convolution(layer, kernel, below))
+
+
+def naive_down(layer: ConvLayer, kernel, below, above):
+    """The derivative of ⟨pool(B ∗ below), above⟩ by central differences, in each entry of `below`."""
+    found = np.zeros_like(below)
+    for index in np.ndindex(below.shape):
+        ends = []
+        for shift in (1e-5, -1e-5):
+            moved = below.copy()
+            moved[index] += shift
+            ends.append(np.sum(naive_up(layer, kernel, moved) * above))
+        found[index] = (ends[0] - ends[1]) / 2e-5
+    return found
+
+
+def naive_step(problem: Problem, state, beta=0.0):
+    """u + F(u; β) with NumPy, one example after the other."""
+    network, params = problem.system, jax.tree.map(np.asarray, problem.params)
+    specs, order = dict(network.specs), ["in", *network.layers]
+    sigma = NAIVE_ACTIVATIONS[network.activation_name]
+    new = {name: np.zeros_like(u) for name, u in state.items()}
+    for example in range(BATCH):
+        r = {name: sigma(u[example]) for name, u in state.items()}
+        r["in"] = np.asarray(problem.inputs[example])
+        for pre, post in network.connections:
+            weights = params[f"{pre}-{post}"]
+            upper = max(pre, post, key=order.index)
+            if isinstance(specs[upper], DenseLayer):
+                term = (r[pre].ravel() @ weights["kernel"]).reshape(new[post].shape[1:])
+            elif upper == post:
+                term = naive_up(specs[upper], weights["kernel"], r[pre])
+            else:
+                term = naive_down(specs[upper], weights["kernel"], r[post], r[pre])
+            new[post][example] += term + weights.get("bias", 0.0)
+        output = r["out"].ravel()
+        if network.readout:
+            output = output @ params["readout"]["kernel"] + params["readout"]["bias"]
+        if network.loss_name == "cross_entropy":
+            output = np.exp(output) / np.exp(output).sum()
+        slope = output - np.asarray(problem.targets[example])
+        slope = slope @ params["readout"]["kernel"].T if network.readout else slope
+        new["out"][example] += beta * slope.reshape(new["out"].shape[1:])
+    return new
