@@ -86,6 +86,7 @@ class NetworkConfig(Table):
         readout: whether a linear readout of layer `out` gives the class scores.
         initial_angle_deg: angle in degrees that mixes each feedback kernel with its forward
             partner at the start: 0 symmetric, 90 independent.
+        feedback_strength: factor of what a layer receives from the layers above it; 0 leaves it out.
         layers: name to layer, from the input side to `out`.
         connections: `pre-post` names; `in` is the input.
     """
@@ -94,6 +95,7 @@ class NetworkConfig(Table):
     loss: LossName = "cross_entropy"
     readout: bool = True
     initial_angle_deg: Annotated[float, Field(ge=0.0, le=90.0)] = 0.0
+    feedback_strength: Annotated[float, Field(ge=0.0)] = 1.0
     layers: Mapping[str, LayerConfig]
     connections: tuple[str, ...]
 
@@ -149,6 +151,11 @@ class NetworkConfig(Table):
         order = [INPUT, *self.layers]
         pre, post = _ends(connection)
         return order.index(pre) >= order.index(post)
+
+    def is_top_down(self, connection: str) -> bool:
+        """Tell whether a connection leads to a layer from one listed after it."""
+        pre, post = _ends(connection)
+        return pre != post and self.is_feedback(connection)
 
     def partner(self, connection: str) -> str | None:
         """Find the forward connection between the same layers as a feedback connection.

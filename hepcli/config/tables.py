@@ -15,6 +15,7 @@ MethodName = Literal[
 ]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
+FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 AugmentationName = Literal["none", "flip_crop"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 
@@ -83,6 +84,8 @@ class RelaxationConfig(Table):
         tolerance: a phase ends early once every example moves less than this in a sweep; 0 runs all steps.
         converged_residual: residual ‖F(u)‖ up to which an example counts as converged.
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
+        noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
+            evaluation and the run's own signal; no state then comes to rest.
     """
 
     solver: SolverName = "alternating"
@@ -91,6 +94,7 @@ class RelaxationConfig(Table):
     tolerance: NonNegativeFloat = 0.0
     converged_residual: PositiveFloat = 1e-3
     free_precision: PrecisionName = "float32"
+    noise_std: NonNegativeFloat = 0.0
 
 
 class GradientConfig(Table):
@@ -142,6 +146,9 @@ class OptimizerConfig(Table):
         weight_decay: factor of the L2 penalty (`sgd`) or decoupled decay (`adamw`).
         learning_rate_multipliers: connection or `readout` to a factor of the learning rate.
         weight_decay_multipliers: the same for the weight decay.
+        feedback_learning: `gradient` trains top-down kernels like all others; `kolen_pollack` gives them
+            the gradient of their forward partners, transposed, so that the decay of both aligns them;
+            `fixed` leaves them as they are (feedback alignment). The homeostatic loss adds its own.
     """
 
     name: OptimizerName
@@ -151,6 +158,7 @@ class OptimizerConfig(Table):
     weight_decay: NonNegativeFloat = 0.0
     learning_rate_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
     weight_decay_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
+    feedback_learning: FeedbackLearningName = "gradient"
 
 
 class CheckpointsConfig(Table):
@@ -185,9 +193,32 @@ class Config(Table):
     def _check_across_tables(self) -> "Config":
         names = multiplier_names(self.network.connections, self.network.readout)
         by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
-        if problems := multiplier_problems(by_key, names):
+        problems = multiplier_problems(by_key, names)
+        if self.optimizer.feedback_learning == "kolen_pollack":
+            problems += _kolen_pollack_problems(self.network, self.optimizer)
+        if problems:
             raise Problems(problems)
         return self
+
+
+def _kolen_pollack_problems(network: NetworkConfig, optimizer: OptimizerConfig) -> list[Problem]:
+    """Check that every top-down kernel has a partner, and that their difference decays."""
+    key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
+    problems = []
+    if optimizer.weight_decay == 0:
+        problems.append(
+            Problem(key, "needs optimizer.weight_decay above 0, which aligns the kernels")
+        )
+    for name in filter(network.is_top_down, network.connections):
+        partner = network.partner(name)
+        if partner is None:
+            problems.append(Problem(key, f"{name} has no forward partner to learn from"))
+            continue
+        for table in MULTIPLIERS:
+            factors = getattr(optimizer, table)
+            if factors.get(name, 1.0) != factors.get(partner, 1.0):
+                problems.append(Problem(key, f"needs equal optimizer.{table} of {name} and {partner}"))
+    return problems
 
 
 def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:

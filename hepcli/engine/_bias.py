@@ -69,7 +69,7 @@ class Comparison(NamedTuple):
 
 
 def references(problem: Problem, start: State, settings: ReferenceSettings) -> References:
-    """Converge the free fixed point, and at it the exact and the true error vector.
+    """Converge the free fixed point without noise, and at it the exact and the true error vector.
 
     Args:
         problem: the batch and the network.
@@ -83,7 +83,11 @@ def references(problem: Problem, start: State, settings: ReferenceSettings) -> R
     """
     steps = settings.max_steps
     relaxation = problem.relaxation._replace(
-        free_steps=steps, nudged_steps=steps, tolerance=settings.tolerance, free_precision="float32"
+        free_steps=steps,
+        nudged_steps=steps,
+        tolerance=settings.tolerance,
+        free_precision="float32",
+        noise_std=0.0,
     )
     patient = problem._replace(relaxation=relaxation, gradient=problem.gradient._replace(adjoint_steps=steps))
     free = free_phase(patient, start)

@@ -37,12 +37,21 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     lower = relaxation.free_precision != "float32"
     if lower:
         arrays = jax.tree.map(lambda leaf: leaf.astype(relaxation.free_precision), arrays)
-    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation)
+    key = phase_key(problem, "free")
+    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation, key=key)
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
         phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.sweeps)
     return FreePhase(problem, constant, phase)
+
+
+_PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference")
+
+
+def phase_key(problem: Problem, phase: str) -> Array | None:
+    """Where the noise of a phase of a problem grows from; None for a problem without a key."""
+    return None if problem.key is None else jax.random.fold_in(problem.key, _PHASES.index(phase))
 
 
 def activities(problem: Problem, state: State) -> State:

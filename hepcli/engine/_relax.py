@@ -8,7 +8,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._sweep import Groups, make_sweep, num_sweeps, update_groups
-from hepcli.engine._types import Params, Phase, PhaseReport, RelaxationSettings, State, Sweep, System
+from hepcli.engine._types import (
+    CountedSweep,
+    Params,
+    Phase,
+    PhaseReport,
+    RelaxationSettings,
+    State,
+    Sweep,
+    System,
+)
 
 T = TypeVar("T")
 
@@ -35,12 +44,12 @@ def all_finite(tree: State, batch_ndim: int) -> Array:
 
 
 def iterate(
-    sweep: Sweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int
+    sweep: CountedSweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int
 ) -> tuple[State, Array]:
     """Apply `sweep` until nothing moves: the loop behind every phase and every linear solve.
 
     Args:
-        sweep: the update.
+        sweep: the update, given how many went before it.
         state: where to start.
         max_sweeps: most updates.
         tolerance: stop once every example moved less than this in a sweep; 0 applies all `max_sweeps`,
@@ -51,7 +60,7 @@ def iterate(
         The state and the number of updates (int32).
     """
     if tolerance == 0:
-        end = jax.lax.fori_loop(0, max_sweeps, lambda _, u: sweep(u), state)
+        end = jax.lax.fori_loop(0, max_sweeps, lambda count, u: sweep(u, count), state)
         return end, jnp.int32(max_sweeps)
 
     def unfinished(carry: tuple[State, Array, Array]) -> Array:
@@ -60,7 +69,7 @@ def iterate(
 
     def advance(carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
         old, count, _ = carry
-        new = sweep(old)
+        new = sweep(old, count)
         change = example_norm({name: new[name] - old[name] for name in new}, batch_ndim)
         # An example that turned NaN never settles and must not keep the others running.
         return new, count + 1, jnp.any(change >= tolerance)
@@ -80,6 +89,7 @@ def relax(
     beta: Array | None = None,
     targets: Array | None = None,
     batch_ndim: int = 1,
+    key: Array | None = None,
 ) -> Phase:
     """Run a phase: relax `state` towards the fixed point of F( · ; β).
 
@@ -93,6 +103,7 @@ def relax(
         beta: nudge; None for the free phase.
         targets: targets, needed with `beta`.
         batch_ndim: leading axes of the state that count examples (1, or 2 with several nudges at once).
+        key: where the noise grows from, needed where there is any.
 
     Returns:
         The final state with its true residual, per-example flags and the sweeps run.
@@ -103,7 +114,8 @@ def relax(
     def dynamics(groups: Groups) -> Sweep:
         return make_sweep(system, params, groups, constant, beta, targets)
 
-    return run_phase(dynamics, update_groups(system, settings.solver), state, steps, settings, batch_ndim)
+    groups = update_groups(system, settings.solver)
+    return run_phase(dynamics, groups, state, steps, settings, batch_ndim, key)
 
 
 def run_phase(
@@ -113,6 +125,7 @@ def run_phase(
     steps: int,
     settings: RelaxationSettings,
     batch_ndim: int,
+    key: Array | None = None,
 ) -> Phase:
     """Run a phase of any dynamics.
 
@@ -121,19 +134,63 @@ def run_phase(
         groups: groups to update in turn.
         state: where to start.
         steps: steps in the sense of the synchronous dynamics.
-        settings: tolerance and threshold of convergence.
+        settings: tolerance, threshold of convergence and noise.
         batch_ndim: leading axes of the state that count examples.
+        key: where the noise grows from, needed where there is any.
 
     Returns:
-        The final state; its residual is how far the synchronous step would move it.
+        The final state; its residual is how far the synchronous step without noise would move it.
     """
     sweeps = num_sweeps(len(groups), steps)
-    end, count = iterate(dynamics(groups), state, sweeps, settings.tolerance, batch_ndim)
+    sweep = with_noise(dynamics, groups, settings.noise_std, key)
+    end, count = iterate(sweep, state, sweeps, settings.tolerance, batch_ndim)
     everything = tuple(name for group in groups for name in group)
     moved = dynamics((everything,))(end)
     residual = example_norm({name: moved[name] - end[name] for name in end}, batch_ndim)
     finite = all_finite(end, batch_ndim)
     return Phase(end, residual, residual <= settings.converged_residual, finite, count)
+
+
+def with_noise(
+    dynamics: Callable[[Groups], Sweep], groups: Groups, noise_std: float, key: Array | None
+) -> CountedSweep:
+    """The update of one group after the other, each followed by the noise of its layers.
+
+    The groups after it see the noise, so that a chain of the synchronous dynamics (`alternating_groups`)
+    receives in every one of its steps what it would receive there.
+
+    Args:
+        dynamics: groups of layers -> the update of one group after the other.
+        groups: groups to update in turn.
+        noise_std: standard deviation; of complex noise, the root of the mean squared magnitude.
+        key: folded with the number of the sweep and of the group.
+
+    Returns:
+        The update, given how many went before it.
+
+    Raises:
+        ValueError: there is noise but no key.
+    """
+    if noise_std == 0:
+        whole = dynamics(groups)
+        return lambda state, count: whole(state)
+    if key is None:
+        raise ValueError("noise_std is not 0: the problem needs a key")
+    parts = [(group, dynamics((group,))) for group in groups]
+
+    def sweep(state: State, count: int | Array) -> State:
+        sweep_key = jax.random.fold_in(key, count)
+        for number, (group, part) in enumerate(parts):
+            state = part(state)
+            keys = jax.random.split(jax.random.fold_in(sweep_key, number), len(group))
+            noisy = {
+                name: state[name] + noise_std * jax.random.normal(own, state[name].shape, state[name].dtype)
+                for own, name in zip(keys, group, strict=True)
+            }
+            state = state | noisy
+        return state
+
+    return sweep
 
 
 def report(phase: Phase) -> PhaseReport:

@@ -71,6 +71,9 @@ class RelaxationSettings(NamedTuple):
         converged_residual: an example counts as converged when ‖F(u)‖ is at most this.
         free_precision: `bfloat16` or `float16` run the free phase with weights and states cast to that;
             `float32` leaves it in the precision of the parameters, as nudged phases always are.
+        noise_std: standard deviation of the Gaussian noise that every update of a layer's state receives,
+            in free and nudged phases; for complex states, the root of its mean squared magnitude. The
+            linear solves of `hep_exact`, `asymep_exact`, `rbp` and `neumann_rbp` receive none.
     """
 
     solver: str = "synchronous"
@@ -79,6 +82,7 @@ class RelaxationSettings(NamedTuple):
     tolerance: float = 0.0
     converged_residual: float = 1e-3
     free_precision: str = "float32"
+    noise_std: float = 0.0
 
 
 class GradientSettings(NamedTuple):
@@ -100,7 +104,10 @@ class GradientSettings(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes)."""
+    """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
+
+    `key` is where the noise of its phases grows from, needed where `noise_std` is not 0.
+    """
 
     system: System
     params: Params
@@ -108,6 +115,7 @@ class Problem(NamedTuple):
     targets: Float[Array, "batch classes"]
     relaxation: RelaxationSettings
     gradient: GradientSettings
+    key: Array | None = None
 
 
 class Phase(NamedTuple):
@@ -157,3 +165,6 @@ class Estimate(NamedTuple):
 
 Sweep = Callable[[State], State]
 """One update of every layer."""
+
+CountedSweep = Callable[[State, "int | Array"], State]
+"""One update of every layer, given how many went before it."""

@@ -1,6 +1,7 @@
 """From a configuration to networks, settings and optimisers: strings become functions here, once."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from hepcli.config import Config
 from hepcli.data import Split
 from hepcli.engine import Gradient, GradientSettings, RelaxationSettings
 from hepcli.errors import ConfigError, DatasetError
-from hepcli.networks import GraphNetwork, rotate_feedback
+from hepcli.networks import GraphNetwork, copy_gradients, rotate_feedback
 from hepcli.training import (
     AUGMENTATIONS,
     Augment,
@@ -77,12 +78,16 @@ def gradient_settings(config: Config) -> GradientSettings:
 
 def learning_settings(config: Config) -> LearningSettings:
     """What a training step computes."""
+    network = config.network
+    pairs = [(name, partner) for name in network.connections if (partner := network.partner(name))]
+    copies = config.optimizer.feedback_learning == "kolen_pollack"
     return LearningSettings(
         relaxation_settings(config),
         gradient_settings(config),
         config.homeostasis.weight,
         config.homeostasis.num_draws,
         config.run.seed,
+        partial(copy_gradients, pairs=pairs) if copies else None,
     )
 
 
@@ -115,7 +120,12 @@ def build_optimizer_of(
     Returns:
         The optimiser.
     """
-    settings = OptimizerSettings(**config.optimizer.model_dump(), total_steps=total_steps)
+    given = config.optimizer.model_dump()
+    if given.pop("feedback_learning") == "fixed":
+        network = config.network
+        fixed = dict.fromkeys(filter(network.is_top_down, network.connections), 0.0)
+        given["learning_rate_multipliers"] = given["learning_rate_multipliers"] | fixed
+    settings = OptimizerSettings(**given, total_steps=total_steps)
     return build_optimizer(
         settings if learning_rate is None else settings._replace(learning_rate=learning_rate)
     )

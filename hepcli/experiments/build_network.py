@@ -35,6 +35,7 @@ def _dense(config: Config, shape: DataShape) -> DenseNetwork:
         activation_name=network.activation,
         loss_name=network.loss,
         readout=network.readout,
+        feedback_strength=network.feedback_strength,
     )
 
 
@@ -49,6 +50,7 @@ def _convolutional(config: Config, shape: DataShape) -> ConvNetwork:
         activation_name=network.activation,
         loss_name=network.loss,
         readout=network.readout,
+        feedback_strength=network.feedback_strength,
     )
     _check_images(network.layers, built)
     return built

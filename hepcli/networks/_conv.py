@@ -37,6 +37,7 @@ class ConvNetwork(GraphNetwork):
         activation_name: key of `ACTIVATIONS`.
         loss_name: key of `LOSSES`.
         readout: whether scores are a linear readout of ``out``; else the activity itself.
+        feedback_strength: factor of what a layer receives from the layers above it.
     """
 
     specs: tuple[tuple[str, ConvLayer | DenseLayer], ...]
@@ -46,6 +47,7 @@ class ConvNetwork(GraphNetwork):
     activation_name: str = "dsilu"
     loss_name: str = "cross_entropy"
     readout: bool = True
+    feedback_strength: float = 1.0
 
     @property
     def linear_drive(self) -> bool:
@@ -89,21 +91,13 @@ class ConvNetwork(GraphNetwork):
         for pre, post in self.connections:
             weights = params[f"{pre}-{post}"]
             if pre == "in":
-                drive[post] = drive[post] + self._term(params, pre, post, {"in": inputs})
+                drive[post] = drive[post] + self.connection_drive(params, pre, post, {"in": inputs})
             if "bias" in weights:
                 drive[post] = drive[post] + weights["bias"]
         return drive
 
-    def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Bottom-up and top-down drives of the layers that project to `layer`, (..., *units).
-
-        Feedback of a convolutional layer reads the activity of `layer` itself, too.
-        """
-        terms = [self._term(params, pre, post, activity) for pre, post in self.edges if post == layer]
-        return sum(terms[1:], start=terms[0])
-
-    def _term(self, params: Params, pre: str, post: str, activity: State) -> Array:
-        """What one connection drives `post` with, without bias."""
+    def connection_drive(self, params: Params, pre: str, post: str, activity: State) -> Array:
+        """Bottom-up or top-down drive of `post`, without bias, (..., *units); `pre` may be ``in``."""
         _, upper = self._ends(pre, post)
         spec, kernel, shapes = dict(self.specs)[upper], params[f"{pre}-{post}"]["kernel"], self._shapes
         if isinstance(spec, ConvLayer):

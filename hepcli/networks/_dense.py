@@ -25,6 +25,7 @@ class DenseNetwork(GraphNetwork):
         activation_name: key of `ACTIVATIONS`.
         loss_name: key of `LOSSES`.
         readout: whether scores are a linear readout of ``out``; else the activity itself.
+        feedback_strength: factor of what a layer receives from the layers above it.
     """
 
     units: tuple[tuple[str, int], ...]
@@ -34,6 +35,7 @@ class DenseNetwork(GraphNetwork):
     activation_name: str = "sigmoid"
     loss_name: str = "cross_entropy"
     readout: bool = True
+    feedback_strength: float = 1.0
 
     @property
     def unit_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -62,11 +64,6 @@ class DenseNetwork(GraphNetwork):
                 drive[post] = drive[post] + weights["bias"]
         return drive
 
-    def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Σ_pre W r_pre over the layers that project to `layer`, at least one, (..., units)."""
-        terms = [
-            apply_real(partial(project, params[f"{pre}-{post}"]["kernel"]), activity[pre])
-            for pre, post in self.edges
-            if post == layer
-        ]
-        return sum(terms[1:], start=terms[0])
+    def connection_drive(self, params: Params, pre: str, post: str, activity: State) -> Array:
+        """W r_pre, (..., units)."""
+        return apply_real(partial(project, params[f"{pre}-{post}"]["kernel"]), activity[pre])

@@ -31,6 +31,26 @@ def rotate_feedback(params: Params, pairs: Sequence[tuple[str, str]], angle_deg:
     return mixed
 
 
+def copy_gradients(gradient: Gradient, pairs: Sequence[tuple[str, str]]) -> Gradient:
+    """Give each feedback kernel the gradient of its forward partner, transposed where it is dense.
+
+    With the same decay on both, the difference of the kernels decays whatever the gradient is.
+
+    Args:
+        gradient: of all parameters, real.
+        pairs: (feedback, forward) names.
+
+    Returns:
+        A new gradient; all else unchanged.
+
+    Source: Kolen & Pollack (1994), "Backpropagation without weight transport"; Akrout et al. (2019).
+    """
+    copied = {name: dict(weights) for name, weights in gradient.items()}
+    for feedback, forward in pairs:
+        copied[feedback]["kernel"] = _as_feedback(gradient[forward]["kernel"])
+    return copied
+
+
 def weight_angle_deg(params: Params, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Array]:
     """Angle between feedback kernels and their forward partners, transposed where they are dense.
 

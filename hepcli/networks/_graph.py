@@ -43,6 +43,7 @@ class GraphNetwork(ABC):
         activation_name: key of `ACTIVATIONS`.
         loss_name: key of `LOSSES`.
         readout: whether scores are a linear readout of ``out``; else the activity itself.
+        feedback_strength: factor of what a layer receives from the layers above it.
     """
 
     connections: tuple[tuple[str, str], ...]
@@ -50,6 +51,7 @@ class GraphNetwork(ABC):
     activation_name: str
     loss_name: str
     readout: bool
+    feedback_strength: float
 
     @property
     @abstractmethod
@@ -70,8 +72,22 @@ class GraphNetwork(ABC):
         """Input connections and all biases, per layer."""
 
     @abstractmethod
+    def connection_drive(self, params: Params, pre: str, post: str, activity: State) -> Array:
+        """What the connection from layer `pre` drives layer `post` with, without bias, (..., *units)."""
+
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
-        """Sum over the connections into `layer` from layers, without biases."""
+        """Sum over the connections into `layer` from layers, at least one, without biases, (..., *units).
+
+        What comes from above is multiplied by `feedback_strength`. Feedback of a convolutional layer reads
+        the activity of `layer` itself, too.
+        """
+        terms = []
+        for pre, post in self.edges:
+            if post == layer:
+                term = self.connection_drive(params, pre, post, activity)
+                is_weighed = self._is_above(pre, post) and self.feedback_strength != 1
+                terms.append(self.feedback_strength * term if is_weighed else term)
+        return sum(terms[1:], start=terms[0])
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -90,7 +106,7 @@ class GraphNetwork(ABC):
         return tuple(
             (f"{pre}-{post}", f"{post}-{pre}")
             for pre, post in names
-            if not self._is_forward(pre, post) and pre != post and (post, pre) in names
+            if self._is_above(pre, post) and (post, pre) in names
         )
 
     def init(self, key: Array) -> Gradient:
@@ -149,6 +165,9 @@ class GraphNetwork(ABC):
     @property
     def _out_size(self) -> int:
         return math.prod(self.unit_shapes["out"])
+
+    def _is_above(self, pre: str, post: str) -> bool:
+        return pre != post and not self._is_forward(pre, post)
 
     def _is_forward(self, pre: str, post: str) -> bool:
         order = ("in", *self.layers)

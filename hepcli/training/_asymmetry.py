@@ -126,7 +126,8 @@ class Pictures(NamedTuple):
 class AsymmetryMeter:
     """Measures how far a network's learning signal is from the gradient, and why.
 
-    In the precision of the parameters; float64 where references are to be trusted.
+    In the precision of the parameters; float64 where references are to be trusted. References are free of
+    noise; the run's own phases have theirs, from a fixed key.
 
     Args:
         system: the network.
@@ -162,6 +163,7 @@ class AsymmetryMeter:
             jax.nn.one_hot(labels, self._num_classes, dtype=dtype),
             self.settings.relaxation,
             self.settings.gradient,
+            jax.random.key(0),
         )
 
     def references(self, problem: Problem) -> tuple[Array, References]:

@@ -55,10 +55,10 @@ class Evaluator:
         self, params: Params, images: Array, labels: Array, key: Array, with_homeostasis: bool
     ) -> Totals:
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
-        inputs = self._preprocess(images)
-        free = free_phase(
-            Problem(self._system, params, inputs, targets, self._relaxation, GradientSettings())
+        problem = Problem(
+            self._system, params, self._preprocess(images), targets, self._relaxation, GradientSettings(), key
         )
+        free = free_phase(problem)
         activity = activities(free.problem, free.phase.state)
         losses = self._system.loss(params, activity["out"], targets)
         scores = self._system.output(params, activity["out"])
@@ -84,7 +84,8 @@ class Evaluator:
         totals, homeostatic = zero_totals(), jnp.float32(0)
         for start in range(0, images.shape[0], batch_size):
             chunk = slice(start, start + batch_size)
-            seen = self._batch(params, images[chunk], labels[chunk], key, start == 0)
+            own_key = jax.random.fold_in(key, start) if start else key
+            seen = self._batch(params, images[chunk], labels[chunk], own_key, start == 0)
             totals = add_totals(totals, seen)
             homeostatic = homeostatic + seen["homeostatic_loss"]
         return totals, homeostatic

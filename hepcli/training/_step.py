@@ -22,6 +22,8 @@ from hepcli.engine import (
 )
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 
+_NOISE_TAG = 0x6E6F6973  # "nois": keeps the noise of the dynamics apart from homeostasis' draws
+
 
 class TrainState(NamedTuple):
     """All that a resumed run needs.
@@ -64,6 +66,7 @@ class LearningSettings(NamedTuple):
         homeostasis_weight: λ; 0 leaves the homeostatic loss out.
         homeostasis_draws: noise draws per batch.
         seed: where the keys of all steps grow from.
+        change_gradient: applied to the learning signal's gradient, before homeostasis adds its own.
     """
 
     relaxation: RelaxationSettings
@@ -71,6 +74,7 @@ class LearningSettings(NamedTuple):
     homeostasis_weight: float | Array
     homeostasis_draws: int
     seed: int | Array
+    change_gradient: Callable[[Gradient], Gradient] | None = None
 
 
 Pixels = UInt8[Array, "examples height width channels"]
@@ -188,12 +192,17 @@ def _pure_step(
         if augment is not None:
             chosen = augment(chosen, indices, settings.seed, state.step)
         inputs = preprocess(chosen)
-        problem = Problem(system, state.params, inputs, targets, settings.relaxation, settings.gradient)
+        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+        noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
+        problem = Problem(
+            system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key
+        )
         found = estimate(problem)
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
+        if settings.change_gradient is not None:
+            gradient = settings.change_gradient(gradient)
         if homeostasis:
-            key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
             noise = draw_noise(key, activity, settings.homeostasis_draws)
             homeostatic, pull = homeostatic_gradient(system, state.params, inputs, activity, noise)
             gradient = jax.tree.map(lambda g, h: g + settings.homeostasis_weight * h, gradient, pull)

@@ -123,3 +123,20 @@ def test_images_are_flattened_and_the_input_enters_as_it_is():
     np.testing.assert_allclose(drive["l1"], expected, rtol=1e-6)
     np.testing.assert_allclose(drive["out"], params["l1-out"]["bias"])
     assert {name: u.shape for name, u in dense.zero_state(images).items()} == {"l1": (2, 3), "out": (2, 2)}
+
+
+def test_feedback_strength_multiplies_what_comes_from_above():
+    """And nothing else: weaker feedback is the same network with smaller top-down kernels."""
+    names = ("in-l1", "l1-l1", "l1-l2", "l2-l1", "l2-out", "out-l2", "out-l1")
+    whole, weak = network(names, (5, 4, 3)), network(names, (5, 4, 3), feedback_strength=0.25)
+    params = whole.init(jax.random.key(0))
+    smaller = {
+        name: {"kernel": 0.25 * weights["kernel"]} if name in ("l2-l1", "out-l2", "out-l1") else weights
+        for name, weights in params.items()
+    }
+    rng = np.random.default_rng(0)
+    activity = {name: jnp.asarray(rng.random((2, *shape))) for name, shape in whole.unit_shapes.items()}
+    for layer in whole.layers:
+        expected = whole.recurrent_drive(smaller, layer, activity)
+        np.testing.assert_allclose(weak.recurrent_drive(params, layer, activity), expected, rtol=1e-6)
+        assert np.any(whole.recurrent_drive(params, layer, activity) != expected) == (layer != "out")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._estimators.hep import cauchy_signal, nudged_start
+from hepcli.engine._estimators.hep import cauchy_signal, nudged_key, nudged_start
 from hepcli.engine._estimators.hep_exact import derivative_signal
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._problem import FreePhase, activities
@@ -43,8 +43,8 @@ def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
     def phases(betas: Array) -> Phase:
         start, beta = nudged_start(free, betas)
         dynamics = partial(corrected.sweep, beta=beta)
-        steps = relaxation.nudged_steps
-        return run_phase(dynamics, corrected.groups, start, steps, relaxation, batch_ndim=2)
+        steps, key = relaxation.nudged_steps, nudged_key(free, betas)
+        return run_phase(dynamics, corrected.groups, start, steps, relaxation, batch_ndim=2, key=key)
 
     return phases
 

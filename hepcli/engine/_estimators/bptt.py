@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from hepcli.engine._problem import free_phase
+from hepcli.engine._problem import free_phase, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 
@@ -44,7 +44,10 @@ def bptt_gradient(problem: Problem, start: State, weights: Float[Array, " batch"
 
     def loss(params: Params) -> Array:
         constant = system.input_drive(params, problem.inputs)
-        phase = relax(system, params, constant, start, steps=every_step.nudged_steps, settings=every_step)
+        phase = relax(
+            system, params, constant, start,
+            steps=every_step.nudged_steps, settings=every_step, key=phase_key(problem, "reverse"),
+        )  # fmt: skip
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
         return jnp.mean(losses) if weights is None else jnp.sum(weights * losses)
 

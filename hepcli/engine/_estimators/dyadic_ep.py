@@ -1,10 +1,12 @@
 """`dyadic_ep`: a midpoint and a difference that relax together from rest, without a free phase."""
 
+from jax import Array
+
 from hepcli.engine._estimators.rbp import adjoint_sweep
-from hepcli.engine._problem import parameter_gradient
-from hepcli.engine._relax import all_finite, example_norm, iterate
-from hepcli.engine._sweep import make_sweep, num_sweeps, update_groups, vector_field
-from hepcli.engine._types import Estimate, PhaseReport, Problem, State
+from hepcli.engine._problem import parameter_gradient, phase_key
+from hepcli.engine._relax import all_finite, example_norm, iterate, with_noise
+from hepcli.engine._sweep import Groups, make_sweep, num_sweeps, update_groups, vector_field
+from hepcli.engine._types import Estimate, PhaseReport, Problem, State, Sweep
 
 _MIDPOINT, _DIFFERENCE = "midpoint/", "difference/"
 
@@ -26,12 +28,22 @@ def dyadic_ep(problem: Problem) -> Estimate:
     system, params, beta = problem.system, problem.params, problem.gradient.beta_radius
     constant = system.input_drive(params, problem.inputs)
     groups = update_groups(system, problem.relaxation.solver)
-    sweep_midpoint = make_sweep(system, params, groups, constant)
+    noise_std = problem.relaxation.noise_std
+    sweep_midpoint = with_noise(
+        lambda group: make_sweep(system, params, group, constant),
+        groups,
+        noise_std,
+        phase_key(problem, "midpoint"),
+    )
 
-    def sweep(pair: State) -> State:
-        midpoint = sweep_midpoint(_part(pair, _MIDPOINT))
-        move = adjoint_sweep(problem, constant, midpoint, groups, beta)
-        return _pair(midpoint, move(_part(pair, _DIFFERENCE)))
+    def sweep(pair: State, count: int | Array) -> State:
+        midpoint = sweep_midpoint(_part(pair, _MIDPOINT), count)
+
+        def dynamics(backwards: Groups) -> Sweep:
+            return adjoint_sweep(problem, constant, midpoint, backwards[::-1], beta)
+
+        move = with_noise(dynamics, groups[::-1], noise_std, phase_key(problem, "difference"))
+        return _pair(midpoint, move(_part(pair, _DIFFERENCE), count))
 
     rest = system.zero_state(problem.inputs)
     relaxation = problem.relaxation

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
-from hepcli.engine._problem import FreePhase, activities
+from hepcli.engine._problem import FreePhase, activities, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Phase, PhaseReport, State
 
@@ -73,6 +73,7 @@ def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
             beta=beta,
             targets=problem.targets,
             batch_ndim=2,
+            key=nudged_key(free, betas),
         )
 
     return phases
@@ -85,6 +86,11 @@ def nudged_start(free: FreePhase, betas: Array) -> tuple[State, Array]:
     dtype = np.result_type(real_dtype, np.complex64) if jnp.iscomplexobj(betas) else real_dtype
     start = {name: jnp.broadcast_to(u, (len(betas), *u.shape)).astype(dtype) for name, u in state.items()}
     return start, betas.astype(dtype).reshape(-1, *[1] * state["out"].ndim)
+
+
+def nudged_key(free: FreePhase, betas: Array) -> Array | None:
+    """Where the noise of the phases of `betas` grows from; conjugate points share it, conjugated."""
+    return phase_key(free.problem, "nudged_complex" if jnp.iscomplexobj(betas) else "nudged")
 
 
 def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:

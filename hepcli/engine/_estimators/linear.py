@@ -25,7 +25,7 @@ def solve_forward(
     """
     start = jax.tree.map(jnp.zeros_like, like)
     sweeps = num_sweeps(num_groups, relaxation.nudged_steps if steps is None else steps)
-    end, count = iterate(update, start, sweeps, relaxation.tolerance, batch_ndim=1)
+    end, count = iterate(lambda v, _: update(v), start, sweeps, relaxation.tolerance, batch_ndim=1)
     again = update(end)
     residual = example_norm({name: again[name] - end[name] for name in end}, 1)
     converged = residual <= relaxation.converged_residual

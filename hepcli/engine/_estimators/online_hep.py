@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine._problem import activities, parameter_gradient
+from hepcli.engine._problem import activities, parameter_gradient, phase_key
 from hepcli.engine._relax import example_norm, relax
 from hepcli.engine._sweep import vector_field
 from hepcli.engine._types import Estimate, PhaseReport, Problem, State
@@ -29,15 +29,18 @@ def online_hep(problem: Problem) -> Estimate:
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)
     circle = np.exp(2j * np.pi * np.arange(settings.num_points) / settings.num_points)
+    key = phase_key(problem, "online")
     betas = jnp.asarray(settings.beta_radius * np.tile(circle, settings.online_cycles), dtype)
 
     def visit(
-        carry: tuple[State, State, State], beta: jax.Array
+        carry: tuple[State, State, State], point: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[State, State, State], PhaseReport]:
         state, sum_state, sum_response = carry
+        beta, number = point
         phase = relax(
             system, problem.params, constant, state,
             steps=relaxation.nudged_steps, settings=relaxation, beta=beta, targets=problem.targets,
+            key=None if key is None else jax.random.fold_in(key, number),
         )  # fmt: skip
         response = {name: r / beta for name, r in activities(problem, phase.state).items()}
         sum_state = {name: total + jnp.real(phase.state[name]) for name, total in sum_state.items()}
@@ -46,7 +49,9 @@ def online_hep(problem: Problem) -> Estimate:
         return (phase.state, sum_state, sum_response), record
 
     start = {name: u.astype(dtype) for name, u in zeros.items()}
-    (_, sum_state, sum_response), records = jax.lax.scan(visit, (start, zeros, zeros), betas)
+    (_, sum_state, sum_response), records = jax.lax.scan(
+        visit, (start, zeros, zeros), (betas, jnp.arange(len(betas)))
+    )
     mean_state = {name: total / len(betas) for name, total in sum_state.items()}
     error_vector = {name: total / len(betas) for name, total in sum_response.items()}
     residual = example_norm(vector_field(system, problem.params, constant, mean_state), 1)

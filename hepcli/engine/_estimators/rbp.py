@@ -80,7 +80,9 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
         "term/" + name: b for name, b in source.items()
     }
     terms = problem.gradient.adjoint_steps
-    end, count = iterate(add_term, start, terms, problem.relaxation.tolerance, batch_ndim=1)
+    end, count = iterate(
+        lambda carry, _: add_term(carry), start, terms, problem.relaxation.tolerance, batch_ndim=1
+    )
     last = {name: end["term/" + name] for name in source}
     residual = example_norm(last, 1)
     total = {name: end["sum/" + name] for name in source}
