@@ -10,6 +10,7 @@ import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._options import DataDir, Json, Quiet, Settings
+from hepcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from hepcli.cli._sweep_display import SilentSweep
@@ -92,6 +93,16 @@ def sweep_command(
             show_default=False,
         ),
     ] = None,
+    value: Annotated[
+        str | None,
+        typer.Option(
+            "--value",
+            metavar="KEY",
+            help="With --report, what to tabulate: test_error, or a key of summary.json such as "
+            "images_per_second.",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -106,8 +117,10 @@ def sweep_command(
     from hepcli.experiments.sweeps.report import as_json as report_json
     from hepcli.experiments.sweeps.report import report
 
+    if value is not None and report_dir is None:
+        raise ConfigError("--value belongs to --report.", "Type hep sweep --report DIR --value KEY.")
     if report_dir is not None:
-        made = report(report_dir)
+        made = report(report_dir, value)
         show_report(made)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return

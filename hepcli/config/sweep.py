@@ -1,5 +1,6 @@
 """The definition of a sweep: base preset, axes, seeds, and how to tabulate and plot what comes out."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -78,12 +79,18 @@ class SweepTable(Table):
         preset: name or path of the base preset.
         seeds: a run for each, at every point of the grid.
         set: dotted keys to values for all runs, where no axis sets them.
+        exclude: combinations that are left out, axis to label; axes that are not named take any label.
     """
 
     title: str = ""
     preset: str
     seeds: tuple[Seed, ...] = (0,)
     set: Mapping[str, Any] = Field(default_factory=dict)
+    exclude: tuple[Mapping[str, str], ...] = ()
+
+    def excludes(self, labels: Mapping[str, str]) -> bool:
+        """Tell whether the combination of these labels, axis to label, is left out."""
+        return any(all(labels[axis] == label for axis, label in one.items()) for one in self.exclude)
 
     @field_validator("seeds")
     @classmethod
@@ -119,12 +126,14 @@ class FigureView(Table):
         x: axis along the bottom; `epoch` for curves.
         y: values as [table] takes them, or with curves dotted keys of metrics.jsonl; a panel each.
         series: axes whose points become lines or bars of their own.
+        facet: axis whose points get panels of their own, side by side.
     """
 
     kind: FigureKind
     x: str | None = None
     y: tuple[_NonEmpty, ...] = ("test_error",)
     series: tuple[str, ...] = ()
+    facet: str | None = None
 
 
 class SweepDefinition(Table):
@@ -143,6 +152,7 @@ class SweepDefinition(Table):
             for name in [name for name, count in Counter(names).items() if count > 1]
         ]
         problems += _key_problems(self.axis, self.sweep.set) + _label_problems(self.axis)
+        problems += _exclude_problems(self.axis, self.sweep)
         problems += _view_problems(names, self.table, self.figure)
         if problems:
             raise Problems(problems)
@@ -184,6 +194,25 @@ def _label_problems(axes: tuple[Axis, ...]) -> list[Problem]:
     return problems
 
 
+def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Problem]:
+    """What is left out must name axes and labels, and must not be everything."""
+    labels = {axis.name: [place.label for place in axis.places] for axis in axes}
+    problems = []
+    for one in sweep.exclude:
+        for name, label in one.items():
+            if name not in labels:
+                rule = f"there is no such axis{did_you_mean(name, labels)}"
+                problems.append(Problem(assigned("sweep.exclude", name), rule))
+            elif label not in labels[name]:
+                rule = f"axis {name} has no such label{did_you_mean(label, labels[name])}"
+                problems.append(Problem(assigned("sweep.exclude", label), rule))
+    if not problems and sweep.exclude:
+        combinations = itertools.product(*labels.values())
+        if all(sweep.excludes(dict(zip(labels, one, strict=True))) for one in combinations):
+            problems.append(Problem("sweep.exclude", "leaves out every combination"))
+    return problems
+
+
 def _view_problems(names: list[str], table: TableView | None, figure: FigureView | None) -> list[Problem]:
     """Views name axes; a table needs all of them, each once, lest a cell mixes conditions."""
     problems = []
@@ -201,6 +230,8 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
     if figure is not None:
         for name in figure.series:
             check("figure.series", name)
+        if figure.facet is not None:
+            check("figure.facet", figure.facet)
         if figure.x is not None and figure.kind != "curves":
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):

@@ -35,10 +35,13 @@ class RunConfig(Table):
     Attributes:
         seed: number that all randomness of the run grows from.
         epochs: passes over the training split.
+        measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
+            after every epoch, in float64; 0 leaves that out.
     """
 
     seed: Seed = 0
     epochs: Count
+    measure_examples: CountOrNone = 0
 
 
 class DataConfig(Table):
@@ -206,9 +209,7 @@ def _kolen_pollack_problems(network: NetworkConfig, optimizer: OptimizerConfig) 
     key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
     problems = []
     if optimizer.weight_decay == 0:
-        problems.append(
-            Problem(key, "needs optimizer.weight_decay above 0, which aligns the kernels")
-        )
+        problems.append(Problem(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
     for name in filter(network.is_top_down, network.connections):
         partner = network.partner(name)
         if partner is None:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hepcli.config import Config, load_config
@@ -14,17 +12,11 @@ from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments import build
 from hepcli.experiments.build_network import build_network
 from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
+from hepcli.experiments.measuring import SplitMeter
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.networks import GraphNetwork, weight_angle_deg
-from hepcli.training import (
-    AsymmetryMeter,
-    MeterSettings,
-    Sample,
-    batch_size_for,
-    finite_or_none,
-    summarise,
-)
+from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
 _PICTURE_EXAMPLES = 8
@@ -112,17 +104,10 @@ def measure(request: MeasureRequest) -> Iterator[Record]:
         OutputError: the results cannot be written.
     """
     source = _source(request)
-    available = len(source.split.labels)
-    if not 1 <= request.examples <= available:
-        raise ConfigError(
-            f"--examples {request.examples}: the {request.split_name} split of {source.config.data.name} "
-            f"has {available}.",
-            f"Choose 1 to {available}.",
-        )
+    measurement = _Measurement(source, request)
     folder = RunFolder(source.folder)
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
-    measurement = _Measurement(source, request)
     records: list[dict[str, Any]] = []
     for found in _steps(measurement, source, request):
         if isinstance(found, StepMeasured):
@@ -196,9 +181,7 @@ class _Measurement:
     def __init__(self, source: _Source, request: MeasureRequest) -> None:
         self._source, self._request = source, request
         config = source.config
-        settings = MeterSettings(build.relaxation_settings(config), build.gradient_settings(config))
-        preprocess = build.build_preprocess(config, build.data_shape(source.split))
-        self._meter = AsymmetryMeter(source.network, source.split.num_classes, settings, preprocess)
+        self._meter = SplitMeter(config, source.network, source.split, request.examples, "--examples")
         self._steps_per_epoch = build.steps_per_epoch(
             config, DATASETS[config.data.name].num_examples["train"]
         )
@@ -228,9 +211,8 @@ class _Measurement:
             name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
         }
         total_angle = angles.pop("total", None)
-        with jax.enable_x64(True):
-            self._params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-            measures, dense = self._measures()
+        self._params = params
+        measures = self._meter.measures(params)
         return {
             "step": step,
             "epoch": round(step / self._steps_per_epoch, 4),
@@ -242,26 +224,10 @@ class _Measurement:
             "weight_angle_deg": total_angle,
             "weight_angle_deg_by_pair": angles,
             **measures,
-            "jacobian": "exact" if dense else "estimated",
+            "jacobian": "exact" if self._meter.is_dense else "estimated",
             "notes": self._notes(measures, total_angle),
             "checkpoint": checkpoint,
         }
-
-    def _measures(self) -> tuple[dict[str, Any], bool]:
-        """Measure the examples in batches of one size, the last one filled up."""
-        units = self._meter.num_units(self._source.split.images.shape[1:])
-        size = min(batch_size_for(units), self._request.examples)
-        samples: list[Sample] = []
-        counts = []
-        for start in range(0, self._request.examples, size):
-            rows = np.arange(start, start + size)
-            counts.append(rows < self._request.examples)
-            batch = self._examples(np.minimum(rows, self._request.examples - 1))
-            samples.append(jax.device_get(self._meter.batch(self._params, *batch, jnp.asarray(counts[-1]))))
-        return summarise(samples, counts, units), units <= self._meter.settings.dense_units
-
-    def _examples(self, rows: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        return jnp.asarray(self._source.split.images[rows]), jnp.asarray(self._source.split.labels[rows])
 
     def _notes(self, measures: dict[str, Any], angle: float | None) -> list[str]:
         """Why something is null or left out, in words."""
@@ -295,17 +261,7 @@ class _Measurement:
         upper = axis[axis >= 0]
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
-        count = min(_PICTURE_EXAMPLES, self._request.examples)
-        with jax.enable_x64(True):
-            found = jax.device_get(
-                self._meter.pictures(
-                    self._params,
-                    *self._examples(np.arange(count)),
-                    jnp.asarray(betas),
-                    jnp.asarray(radii),
-                    _PICTURE_NUMBERS,
-                )
-            )
+        found = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
         return draw_pictures(
             record, found, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
         )

@@ -18,6 +18,7 @@ from hepcli.config import Config, config_hash
 from hepcli.data import epoch_order, load_split
 from hepcli.experiments import build
 from hepcli.experiments.build_network import build_network
+from hepcli.experiments.measuring import SplitMeter, in_short
 from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, Record, RunStarted
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.networks import GraphNetwork, weight_angle_deg
@@ -51,7 +52,7 @@ class Bench:
 
     def __init__(self, config: Config, data_dir: Path | None) -> None:
         train_split = load_split(config.data.name, "train", data_dir)
-        test_split = load_split(config.data.name, "test", data_dir)
+        self.test_split = test_split = load_split(config.data.name, "test", data_dir)
         self.num_examples = len(train_split.labels)
         self.num_batches = build.steps_per_epoch(config, self.num_examples)
         self._shape = build.data_shape(train_split)
@@ -109,6 +110,12 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
         self.step = 0
+        count = config.run.measure_examples
+        self._meter = (
+            SplitMeter(config, bench.network, bench.test_split, count, "run.measure_examples =")
+            if count
+            else None
+        )
 
     def open_store(self) -> CheckpointStore:
         """The run's checkpoints."""
@@ -199,7 +206,7 @@ class Run:
         totals, homeostatic = bench.evaluator(params, *bench.test_data, self.config.data.eval_batch_size)
         by_pair = weight_angle_deg(params, bench.network.pairs)
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
-        return {
+        record = {
             "epoch": epoch,
             "step": self.step,
             "train": trained,
@@ -209,6 +216,10 @@ class Run:
             "weight_angle_deg_by_pair": {name: a for name, a in angles.items() if name != "total"},
             "kernel_std": kernel_stds(params),
         }
+        if self._meter is not None:
+            measures = self._meter.measures(params)
+            record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
+        return record
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
         """Save, and say how to go on."""

@@ -16,7 +16,12 @@ from hepcli.config import (
 )
 from hepcli.errors import ConfigError
 
-NAMES = ["fig3", "fig4-adjacent", "fig4-conv", "fig4-loop", "table1", "table2"]
+NAMES = ["beyond", "fig3", "fig4-adjacent", "fig4-conv", "fig4-loop", "table1", "table2"]
+
+
+def excluding(*combinations):
+    axes = [{"name": "a", "key": "run.epochs", "values": [1, 2]}]
+    return {"sweep": {"preset": "quickstart", "exclude": list(combinations)}, "axis": axes}
 
 
 def definition(**tables):
@@ -57,6 +62,11 @@ def test_a_definition_survives_writing_and_reading(name):
         ({"table": {"rows": ["b"]}}, "there is no such axis"),
         ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}], "table": {}}, "must name axis a once"),
         ({"figure": {"kind": "pie"}}, "must be one of lines, bars, curves"),
+        ({"figure": {"kind": "bars", "facet": "b"}}, 'figure.facet = "b": there is no such axis'),
+        ({**excluding({"b": "1"})}, 'sweep.exclude = "b": there is no such axis'),
+        ({**excluding({"a": "3"})}, 'sweep.exclude = "3": axis a has no such label'),
+        ({**excluding({"a": "1"}, {"a": "2"})}, "leaves out every combination"),
+        ({**excluding({})}, "leaves out every combination"),
     ],
 )
 def test_what_is_refused(tables, says):

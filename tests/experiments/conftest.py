@@ -1,4 +1,5 @@
 import jax
+import numpy as np
 import pytest
 
 from hepcli.data import Split, load_split
@@ -16,11 +17,14 @@ SMALL = (
 
 @pytest.fixture
 def small_data(monkeypatch):
-    """Every data set is 1,000 training and 200 test images of the bundled one."""
+    """Every data set is 1,000 training and 200 test images of the bundled one, or colour images of noise."""
 
     def load(name, split, data_dir=None):
         full = load_split("fashion_mnist_mini", split)
         keep = 1000 if split == "train" else 200
+        if "mnist" not in name:
+            images = np.random.default_rng(keep).integers(0, 256, (keep, 32, 32, 3), np.uint8)
+            return Split(images, full.labels[:keep], 100 if name == "cifar100" else 10)
         return Split(full.images[:keep], full.labels[:keep], full.num_classes)
 
     monkeypatch.setattr("hepcli.experiments.run.load_split", load)

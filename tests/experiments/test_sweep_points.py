@@ -20,6 +20,7 @@ def points(axis, **sweep):
         ("fig4-loop", 10, 2),
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
+        ("beyond", 51, 13),
     ],
 )
 def test_every_point_of_the_papers_sweeps(name, number, programs):
@@ -69,6 +70,17 @@ def test_all_problems_of_all_points_once():
         )
     assert error.value.what.count("did you mean gradient.num_points?") == 2
     assert error.value.what.count('"half": must be a number') == 1
+
+
+def test_excluded_combinations_are_no_points():
+    axes = [
+        {"name": "N", "key": "gradient.num_points", "values": [1, 2]},
+        {"name": "r", "key": "gradient.beta_radius", "values": [0.1, 0.2]},
+    ]
+    found = points(axes, exclude=[{"N": "1", "r": "0.2"}], seeds=[0, 1])
+    assert {(p.labels["N"], p.labels["r"]) for p in found} == {("1", "0.1"), ("2", "0.1"), ("2", "0.2")}
+    assert len(found) == 6
+    assert {p.labels["r"] for p in points(axes, exclude=[{"r": "0.1"}])} == {"0.2"}
 
 
 def test_duplicate_points():

@@ -92,6 +92,27 @@ def test_every_kind_of_figure(tmp_path, figure):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
+def test_facets_are_panels_of_their_own(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    view = {"kind": "curves", "y": ["test_error", "test.loss"], "series": ["N"], "facet": "|β|"}
+    fake_sweep(tmp_path, [0.8] * 18, figure=view)
+    report(tmp_path)
+    panels = drawn[0].axes
+    assert [panel.get_title() for panel in panels] == ["|β| = 0.05", "|β| = 0.5", "", ""]
+    assert all(len(panel.get_lines()) == 3 for panel in panels)
+
+
+def test_another_value_in_the_table(tmp_path):
+    fake_sweep(tmp_path, [0.8] * 18)
+    made = report(tmp_path, "test.loss")
+    assert made.record["value"] == "test.loss"
+    assert made.grid.rows[0][1] == "0.50 ± 0 (3)"
+    assert report(tmp_path).record["value"] == "test_error"
+
+
 def test_a_value_that_no_run_has(tmp_path):
     fake_sweep(tmp_path, [0.8] * 18, table={"rows": ["N"], "columns": ["|β|"], "value": "test.top9"})
     with pytest.raises(ConfigError, match=r"test\.top9") as error:

@@ -5,14 +5,19 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from hepcli.checkpoints import CheckpointStore
-from hepcli.config import list_presets
+from hepcli.config import list_presets, load_config
 from hepcli.engine import ESTIMATORS
 from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
+from hepcli.experiments.build import init_params
+from hepcli.experiments.measure import MeasureRequest, measure
+from hepcli.experiments.run import Bench
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
+from hepcli.training import init_state
 
 pytestmark = pytest.mark.usefixtures("small_data")
 EPOCHS = 3  # of 10 steps each
@@ -231,10 +236,52 @@ def test_every_method_trains(tmp_path, small, method, loss):
     assert (line["train"]["nudged_log10_residual"] is None) == (method == "bptt")
 
 
-@pytest.mark.parametrize("preset", [preset.name for preset in list_presets()])
+FOR_GPUS = ("cifar10", "cifar100", "imagenet32")
+
+
+@pytest.mark.parametrize("preset", [preset.name for preset in list_presets() if preset.name not in FOR_GPUS])
+@pytest.mark.usefixtures("quick_compile")
 def test_every_preset_takes_steps(tmp_path, preset):
-    records = run(tmp_path / preset, ("data.batch_size=500",), preset=preset, epochs=1)
+    """The convolutional network narrower and with fewer steps than it is."""
+    overrides = ["data.batch_size=500"]
+    if preset.startswith("cifar10"):
+        overrides += [f"network.layers.{name}.channels=4" for name in ("conv1", "conv2", "out")]
+        overrides += ["relaxation.free_steps=3", "relaxation.nudged_steps=2", "homeostasis.num_draws=1"]
+    records = run(tmp_path / preset, tuple(overrides), preset=preset, epochs=1)
     assert isinstance(records[-1], Finished)
+
+
+@pytest.mark.parametrize("preset", FOR_GPUS)
+def test_presets_for_gpus_trace_at_full_width(preset):
+    """From pixels to updated parameters, without compiling: a run of them is no test."""
+    config = load_config(preset).config
+    bench = Bench(config, None)
+    params = jax.eval_shape(lambda: init_params(config, bench.network))
+    state = jax.eval_shape(lambda p: init_state(p, bench.optimizer(config)), params)
+    indices = jax.ShapeDtypeStruct((config.data.batch_size,), np.int32)
+    after, loss = jax.eval_shape(bench.train_step(config), state, *bench.train_data, indices)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert (loss.shape, loss.dtype) == ((), np.float32)
+    shapes = {"conv1": (16, 16, 128), "conv2": (8, 8, 256), "conv3": (4, 4, 512), "out": (1, 1, 512)}
+    assert bench.network.unit_shapes == shapes
+
+
+def test_measures_after_every_epoch(tmp_path, small):
+    run(tmp_path / "run", (*small, "run.measure_examples=3", "network.initial_angle_deg=70"), epochs=2)
+    text = (tmp_path / "run/metrics.jsonl").read_text()
+    lines = [json.loads(line)["asymmetry"] for line in text.splitlines()]
+    assert [line["examples"] for line in lines] == [3, 3]
+    assert lines[0] != lines[1]
+    assert 0 < lines[1]["jacobian_symmetry"] < 1
+    measured = list(measure(MeasureRequest(tmp_path / "run", examples=3, out=tmp_path / "out")))[-1].result
+    for name in ("cosine", "relative_error"):
+        assert lines[1][name] == {bias: table["total"] for bias, table in measured[name].items()}
+    assert lines[1]["gradient_cosine"] == measured["gradient_cosine"]["total"]
+    with pytest.raises(ConfigError, match=r"run\.measure_examples = 201: .* has 200 examples"):
+        run(tmp_path / "more", (*small, "run.measure_examples=201"), epochs=1)
+    assert not (tmp_path / "more").exists()
 
 
 def test_errors_are_ours(tmp_path):

@@ -32,6 +32,10 @@ _TITLES = {
     "weight_angle_deg": "weight angle / °",
     "homeostatic_loss": "homeostatic loss",
     "test.log10_residual": "log10 residual, test",
+    "images_per_second": "images/s",
+    "asymmetry.jacobian_symmetry": "Jacobian symmetry S",
+    "asymmetry.cosine.total": "cosine of e with rbp's",
+    "asymmetry.gradient_cosine": "cosine of the gradient with bptt's",
 }
 
 

@@ -4,11 +4,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hepcli.experiments.sweeps.collect import Collection, Outcome, is_number, value_of, value_title
 
 _MARKERS = "osD^vP*X"
+_LINE_STYLES, _COLOURS = ("-", "--", ":"), 10  # the colours of Matplotlib's cycle
 _NAN = float("nan")
 
 
@@ -24,21 +25,46 @@ def draw(found: Collection, file: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    panels = found.figure.y
-    across = min(len(panels), 2)
+    panels = _panels(found)
+    across = len(found.axes[found.figure.facet]) if found.figure.facet else min(len(panels), 2)
     down = -(-len(panels) // across)
     figure = Figure(figsize=(max(6.4, 4.8 * across), 1.2 + 3.2 * down), layout="constrained")
     if found.title:
         figure.suptitle(found.title)
     all_axes = figure.subplots(down, across, squeeze=False).flat
-    for axes, value in zip(all_axes, panels, strict=False):
-        _DRAWERS[found.figure.kind](axes, found, value)
-        axes.set_ylabel(value_title(value))
+    for axes, panel in zip(all_axes, panels, strict=False):
+        _DRAWERS[found.figure.kind](axes, panel.found, panel.value)
+        axes.set_ylabel(value_title(panel.value))
+        axes.set_title(panel.title, fontsize="medium")
         _finish(axes)
     for axes in list(all_axes)[len(panels) :]:
         axes.set_visible(False)
     _add_legend(figure)
     figure.savefig(file, dpi=120, format="png")
+
+
+class _Panel(NamedTuple):
+    """One pair of axes: the runs and the value that it shows."""
+
+    found: Collection
+    value: str
+    title: str = ""
+
+
+def _panels(found: Collection) -> list[_Panel]:
+    """A panel for each value, with a facet for each value and place on that axis, row by row."""
+    facet = found.figure.facet
+    if facet is None:
+        return [_Panel(found, value) for value in found.figure.y]
+    parts = {
+        label: found._replace(outcomes=[one for one in found.outcomes if one.labels[facet] == label])
+        for label in found.axes[facet]
+    }
+    return [
+        _Panel(part, value, _name(facet, label) if row == 0 else "")
+        for row, value in enumerate(found.figure.y)
+        for label, part in parts.items()
+    ]
 
 
 def _add_legend(figure: Any) -> None:
@@ -61,11 +87,16 @@ def _finish(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
+def _name(axis: str, label: str) -> str:
+    """What to call a place on an axis where the axis itself is not in sight."""
+    return f"{axis} = {label}" if is_number(label) else label
+
+
 def _series(found: Collection) -> dict[str, list[Outcome]]:
     """The runs of each line, named by the labels that they share."""
     lines: dict[str, list[Outcome]] = {}
     for outcome in found.outcomes:
-        names = [f"{axis} = {outcome.labels[axis]}" for axis in found.figure.series]
+        names = [_name(axis, outcome.labels[axis]) for axis in found.figure.series]
         lines.setdefault(", ".join(names), []).append(outcome)
     return lines
 
@@ -124,7 +155,8 @@ def _curves(axes: Any, found: Collection, value: str) -> None:
     """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
     from matplotlib.ticker import MaxNLocator
 
-    for name, outcomes in _series(found).items():
+    styles = cycle(style for style in _LINE_STYLES for _ in range(_COLOURS))
+    for (name, outcomes), style in zip(_series(found).items(), styles, strict=False):
         by_epoch: dict[int, list[float]] = {}
         for line in (line for outcome in outcomes for line in outcome.history):
             number = value_of(line, value)
@@ -135,7 +167,7 @@ def _curves(axes: Any, found: Collection, value: str) -> None:
             pairs = [_spread(by_epoch[epoch]) for epoch in epochs]
             means = [mean for mean, _ in pairs]
             marker = "." if len(epochs) < 3 else ""
-            (drawn,) = axes.plot(epochs, means, label=name or None, marker=marker)
+            (drawn,) = axes.plot(epochs, means, label=name or None, marker=marker, linestyle=style)
             lower, upper = [m - s for m, s in pairs], [m + s for m, s in pairs]
             axes.fill_between(epochs, lower, upper, color=drawn.get_color(), alpha=0.2, linewidth=0)
     axes.set_xlabel("epoch")

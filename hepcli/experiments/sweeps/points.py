@@ -72,6 +72,8 @@ def expand(definition: SweepDefinition) -> list[Point]:
     problems: dict[Problem, None] = {}
     for places in itertools.product(*(axis.places for axis in definition.axis)):
         labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
+        if sweep.excludes(labels):
+            continue
         presets = [place.preset for place in places if place.preset is not None]
         preset = presets[-1] if presets else sweep.preset
         settings = dict(sweep.set)

@@ -69,11 +69,12 @@ class Report(NamedTuple):
     files: tuple[Path, ...]
 
 
-def report(path: Path) -> Report:
+def report(path: Path, value: str | None = None) -> Report:
     """Write table.csv, table.json, table.md and figure.png from the runs in a folder.
 
     Args:
         path: a sweep folder, complete or not, or a folder of ordinary run folders.
+        value: what to tabulate; None for what the sweep says.
 
     Returns:
         What was written.
@@ -83,6 +84,8 @@ def report(path: Path) -> Report:
         OutputError: a file cannot be written.
     """
     found = collect(path)
+    if value is not None:
+        found = found._replace(table=found.table.model_copy(update={"value": value}))
     cells = cells_of(found, found.table.value)
     grid, record = _grid(found, cells), _record(found, cells)
     folder = RunFolder(path)

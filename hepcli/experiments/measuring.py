@@ -1,0 +1,129 @@
+"""The measures of a network on the first examples of a split, in float64."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from hepcli.config import Config
+from hepcli.data import Split
+from hepcli.engine import Params
+from hepcli.errors import ConfigError
+from hepcli.experiments import build
+from hepcli.networks import GraphNetwork
+from hepcli.training import AsymmetryMeter, MeterSettings, Pictures, Sample, batch_size_for, summarise
+
+
+class SplitMeter:
+    """Measures how far a network's learning signal is from the gradient, and why.
+
+    All is computed in float64, so that the references are converged far below the biases.
+
+    Args:
+        config: of the run.
+        network: of the configuration.
+        split: where the examples are from.
+        examples: how many, the first of the split.
+        key: what the number of examples is called in errors, such as `--examples`.
+
+    Raises:
+        ConfigError: there are not as many examples.
+    """
+
+    def __init__(self, config: Config, network: GraphNetwork, split: Split, examples: int, key: str) -> None:
+        available = len(split.labels)
+        if not 1 <= examples <= available:
+            raise ConfigError(
+                f"{key} {examples}: the split of {config.data.name} has {available} examples.",
+                f"Choose 1 to {available}.",
+            )
+        settings = MeterSettings(build.relaxation_settings(config), build.gradient_settings(config))
+        preprocess = build.build_preprocess(config, build.data_shape(split))
+        self._meter = AsymmetryMeter(network, split.num_classes, settings, preprocess)
+        self._split, self._examples = split, examples
+        self._units = self._meter.num_units(split.images.shape[1:])
+
+    @property
+    def settings(self) -> MeterSettings:
+        """What is measured, and against what."""
+        return self._meter.settings
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the Jacobian is built, not estimated."""
+        return self._units <= self.settings.dense_units
+
+    def measures(self, params: Params) -> dict[str, Any]:
+        """Measure in batches of one size, the last one filled up.
+
+        Args:
+            params: real parameters, in any precision.
+
+        Returns:
+            What `summarise` makes of them.
+        """
+        size = min(batch_size_for(self._units), self._examples)
+        samples: list[Sample] = []
+        counts: list[NDArray[np.bool_]] = []
+        with jax.enable_x64(True):
+            exact = _in_float64(params)
+            for start in range(0, self._examples, size):
+                rows = np.arange(start, start + size)
+                counts.append(rows < self._examples)
+                batch = self._rows(np.minimum(rows, self._examples - 1))
+                samples.append(jax.device_get(self._meter.batch(exact, *batch, jnp.asarray(counts[-1]))))
+            return summarise(samples, counts, self._units)
+
+    def pictures(
+        self,
+        params: Params,
+        examples: int,
+        betas: NDArray[np.complex128],
+        radii: list[float],
+        numbers: tuple[int, ...],
+    ) -> Pictures:
+        """What the figures show, for at most that many examples; see `AsymmetryMeter.pictures`."""
+        count = min(examples, self._examples)
+        with jax.enable_x64(True):
+            found: Pictures = jax.device_get(
+                self._meter.pictures(
+                    _in_float64(params),
+                    *self._rows(np.arange(count)),
+                    jnp.asarray(betas),
+                    jnp.asarray(radii),
+                    numbers,
+                )
+            )
+        return found
+
+    def _rows(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+        return jnp.asarray(self._split.images[rows]), jnp.asarray(self._split.labels[rows])
+
+
+def in_short(measures: dict[str, Any], examples: int) -> dict[str, Any]:
+    """The measures as a line of metrics.jsonl holds them: over all layers together.
+
+    Args:
+        measures: from `SplitMeter.measures`.
+        examples: of how many examples.
+
+    Returns:
+        Numbers, or None where undefined.
+    """
+    return {
+        "examples": examples,
+        "examples_used": measures["examples_used"],
+        "jacobian_symmetry": measures["jacobian_symmetry"],
+        "spectral_radius": measures["spectral_radius"],
+        "cosine": {bias: table["total"] for bias, table in measures["cosine"].items()},
+        "relative_error": {bias: table["total"] for bias, table in measures["relative_error"].items()},
+        "gradient_cosine": measures["gradient_cosine"]["total"],
+    }
+
+
+def _in_float64(params: Params) -> Params:
+    exact: Params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+    return exact
