@@ -61,11 +61,13 @@ def config_hash(config: Config) -> str:
         config: the configuration.
 
     Returns:
-        12 hexadecimal digits, the same for the same values however they were stated.
+        12 hexadecimal digits, the same for the same values however they were stated, and with later
+        versions that know more keys: values at their defaults are left out.
     """
-    tables = config.model_dump(mode="json")
+    tables = config.model_dump(mode="json", exclude_defaults=True)
     # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
     for name in MULTIPLIERS:
-        tables["optimizer"][name] = dict(sorted(tables["optimizer"][name].items()))
+        if name in tables["optimizer"]:
+            tables["optimizer"][name] = dict(sorted(tables["optimizer"][name].items()))
     canonical = json.dumps(tables, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
