@@ -17,6 +17,8 @@ from hepcli.networks import GraphNetwork, copy_gradients, rotate_feedback
 from hepcli.training import (
     AUGMENTATIONS,
     Augment,
+    Feed,
+    Layout,
     LearningSettings,
     Normalization,
     OptimizerSettings,
@@ -141,19 +143,33 @@ def run_numbers(configs: Sequence[Config]) -> RunNumbers:
     )
 
 
-def to_device(split: Split) -> tuple[Array, Array]:
-    """Images (uint8) and labels (int32) of a split on the device.
+def build_feed(split: Split, layout: Layout) -> Feed:
+    """The examples of a split on the devices, or streamed where they are too large.
 
     Raises:
-        DatasetError: they do not fit into its memory.
+        DatasetError: they should fit, but the memory is taken.
     """
     try:
-        return jax.device_put(split.images), jax.device_put(split.labels)
+        return Feed(split.images, split.labels, layout)
     except jax.errors.JaxRuntimeError as error:
         raise DatasetError(
             f"The images ({split.images.nbytes / 2**20:.0f} MiB) do not fit the device's memory.",
             "Free the device, or run on the CPU: JAX_PLATFORMS=cpu hep …",
         ) from error
+
+
+def check_devices(config: Config, layout: Layout) -> None:
+    """Check that the devices share a batch evenly.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    batch, devices = config.data.batch_size, layout.num_devices
+    if batch % devices:
+        raise ConfigError(
+            f"data.batch_size = {batch}: {devices} devices cannot share it evenly.",
+            f"Choose a multiple of {devices}, or fewer devices: CUDA_VISIBLE_DEVICES=0 hep …",
+        )
 
 
 def plain(record: Mapping[str, object]) -> dict[str, object]:

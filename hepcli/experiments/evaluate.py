@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from hepcli.data import SplitName
 from hepcli.experiments import build
 from hepcli.experiments.saved import SavedRun
-from hepcli.training import Evaluator, means
+from hepcli.training import Evaluator, Layout, means
 
 
 def evaluate(
@@ -47,8 +44,9 @@ def evaluate(
         config.homeostasis.num_draws,
         build.build_preprocess(config, shape),
     )
-    params = jax.tree.map(jnp.asarray, restored.state.params)
-    totals, _ = evaluator(params, *build.to_device(run.split), config.data.eval_batch_size)
+    layout = Layout()
+    params = layout.replicate(restored.state.params)
+    totals, _ = evaluator(params, build.build_feed(run.split, layout), config.data.eval_batch_size)
     found = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": found["examples"]}
     record |= {name: found[name] for name in ("loss", "top1", "top5", "log10_residual", "converged")}

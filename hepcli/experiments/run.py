@@ -24,6 +24,7 @@ from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FIL
 from hepcli.networks import GraphNetwork, weight_angle_deg
 from hepcli.training import (
     Evaluator,
+    Layout,
     TrainState,
     TrainStep,
     check_finite,
@@ -44,13 +45,16 @@ class Bench:
     Args:
         config: of any of the runs.
         data_dir: where data sets are kept; None for the default folder.
+        layout: the devices; None for all there are.
 
     Raises:
-        ConfigError: the configuration does not suit the data set.
+        ConfigError: the configuration does not suit the data set, or the devices.
         DatasetError: the data set is missing or damaged.
     """
 
-    def __init__(self, config: Config, data_dir: Path | None) -> None:
+    def __init__(self, config: Config, data_dir: Path | None, layout: Layout | None = None) -> None:
+        self.layout = layout or Layout()
+        build.check_devices(config, self.layout)
         train_split = load_split(config.data.name, "train", data_dir)
         self.test_split = test_split = load_split(config.data.name, "test", data_dir)
         self.num_examples = len(train_split.labels)
@@ -59,7 +63,8 @@ class Bench:
         self.network: GraphNetwork = build_network(config, self._shape)
         self._preprocess = build.build_preprocess(config, self._shape)
         self._augment = build.build_augment(config, self.num_batches)
-        self.train_data, self.test_data = build.to_device(train_split), build.to_device(test_split)
+        self.train_feed = build.build_feed(train_split, self.layout)
+        self.test_feed = build.build_feed(test_split, self.layout)
         self.evaluator = Evaluator(
             self.network,
             self._shape.num_classes,
@@ -67,7 +72,6 @@ class Bench:
             config.homeostasis.num_draws,
             self._preprocess,
         )
-        self._steps: dict[str, TrainStep] = {}
 
     def optimizer(
         self, config: Config, learning_rate: jax.Array | None = None
@@ -84,6 +88,7 @@ class Bench:
             self.optimizer(config),
             self._preprocess,
             self._augment,
+            self.layout,
         )
 
     def joint_step(self, configs: Sequence[Config]) -> TrainStep:
@@ -106,7 +111,8 @@ class Run:
     def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, bench: Bench) -> None:
         self.config, self.folder, self.data_dir, self.bench = config, folder, data_dir, bench
         self.num_batches = bench.num_batches
-        self.state: TrainState = init_state(build.init_params(config, bench.network), bench.optimizer(config))
+        fresh = init_state(build.init_params(config, bench.network), bench.optimizer(config))
+        self.state: TrainState = bench.layout.replicate(fresh)
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
         self.step = 0
@@ -135,7 +141,7 @@ class Run:
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
         restored = store.restore(self.state, step)
-        self.state = jax.device_put(restored.state)
+        self.state = self.bench.layout.replicate(restored.state)
         self.step = restored.step
         self.history = restored.metadata["history"]
         done = len(self.history)
@@ -180,8 +186,8 @@ class Run:
         order = self.order(epoch)
         every = self.config.checkpoints.every_steps
         batch_size = self.config.data.batch_size
-        data = self.bench.train_data
-        for done in epoch_steps(train_step, self.state, *data, order, batch_size, first_batch):
+        feed = self.bench.train_feed
+        for done in epoch_steps(train_step, self.state, feed, order, batch_size, first_batch):
             self.state, self.step = done.state, epoch * self.num_batches + done.batch
             if every and self.step % every == 0 and done.batch < self.num_batches:
                 self.save(store)
@@ -190,7 +196,7 @@ class Run:
     def finish_epoch(self, store: CheckpointStore, epoch: int, seconds: float, rate: float) -> EpochDone:
         """Evaluate, record and save at the end of an epoch."""
         metrics = build.plain(self._measure(epoch))
-        self.state = self.state._replace(totals=zero_totals())
+        self.state = self.state._replace(totals=self.bench.layout.replicate(zero_totals()))
         self.history.append(metrics)
         self.timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": rate})
         self.folder.append_line(METRICS_FILE, metrics)
@@ -203,7 +209,7 @@ class Run:
         params, bench = self.state.params, self.bench
         has_nudged = self.config.gradient.method != "bptt"
         trained = means(self.state.totals, nudged=has_nudged)
-        totals, homeostatic = bench.evaluator(params, *bench.test_data, self.config.data.eval_batch_size)
+        totals, homeostatic = bench.evaluator(params, bench.test_feed, self.config.data.eval_batch_size)
         by_pair = weight_angle_deg(params, bench.network.pairs)
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
@@ -217,7 +223,7 @@ class Run:
             "kernel_std": kernel_stds(params),
         }
         if self._meter is not None:
-            measures = self._meter.measures(params)
+            measures = self._meter.measures(jax.tree.map(np.asarray, params))
             record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
         return record
 

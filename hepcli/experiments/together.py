@@ -15,7 +15,7 @@ from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.records import BatchDone, Record
 from hepcli.experiments.run import Bench, Run
 from hepcli.experiments.train import TrainRequest, open_request
-from hepcli.training import TrainState, check_finite, epoch_steps
+from hepcli.training import Layout, TrainState, check_finite, epoch_steps
 
 
 class MemberRecord(NamedTuple):
@@ -51,7 +51,7 @@ def train_together(
         for number, request in enumerate(requests):
             try:
                 resolved, folder = open_request(request)
-                bench = bench or Bench(resolved.config, request.data_dir)
+                bench = bench or Bench(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
                 run = Run(resolved.config, folder, request.data_dir, bench)
                 if not request.resume:
                     folder.create(resolved)
@@ -147,7 +147,7 @@ class _Group:
         for done in epoch_steps(
             self.train_step,
             state,
-            *self.first.bench.train_data,
+            self.first.bench.train_feed,
             orders,
             config.data.batch_size,
             first_batch,

@@ -11,6 +11,8 @@ from hepcli.training._asymmetry import (
     summarise,
 )
 from hepcli.training._evaluate import Evaluator
+from hepcli.training._feed import Batch, Feed
+from hepcli.training._layout import Layout, all_agree
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
@@ -36,7 +38,10 @@ __all__ = [
     "SCHEDULES",
     "AsymmetryMeter",
     "Augment",
+    "Batch",
     "Evaluator",
+    "Feed",
+    "Layout",
     "LearningSettings",
     "MeterSettings",
     "Normalization",
@@ -49,6 +54,7 @@ __all__ = [
     "Totals",
     "TrainState",
     "TrainStep",
+    "all_agree",
     "batch_size_for",
     "build_optimizer",
     "check_finite",

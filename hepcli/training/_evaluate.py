@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from hepcli.engine import (
@@ -19,10 +20,11 @@ from hepcli.engine import (
     homeostatic_loss,
     report,
 )
+from hepcli.training._feed import Batch, Feed
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 from hepcli.training._step import Preprocess, scale_pixels
 
-EvalStep = Callable[[Params, Array, Array, Array, Array], Totals]
+Constrain = Callable[[Array], Array]
 
 
 class Evaluator:
@@ -50,10 +52,11 @@ class Evaluator:
         self._num_draws = num_draws
         self._preprocess = preprocess
 
-    @partial(jax.jit, static_argnums=(0, 5))
+    @partial(jax.jit, static_argnums=(0, 4, 5))
     def _batch(
-        self, params: Params, images: Array, labels: Array, key: Array, with_homeostasis: bool
+        self, params: Params, batch: Batch, key: Array, constrain: Constrain, with_homeostasis: bool
     ) -> Totals:
+        images, labels = constrain(batch.images[batch.rows]), constrain(batch.labels[batch.rows])
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
         problem = Problem(
             self._system, params, self._preprocess(images), targets, self._relaxation, GradientSettings(), key
@@ -68,13 +71,12 @@ class Evaluator:
             homeostatic = homeostatic_loss(self._system, params, free.constant, activity, noise)
         return batch_totals(losses, scores, labels, report(free.phase), None, homeostatic)
 
-    def __call__(self, params: Params, images: Array, labels: Array, batch_size: int) -> tuple[Totals, Array]:
+    def __call__(self, params: Params, feed: Feed, batch_size: int) -> tuple[Totals, Array]:
         """Evaluate every example of a split; the last batch may be smaller.
 
         Args:
             params: real parameters.
-            images: uint8 (examples, height, width, channels).
-            labels: int (examples,).
+            feed: of the split.
             batch_size: examples per batch.
 
         Returns:
@@ -82,10 +84,11 @@ class Evaluator:
         """
         key = jax.random.key(0)
         totals, homeostatic = zero_totals(), jnp.float32(0)
-        for start in range(0, images.shape[0], batch_size):
-            chunk = slice(start, start + batch_size)
+        starts = range(0, feed.num_examples, batch_size)
+        chunks = (np.arange(start, min(start + batch_size, feed.num_examples)) for start in starts)
+        for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
-            seen = self._batch(params, images[chunk], labels[chunk], own_key, start == 0)
+            seen = self._batch(params, batch, own_key, feed.layout.constrain, start == 0)
             totals = add_totals(totals, seen)
             homeostatic = homeostatic + seen["homeostatic_loss"]
         return totals, homeostatic

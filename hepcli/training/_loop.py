@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
 from hepcli.errors import DivergenceError
+from hepcli.training._feed import Feed
 from hepcli.training._step import TrainState, TrainStep
 
 
@@ -29,8 +29,7 @@ class StepDone(NamedTuple):
 def epoch_steps(
     train_step: TrainStep,
     state: TrainState,
-    images: Array,
-    labels: Array,
+    feed: Feed,
     order: NDArray[np.int64],
     batch_size: int,
     first_batch: int = 0,
@@ -41,8 +40,7 @@ def epoch_steps(
     Args:
         train_step: from `make_train_step`.
         state: where to start; donated.
-        images: uint8 images of the split, on the device.
-        labels: their labels.
+        feed: of the split.
         order: this epoch's permutation of the examples; one for each run, (runs, examples), with a joint
             step, whose runs are all at the same step.
         batch_size: examples per step.
@@ -59,11 +57,11 @@ def epoch_steps(
     check = check or check_finite
     num_batches = order.shape[-1] // batch_size
     batches = order[..., : num_batches * batch_size].reshape(*order.shape[:-1], num_batches, batch_size)
-    on_device = jnp.asarray(np.moveaxis(batches, -2, 0).astype(np.int32))
+    left = np.moveaxis(batches, -2, 0)[first_batch:]
     first_step = int(np.ravel(state.step)[0]) - first_batch
     unread: tuple[int, Array] | None = None
-    for batch in range(first_batch, num_batches):
-        state, loss = train_step(state, images, labels, on_device[batch])
+    for batch, given in enumerate(feed.batches(left), first_batch):
+        state, loss = train_step(state, *given)
         if unread is not None:
             check(*unread)
         unread = first_step + batch + 1, loss

@@ -1,6 +1,7 @@
 """The jitted training step: (state, batch) to (state, loss)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from hepcli.engine import (
     estimate,
     homeostatic_gradient,
 )
+from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 
 _NOISE_TAG = 0x6E6F6973  # "nois": keeps the noise of the dynamics apart from homeostasis' draws
@@ -80,7 +82,7 @@ class LearningSettings(NamedTuple):
 Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
 Augment = Callable[[Array, Array, int | Array, Array], Array]
-TrainStep = Callable[[TrainState, Array, Array, Array], tuple[TrainState, Array]]
+TrainStep = Callable[[TrainState, Array, Array, Array, Array], tuple[TrainState, Array]]
 
 
 def scale_pixels(
@@ -102,6 +104,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess = scale_pixels,
     augment: Augment | None = None,
+    layout: Layout | None = None,
 ) -> TrainStep:
     """Build the jitted step.
 
@@ -112,22 +115,19 @@ def make_train_step(
         optimizer: from `build_optimizer`.
         preprocess: uint8 images to real inputs, on the device.
         augment: (uint8 images, their indices, seed, step) to uint8 images, before `preprocess`.
+        layout: the devices that share the batch; None for one.
 
     Returns:
-        (state, images, labels, indices) -> (state, mean loss of the batch before the step); the images
-        and labels of the whole split stay on the device, `indices` picks the batch. The state is donated.
+        (state, images, labels, rows, indices) -> (state, mean loss of the batch before the step), with the
+        last four from a `Batch`. The state is donated, and lies whole on every device.
     """
-
+    homeostasis = bool(settings.homeostasis_weight)
+    constrain = None if layout is None else layout.constrain
     step = _pure_step(
-        system,
-        num_classes,
-        settings,
-        optimizer,
-        preprocess,
-        augment,
-        homeostasis=bool(settings.homeostasis_weight),
+        system, num_classes, settings, optimizer, preprocess, augment, constrain, homeostasis=homeostasis
     )
-    return jax.jit(step, donate_argnums=0)
+    everywhere = None if layout is None else layout.everywhere
+    return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
 
 
 def make_joint_step(
@@ -151,12 +151,12 @@ def make_joint_step(
         augment: as in `make_train_step`.
 
     Returns:
-        As `make_train_step`, with a leading axis of runs on state, indices and loss.
+        As `make_train_step`, with a leading axis of runs on state, rows, indices and loss.
     """
     homeostasis = bool(settings.homeostasis_weight)
 
     def one_run(
-        own: RunNumbers, state: TrainState, images: Pixels, labels: Array, indices: Array
+        own: RunNumbers, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
     ) -> tuple[TrainState, Array]:
         mine = settings._replace(
             gradient=settings.gradient._replace(beta_radius=own.beta_radius),
@@ -164,11 +164,13 @@ def make_joint_step(
             seed=own.seed,
         )
         optimizer = build_optimizer(own.learning_rate)
-        step = _pure_step(system, num_classes, mine, optimizer, preprocess, augment, homeostasis=homeostasis)
-        return step(state, images, labels, indices)
+        step = _pure_step(
+            system, num_classes, mine, optimizer, preprocess, augment, None, homeostasis=homeostasis
+        )
+        return step(state, images, labels, rows, indices)
 
-    joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0)), donate_argnums=1)
-    return lambda state, images, labels, indices: joint(numbers, state, images, labels, indices)
+    joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0, 0)), donate_argnums=1)
+    return partial(joint, numbers)
 
 
 def _pure_step(
@@ -178,17 +180,23 @@ def _pure_step(
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
     augment: Augment | None,
+    constrain: Callable[[Array], Array] | None,
     *,
     homeostasis: bool,
 ) -> TrainStep:
     """The step before jit; `homeostasis` is told apart from its weight, which may be traced."""
+    constrain = constrain or (lambda array: array)
 
     def step(
-        state: TrainState, images: Pixels, labels: Int[Array, " examples"], indices: Int[Array, " batch"]
+        state: TrainState,
+        images: Pixels,
+        labels: Int[Array, " examples"],
+        rows: Int[Array, " batch"],
+        indices: Int[Array, " batch"],
     ) -> tuple[TrainState, Float[Array, ""]]:
-        own = labels[indices]
+        own = constrain(labels[rows])
         targets = jax.nn.one_hot(own, num_classes, dtype=jnp.float32)
-        chosen = images[indices]
+        chosen = constrain(images[rows])
         if augment is not None:
             chosen = augment(chosen, indices, settings.seed, state.step)
         inputs = preprocess(chosen)

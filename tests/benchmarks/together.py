@@ -32,6 +32,7 @@ def compare(units: int) -> None:
     rng = np.random.default_rng(0)
     orders = np.stack([rng.permutation(bench.num_examples)[: STEPS * batch] for _ in configs])
     indices = jnp.asarray(orders.reshape(SEEDS, STEPS, batch).astype(np.int32))
+    data = next(bench.train_feed.batches([np.arange(batch)]))[:2]
     starts = [init_state(build.init_params(c, bench.network), bench.optimizer(c)) for c in configs]
     joint, alone = bench.joint_step(configs), bench.train_step(configs[0])
 
@@ -40,7 +41,7 @@ def compare(units: int) -> None:
         jax.block_until_ready(state)
         started = clocks()
         for step in range(steps):
-            state, _ = joint(state, *bench.train_data, indices[:, step])
+            state, _ = joint(state, *data, indices[:, step], indices[:, step])
         jax.block_until_ready(state)
         return since(started)
 
@@ -51,7 +52,7 @@ def compare(units: int) -> None:
             jax.block_until_ready(state)
             started = clocks()
             for step in range(steps):
-                state, _ = alone(state, *bench.train_data, indices[seed, step])
+                state, _ = alone(state, *data, indices[seed, step], indices[seed, step])
             jax.block_until_ready(state)
             own_wall, own_processor = since(started)
             wall, processor = wall + own_wall, processor + own_processor

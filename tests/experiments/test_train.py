@@ -258,8 +258,8 @@ def test_presets_for_gpus_trace_at_full_width(preset):
     bench = Bench(config, None)
     params = jax.eval_shape(lambda: init_params(config, bench.network))
     state = jax.eval_shape(lambda p: init_state(p, bench.optimizer(config)), params)
-    indices = jax.ShapeDtypeStruct((config.data.batch_size,), np.int32)
-    after, loss = jax.eval_shape(bench.train_step(config), state, *bench.train_data, indices)
+    batch = next(bench.train_feed.batches([np.arange(config.data.batch_size)]))
+    after, loss = jax.eval_shape(bench.train_step(config), state, *batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )

@@ -14,9 +14,9 @@ evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION._replace(free_steps=8), nu
 
 @pytest.mark.parametrize("batch_size", [4, 1000])
 def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
-    images, labels = tiny.split(10)
-    whole, _ = evaluate(tiny.params(), images, labels, 10)
-    parts, _ = evaluate(tiny.params(), images, labels, batch_size)
+    feed = tiny.feed(10)
+    whole, _ = evaluate(tiny.params(), feed, 10)
+    parts, _ = evaluate(tiny.params(), feed, batch_size)
     assert parts["batches"] == -(-10 // batch_size)
     for name in set(whole) - {"batches", "sweeps", "homeostatic_loss"}:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, err_msg=name)
@@ -27,21 +27,21 @@ def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
 
 
 def test_evaluation_repeats_itself_and_the_homeostatic_loss_is_that_of_the_first_batch():
-    images, labels = tiny.split(10)
-    totals, homeostatic = evaluate(tiny.params(), images, labels, 4)
-    again, homeostatic_again = evaluate(tiny.params(), images, labels, 4)
+    feed = tiny.feed(10)
+    totals, homeostatic = evaluate(tiny.params(), feed, 4)
+    again, homeostatic_again = evaluate(tiny.params(), feed, 4)
     for name, value in totals.items():
         np.testing.assert_array_equal(value, again[name])
-    _, first = evaluate(tiny.params(), images[:4], labels[:4], 4)
+    _, first = evaluate(tiny.params(), tiny.feed(10, first=4), 4)
     assert homeostatic == homeostatic_again == first
     assert np.isfinite(homeostatic)
 
 
 def test_a_network_that_diverged_is_counted_and_never_right():
-    images, labels = tiny.split(10)
+    feed = tiny.feed(10)
     params = tiny.params()
     params["out-l1"]["kernel"] = params["out-l1"]["kernel"].at[0, 0].set(jnp.nan)
-    totals, _ = evaluate(params, images, labels, 10)
+    totals, _ = evaluate(params, feed, 10)
     found = means(totals, nudged=False)
     assert found["nonfinite"] == 10
     assert found["top1"] == found["converged"] == 0

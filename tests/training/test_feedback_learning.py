@@ -17,7 +17,7 @@ STEPS = 10
 def train(settings, learning):
     step = make_train_step(tiny.NETWORK, 3, learning, build_optimizer(settings))
     state = tiny.start(settings)
-    for done in epoch_steps(step, state, *tiny.split(10), np.arange(10), 1):
+    for done in epoch_steps(step, state, tiny.feed(10), np.arange(10), 1):
         state = done.state
     return jax.tree.map(np.asarray, state.params)
 

@@ -26,14 +26,14 @@ class Recorder:
         self.losses = dict(losses)
         self.batches = []
 
-    def __call__(self, state, images, labels, indices):
+    def __call__(self, state, images, labels, rows, indices):
         self.batches.append(np.asarray(indices).tolist())
         step = int(state.step) + 1
         return state._replace(step=jnp.int32(step)), jnp.float32(self.losses.get(step, 1.0))
 
 
 def run(step, state, order, batch_size, **kwargs) -> list[StepDone]:
-    return list(epoch_steps(step, state, *tiny.split(10), np.asarray(order), batch_size, **kwargs))
+    return list(epoch_steps(step, state, tiny.feed(10), np.asarray(order), batch_size, **kwargs))
 
 
 def test_an_epoch_visits_every_example_once_in_order():
@@ -106,10 +106,9 @@ def test_training_lowers_the_loss_in_one_trace():
         return scale_pixels(images)
 
     step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(tiny.SGD), preprocess)
-    images, labels = tiny.split(10)
-    state, indices, losses = tiny.start(), jnp.arange(10), []
+    state, batch, losses = tiny.start(), tiny.batch(10), []
     for _ in range(30):
-        state, loss = step(state, images, labels, indices)
+        state, loss = step(state, *batch)
         losses.append(float(loss))
     assert losses[-1] < losses[0] - 0.05
     assert traces == [(10, 2, 2, 1)]
@@ -130,16 +129,16 @@ def test_randomness_is_a_function_of_seed_and_step_alone():
 
     def noise_of(step, number):
         """The homeostatic loss, from the same parameters, as of step `number`."""
-        state, _ = step(tiny.start()._replace(step=jnp.int32(number)), *tiny.split(10), jnp.arange(5))
+        state, _ = step(tiny.start()._replace(step=jnp.int32(number)), *tiny.batch(5))
         return float(state.totals["homeostatic_loss"])
 
     step, other = learner(1), learner(2)
     state = tiny.start()
     for _ in range(2):
-        state, _ = step(state, *tiny.split(10), jnp.arange(5))
+        state, _ = step(state, *tiny.batch(5))
     kept = jax.tree.map(jnp.copy, state)
-    third, _ = step(state, *tiny.split(10), jnp.arange(5))
-    resumed, _ = step(kept, *tiny.split(10), jnp.arange(5))
+    third, _ = step(state, *tiny.batch(5))
+    resumed, _ = step(kept, *tiny.batch(5))
     jax.tree.map(np.testing.assert_array_equal, third, resumed)
     fourth = noise_of(step, 4)
     assert fourth == noise_of(step, 4)
@@ -152,7 +151,7 @@ def test_homeostasis_weighs_into_the_step(weight):
     step = make_train_step(
         tiny.NETWORK, 3, tiny.learning("hep_exact", weight=weight), build_optimizer(tiny.SGD)
     )
-    state, _ = step(tiny.start(), *tiny.split(10), jnp.arange(10))
+    state, _ = step(tiny.start(), *tiny.batch(10))
     assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
 
 

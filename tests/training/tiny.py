@@ -5,7 +5,7 @@ import numpy as np
 
 from hepcli.engine import GradientSettings, RelaxationSettings
 from hepcli.networks import DenseNetwork
-from hepcli.training import LearningSettings, OptimizerSettings, build_optimizer, init_state
+from hepcli.training import Feed, Layout, LearningSettings, OptimizerSettings, build_optimizer, init_state
 
 NETWORK = DenseNetwork(
     (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
@@ -31,6 +31,16 @@ def split(examples=10):
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (examples, 2, 2, 1)).astype(np.uint8)
     return jnp.asarray(images), jnp.asarray(rng.integers(0, 3, examples).astype(np.int32))
+
+
+def feed(examples=10, resident=True, first=None):
+    """All examples, or the first of them, on the device or streamed."""
+    return Feed(*(np.asarray(part)[:first] for part in split(examples)), Layout(), resident)
+
+
+def batch(examples, rows=None):
+    """The first examples, or those of `rows`, of ten."""
+    return next(feed(10).batches([np.arange(examples) if rows is None else rows]))
 
 
 def learning(method="hep", weight=0.0, seed=0) -> LearningSettings:

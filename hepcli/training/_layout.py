@@ -1,0 +1,107 @@
+"""Where arrays lie: the batch split over a mesh of devices, everything else on each of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
+
+_BATCH = "batch"
+
+
+class Layout:
+    """Data parallelism over a mesh of one axis, within a process or over several.
+
+    With one device it does nothing but put arrays there.
+
+    Args:
+        devices: of the mesh; None for all devices of all processes.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
+        self.devices = tuple(jax.devices() if devices is None else devices)
+        self._mesh = Mesh(np.asarray(self.devices), (_BATCH,)) if len(self.devices) > 1 else None
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that share a batch."""
+        return len(self.devices)
+
+    @property
+    def everywhere(self) -> NamedSharding | None:
+        """The sharding of what lies whole on each device; None with one device."""
+        return None if self._mesh is None else _sharding(self._mesh, None)
+
+    def replicate(self, tree: Any) -> Any:
+        """Put a tree of host arrays, the same in every process, on each device."""
+        return jax.tree.map(lambda leaf: self._put(leaf, None), tree)
+
+    def split(self, array: NDArray[Any], axis: int = 0) -> Array:
+        """Split an array along its examples; whole on each device where they do not divide it.
+
+        Args:
+            array: on the host, the same in every process.
+            axis: of the examples.
+
+        Returns:
+            The array on the devices.
+        """
+        return self._put(array, axis if array.shape[axis] % self.num_devices == 0 else None)
+
+    def gather(self, read: Callable[[NDArray[np.int64]], NDArray[Any]], rows: NDArray[np.int64]) -> Array:
+        """Split what `read` returns for rows along them; a process reads the rows of its own devices only.
+
+        Args:
+            read: rows -> one entry a row.
+            rows: which; whole on each device where the devices do not divide them.
+
+        Returns:
+            The entries on the devices.
+        """
+        if self._mesh is None:
+            return _on_device(read(rows), self.devices[0])
+        axis = 0 if len(rows) % self.num_devices == 0 else None
+        shape = (len(rows), *read(rows[:1]).shape[1:])
+        return _global(shape, _sharding(self._mesh, axis), lambda index: read(rows[index[0]]))
+
+    def constrain(self, array: Array) -> Array:
+        """Inside a compiled function: keep an array split along its first axis, the examples."""
+        if self._mesh is None or array.shape[0] % self.num_devices:
+            return array
+        found: Array = jax.lax.with_sharding_constraint(array, _sharding(self._mesh, 0))  # type: ignore[no-untyped-call]
+        return found
+
+    def _put(self, leaf: Any, axis: int | None) -> Array:
+        if self._mesh is None:
+            return _on_device(leaf, self.devices[0])
+        array = np.asarray(leaf)
+        return _global(array.shape, _sharding(self._mesh, axis), lambda index: array[index])
+
+
+def _sharding(mesh: Mesh, axis: int | None) -> NamedSharding:
+    """Split along an axis, the examples, or whole on each device."""
+    parts = () if axis is None else (*[None] * axis, _BATCH)
+    return NamedSharding(mesh, PartitionSpec(*parts))  # type: ignore[no-untyped-call]
+
+
+def _on_device(leaf: Any, device: jax.Device) -> Array:
+    array: Array = jax.device_put(leaf, device)
+    return array
+
+
+def _global(shape: tuple[int, ...], sharding: NamedSharding, read: Callable[[Any], NDArray[Any]]) -> Array:
+    """An array over all processes, of which each reads the parts of its own devices."""
+    array: Array = jax.make_array_from_callback(shape, sharding, read)
+    return array
+
+
+def all_agree(flag: bool) -> bool:
+    """Whether a flag is set in every process; all of them must ask."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental.multihost_utils import process_allgather
+
+    return bool(np.all(process_allgather(np.asarray(flag))))
