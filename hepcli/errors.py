@@ -44,3 +44,7 @@ class DivergenceError(HepError):
 
 class SweepError(HepError):
     """A sweep that cannot go on."""
+
+
+class ProcessError(HepError):
+    """One of several processes that train a run failed, or does not fit the others."""

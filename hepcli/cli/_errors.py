@@ -34,11 +34,26 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             show_error(error)
             raise typer.Exit(EXIT_ERROR) from None
+        except RuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or os.environ.get(DEBUG_VARIABLE):
+                raise
+            show_error(_out_of_memory(str(error)))
+            raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return guarded
+
+
+def _out_of_memory(text: str) -> HepError:
+    """JAX's own error of a device without room, of which the first line tells how much was asked for."""
+    reason = text.partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0].rstrip(".")
+    return HepError(
+        f"The device is out of memory: {reason}.",
+        "Lower data.batch_size or data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more "
+        "devices; checkpoints are kept: hep train --resume --out DIR.",
+    )
 
 
 def show_error(error: HepError) -> None:

@@ -1,6 +1,7 @@
 """`hep train`."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,14 @@ def train_command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out exactly where its last checkpoint is.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="One of several processes that train this run, each on its own devices: started by srun, or "
+            "with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -41,6 +50,7 @@ def train_command(
     """
     from hepcli.cli._display import make_display
     from hepcli.cli._signals import stop_requests
+    from hepcli.experiments.processes import is_first, joined_processes
     from hepcli.experiments.train import (
         BatchDone,
         EpochDone,
@@ -54,25 +64,28 @@ def train_command(
     request = TrainRequest(
         preset, settings or (), {"run.seed": seed, "run.epochs": epochs}, out, resume, data_dir
     )
-    display = make_display(quiet=quiet)
     interrupted: Interrupted | None = None
     finished: Finished | None = None
     saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
-    with stop_requests(lambda: display.notice(saving)) as stop, display:
-        for record in train(request, stop):
-            match record:
-                case RunStarted():
-                    display.started(record)
-                case BatchDone():
-                    display.batch_done(record)
-                case EpochDone():
-                    display.epoch_done(record)
-                case Interrupted():
-                    interrupted = record
-                case Finished():
-                    finished = record
+    with joined_processes() if distributed else nullcontext():
+        speaks = is_first()
+        display = make_display(quiet=quiet or not speaks)
+        with stop_requests(lambda: display.notice(saving)) as stop, display:
+            for record in train(request, stop):
+                match record:
+                    case RunStarted():
+                        display.started(record)
+                    case BatchDone():
+                        display.batch_done(record)
+                    case EpochDone():
+                        display.epoch_done(record)
+                    case Interrupted():
+                        interrupted = record
+                    case Finished():
+                        finished = record
     if interrupted is not None:
-        typer.echo(f"Saved. Continue with: {interrupted.command}", err=True)
+        if speaks:
+            typer.echo(f"Saved. Continue with: {interrupted.command}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    if finished is not None:
+    if finished is not None and speaks:
         typer.echo(json.dumps(finished.summary, indent=2) if as_json else finished.folder)

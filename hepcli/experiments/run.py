@@ -158,7 +158,8 @@ class Run:
     def save(self, store: CheckpointStore, metric: float | None = None) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
         check_finite(self.step, self.state.totals["loss"])
-        store.save(self.step, self.state, {"history": self.history}, metric)
+        if self.folder.writes:
+            store.save(self.step, self.state, {"history": self.history}, metric)
 
     def epochs(self, store: CheckpointStore, stop: Callable[[], bool]) -> Iterator[Record]:
         """Train until done or stopped."""
@@ -243,8 +244,9 @@ class Run:
         store.wait()
         summary = self._summary()
         self.folder.write_json(SUMMARY_FILE, summary)
-        with self.folder.writing():
-            plot_curves(self.history, self.folder.path / "curves.png", title=self.folder.path.name)
+        if self.folder.writes:
+            with self.folder.writing():
+                plot_curves(self.history, self.folder.path / "curves.png", title=self.folder.path.name)
         return Finished(self.folder.path, summary)
 
     def _summary(self) -> dict[str, Any]:
@@ -268,7 +270,8 @@ class Run:
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": seconds,
             "images_per_second": _images_per_second(self.timing),
-            "devices": [device.device_kind for device in jax.devices()],
+            "devices": [device.device_kind for device in self.bench.layout.devices],
+            "processes": jax.process_count(),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {package: version(package) for package in packages},
         }

@@ -26,10 +26,12 @@ class RunFolder:
 
     Args:
         path: the folder.
+        writes: whether this process writes; of several that train a run, only one does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.checkpoints = path / CHECKPOINTS_FOLDER
 
     @property
@@ -43,6 +45,8 @@ class RunFolder:
         Raises:
             OutputError: it holds a run already, or cannot be written.
         """
+        if not self.writes:
+            return
         if self.holds_run:
             raise OutputError(
                 f"{self.path} already holds a run.",
@@ -80,7 +84,7 @@ class RunFolder:
             FolderBusyError: another process holds it.
             OutputError: it cannot be written.
         """
-        if sys.platform == "win32":
+        if sys.platform == "win32" or not self.writes:
             yield  # fcntl is POSIX only
             return
         import fcntl
@@ -98,6 +102,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file as a whole, so that a reader or a crash never meets half of it."""
+        if not self.writes:
+            return
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.path / name)
@@ -109,8 +115,9 @@ class RunFolder:
 
     def append_line(self, name: str, record: Mapping[str, Any]) -> None:
         """Add a line to a JSON Lines file."""
-        with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        if self.writes:
+            with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(_line(record))
 
     def rewrite_lines(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace a JSON Lines file: after a resume, the lines up to the checkpoint."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import ResolvedConfig, differences, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.processes import agreed, check_same_step, in_every_process, is_first
 from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, Record, RunStarted
 from hepcli.experiments.run import Bench, Run
 from hepcli.experiments.run_folder import RunFolder
@@ -62,14 +64,20 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
         CheckpointError: there is nothing intact to resume from.
         OutputError: the folder holds a run, is in use, or cannot be written.
         DivergenceError: the loss left the finite numbers.
+        ProcessError: of several processes, another one failed.
     """
     resolved, folder = open_request(request)
+    folder.writes = is_first()
     run = Run(resolved.config, folder, request.data_dir, Bench(resolved.config, request.data_dir))
+    stop = agreed(stop)
     if not request.resume:
-        folder.create(resolved)
-    with folder.claimed(), run.open_store() as store:
+        in_every_process(lambda: folder.create(resolved))
+    with ExitStack() as stack:
+        in_every_process(lambda: stack.enter_context(folder.claimed()))
+        store = stack.enter_context(run.open_store())
         if request.resume:
             yield run.restore(store)
+            check_same_step(run.step)
             if read_config(folder.path) != resolved.config:
                 folder.write_config(resolved)  # more epochs
         else:

@@ -12,7 +12,7 @@ from hepcli.training._asymmetry import (
 )
 from hepcli.training._evaluate import Evaluator
 from hepcli.training._feed import Batch, Feed
-from hepcli.training._layout import Layout, all_agree
+from hepcli.training._layout import Layout, all_agree, same_everywhere
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
@@ -67,6 +67,7 @@ __all__ = [
     "make_train_step",
     "means",
     "normalizer",
+    "same_everywhere",
     "scale_pixels",
     "summarise",
     "zero_totals",

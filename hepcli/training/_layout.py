@@ -105,3 +105,12 @@ def all_agree(flag: bool) -> bool:
     from jax.experimental.multihost_utils import process_allgather
 
     return bool(np.all(process_allgather(np.asarray(flag))))
+
+
+def same_everywhere(number: int) -> bool:
+    """Whether a number is the same in every process; all of them must ask."""
+    if jax.process_count() == 1:
+        return True
+    from jax.experimental.multihost_utils import process_allgather
+
+    return len(np.unique(process_allgather(np.asarray(number, np.int32)))) == 1
