@@ -89,6 +89,8 @@ class RelaxationConfig(Table):
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
             evaluation and the run's own signal; no state then comes to rest.
+        persistent_state: start the free phase of a training example from where it ended last, an epoch
+            ago; the states of all examples are kept on every device and in checkpoints.
     """
 
     solver: SolverName = "alternating"
@@ -98,6 +100,7 @@ class RelaxationConfig(Table):
     converged_residual: PositiveFloat = 1e-3
     free_precision: PrecisionName = "float32"
     noise_std: NonNegativeFloat = 0.0
+    persistent_state: bool = False
 
 
 class GradientConfig(Table):
@@ -197,6 +200,9 @@ class Config(Table):
         names = multiplier_names(self.network.connections, self.network.readout)
         by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
         problems = multiplier_problems(by_key, names)
+        if self.relaxation.persistent_state and self.gradient.method in ("online_hep", "dyadic_ep"):
+            key = assigned("relaxation.persistent_state", True)
+            problems.append(Problem(key, f"{self.gradient.method} has no free phase to start"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         if problems:

@@ -26,12 +26,13 @@ class FreePhase(NamedTuple):
 
 
 def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
-    """Relax without a nudge, from all zeros or from `start`; in `free_precision`, if that is lower.
+    """Relax without a nudge, from `start` or where the problem says; in `free_precision`, if that is lower.
 
     The state then comes back in the precision of the parameters, and so does its residual.
     """
     system, relaxation = problem.system, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
+    start = problem.start if start is None else start
     state = system.zero_state(problem.inputs) if start is None else start
     arrays = problem.params, constant, state
     lower = relaxation.free_precision != "float32"

@@ -106,7 +106,8 @@ class GradientSettings(NamedTuple):
 class Problem(NamedTuple):
     """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
 
-    `key` is where the noise of its phases grows from, needed where `noise_std` is not 0.
+    `key` is where the noise of its phases grows from, needed where `noise_std` is not 0. The free phase
+    starts from the pre-activations `start`, from zero where there are none.
     """
 
     system: System
@@ -116,6 +117,7 @@ class Problem(NamedTuple):
     relaxation: RelaxationSettings
     gradient: GradientSettings
     key: Array | None = None
+    start: State | None = None
 
 
 class Phase(NamedTuple):

@@ -24,7 +24,10 @@ from hepcli.training import (
     OptimizerSettings,
     Preprocess,
     RunNumbers,
+    TrainState,
     build_optimizer,
+    fresh_memory,
+    init_state,
     normalizer,
 )
 
@@ -68,9 +71,20 @@ def init_params(config: Config, network: GraphNetwork) -> Gradient:
     return rotate_feedback(params, network.pairs, config.network.initial_angle_deg)
 
 
+def fresh_state(
+    config: Config, network: GraphNetwork, shape: DataShape, num_examples: int, total_steps: int
+) -> TrainState:
+    """The state of a run before its first step, from its seed."""
+    memory = None
+    if config.relaxation.persistent_state:
+        memory = fresh_memory(network, shape.image, num_examples)
+    optimizer = build_optimizer_of(config, total_steps)
+    return init_state(init_params(config, network), optimizer, memory)
+
+
 def relaxation_settings(config: Config) -> RelaxationSettings:
     """The [relaxation] table for the engine."""
-    return RelaxationSettings(**config.relaxation.model_dump())
+    return RelaxationSettings(**config.relaxation.model_dump(exclude={"persistent_state"}))
 
 
 def gradient_settings(config: Config) -> GradientSettings:

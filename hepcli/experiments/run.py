@@ -30,7 +30,6 @@ from hepcli.training import (
     check_finite,
     epoch_steps,
     finite_or_none,
-    init_state,
     kernel_stds,
     make_joint_step,
     make_train_step,
@@ -79,6 +78,11 @@ class Bench:
         """The optimiser of a run, or of runs together with a traced learning rate."""
         return build.build_optimizer_of(config, config.run.epochs * self.num_batches, learning_rate)
 
+    def fresh_state(self, config: Config) -> TrainState:
+        """The state of a run before its first step."""
+        total_steps = config.run.epochs * self.num_batches
+        return build.fresh_state(config, self.network, self._shape, self.num_examples, total_steps)
+
     def train_step(self, config: Config) -> TrainStep:
         """The step of a run alone."""
         return make_train_step(
@@ -111,8 +115,7 @@ class Run:
     def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, bench: Bench) -> None:
         self.config, self.folder, self.data_dir, self.bench = config, folder, data_dir, bench
         self.num_batches = bench.num_batches
-        fresh = init_state(build.init_params(config, bench.network), bench.optimizer(config))
-        self.state: TrainState = bench.layout.replicate(fresh)
+        self.state: TrainState = bench.layout.replicate(bench.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
         self.step = 0

@@ -19,7 +19,6 @@ from hepcli.errors import ConfigError
 from hepcli.experiments import build
 from hepcli.experiments.build_network import build_network
 from hepcli.networks import GraphNetwork
-from hepcli.training import init_state
 
 
 class SavedRun:
@@ -46,11 +45,11 @@ class SavedRun:
         self.split: Split = load_split(self.config.data.name, split_name, data_dir)
         self.network: GraphNetwork = build_network(self.config, build.data_shape(self.split))
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
+        self._trained_on = len(load_split(self.config.data.name, "train", data_dir).labels)
         self._target = jax.eval_shape(self._fresh_state)
 
     def _fresh_state(self) -> Any:
-        optimizer = build.build_optimizer_of(self.config, 1)
-        return init_state(build.init_params(self.config, self.network), optimizer)
+        return build.fresh_state(self.config, self.network, build.data_shape(self.split), self._trained_on, 1)
 
     def chosen_step(self, step: int | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.

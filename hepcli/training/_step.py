@@ -1,6 +1,6 @@
 """The jitted training step: (state, batch) to (state, loss)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from hepcli.engine import (
     GradientSettings,
     Problem,
     RelaxationSettings,
+    State,
     System,
     activities,
     draw_noise,
@@ -35,12 +36,15 @@ class TrainState(NamedTuple):
         opt_state: the optimiser's.
         step: steps taken, int32.
         totals: sums over the current epoch so far.
+        memory: the last free state of every example of the split, (examples, *units) per layer, float32;
+            None where free phases start from zero.
     """
 
     params: Gradient
     opt_state: optax.OptState
     step: Int[Array, ""]
     totals: Totals
+    memory: State | None = None
 
 
 class RunNumbers(NamedTuple):
@@ -92,9 +96,17 @@ def scale_pixels(
     return images.astype(jnp.float32) / 255
 
 
-def init_state(params: Gradient, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(
+    params: Gradient, optimizer: optax.GradientTransformation, memory: State | None = None
+) -> TrainState:
     """The state before the first step."""
-    return TrainState(params, optimizer.init(params), jnp.int32(0), zero_totals())
+    return TrainState(params, optimizer.init(params), jnp.int32(0), zero_totals(), memory)
+
+
+def fresh_memory(system: System, image_shape: Sequence[int], num_examples: int) -> State:
+    """The memory of a split none of whose examples was seen: zero states, as phases start from anyway."""
+    one = jax.eval_shape(lambda: system.zero_state(jnp.zeros((1, *image_shape), jnp.float32)))
+    return {name: jnp.zeros((num_examples, *u.shape[1:]), jnp.float32) for name, u in one.items()}
 
 
 def make_train_step(
@@ -202,10 +214,15 @@ def _pure_step(
         inputs = preprocess(chosen)
         key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
         noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
+        memory, start = state.memory, None
+        if memory is not None:
+            start = {name: constrain(last[indices]) for name, last in memory.items()}
         problem = Problem(
-            system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key
+            system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key, start
         )
         found = estimate(problem)
+        if memory is not None:
+            memory = {name: last.at[indices].set(found.state[name]) for name, last in memory.items()}
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
         if settings.change_gradient is not None:
@@ -219,6 +236,7 @@ def _pure_step(
         scores = system.output(state.params, activity["out"])
         seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1, add_totals(state.totals, seen)), losses.mean()
+        totals = add_totals(state.totals, seen)
+        return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()
 
     return step

@@ -161,3 +161,9 @@ def test_nothing_is_accepted_beyond_the_tables():
         "optimizer",
         "checkpoints",
     ]
+
+
+@pytest.mark.parametrize("method", ["online_hep", "dyadic_ep"])
+def test_without_a_free_phase_no_state_persists(method):
+    text = message("relaxation.persistent_state=true", f"gradient.method={method}")
+    assert text == f"relaxation.persistent_state = true: {method} has no free phase to start"

@@ -14,6 +14,7 @@ from hepcli.config import list_presets, load_config
 from hepcli.engine import ESTIMATORS
 from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
 from hepcli.experiments.build import init_params
+from hepcli.experiments.evaluate import evaluate
 from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.run import Bench
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
@@ -83,9 +84,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, small, whole_run, stop
 
 
 def test_randomness_resumes_too(tmp_path, small):
-    """With homeostasis every step draws noise; AdamW carries moments and a count."""
+    """Noise of homeostasis and of the states; AdamW's moments and count; the last state of every example."""
     overrides = (*small, "homeostasis.weight=1.0", "optimizer.name=adamw", "optimizer.learning_rate=1e-3")
     overrides += ("network.initial_angle_deg=90.0", "gradient.method=hep_exact", "optimizer.schedule=cosine")
+    overrides += ("relaxation.noise_std=0.01", "relaxation.persistent_state=true")
     run(tmp_path / "whole", overrides)
     run(tmp_path / "stopped", overrides, stop_after=4)
     run(tmp_path / "stopped", overrides, stop_after=11, resume=True)
@@ -94,6 +96,8 @@ def test_randomness_resumes_too(tmp_path, small):
         tmp_path / "whole/metrics.jsonl"
     ).read_bytes()
     assert final_params(tmp_path / "stopped") == final_params(tmp_path / "whole")
+    found, _ = evaluate(tmp_path / "stopped")
+    assert found["top1"] == json.loads((tmp_path / "whole/summary.json").read_text())["test"]["top1"]
 
 
 def test_lines_written_after_the_last_save_are_not_doubled(tmp_path, small, whole_run):
