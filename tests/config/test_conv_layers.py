@@ -1,0 +1,71 @@
+"""The rules of convolutional layers."""
+
+import pytest
+
+from hepcli.config import ConvLayer, load_config
+from hepcli.errors import ConfigError
+
+CONV = "network.layers.conv1"
+
+
+def message(*overrides, preset="cifar10-small"):
+    with pytest.raises(ConfigError) as caught:
+        load_config(preset, overrides)
+    return caught.value.what
+
+
+def test_a_layer_is_dense_unless_it_says_otherwise():
+    layers = load_config("cifar10-small", ["network.layers.out={units=7}"]).config.network.layers
+    assert isinstance(layers["conv1"], ConvLayer)
+    assert (layers["out"].kind, layers["out"].units) == ("dense", 7)
+
+
+def test_an_unknown_kind():
+    text = message("network.layers.conv1={kind='convv', channels=3}")
+    assert text.startswith(f'{CONV}.kind = "convv": must be one of')
+    assert "did you mean conv?" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("channels", 0, "must be at least 1"),
+        ("kernel_size", 0, "must be at least 1"),
+        ("pool_size", 0, "must be at least 1"),
+        ("pool_stride", 0, "must be at least 1"),
+        ("pool_temperature", 0.0, "must be greater than 0"),
+    ],
+)
+def test_lowest_values(key, value, rule):
+    assert message(f"{CONV}.{key}={value}").endswith(rule)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "meant"), [("padding", "sane", "same"), ("weights", "locl", "local")]
+)
+def test_choices(key, given, meant):
+    assert message(f"{CONV}.{key}={given}").endswith(f"did you mean {meant}?")
+
+
+def test_a_key_of_the_other_kind():
+    assert "units" in message(f"{CONV}.units=3")
+
+
+def test_no_image_behind_a_dense_layer():
+    text = message("network.layers.conv1={units=5}")
+    assert "a conv layer cannot come after a dense one (conv1), which has no image" in text
+
+
+def test_a_conv_layer_needs_an_image_below():
+    text = message('network.connections=["in-out", "out-conv1", "conv1-out", "conv1-conv2", "conv2-conv1"]')
+    assert f"{CONV}: a conv layer needs a connection from in or from a layer listed before it" in text
+
+
+def test_a_conv_layer_is_not_connected_to_itself():
+    connections = '["in-conv1", "conv1-conv2", "conv2-conv1", "conv2-out", "out-conv2", "conv1-conv1"]'
+    assert "cannot be connected to itself" in message(f"network.connections={connections}")
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_normalisation_needs_a_number(key):
+    assert f"data.{key} = []: must hold a number" in message(f"data.{key}=[]")

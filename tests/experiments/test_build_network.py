@@ -1,0 +1,61 @@
+"""Networks for the images of a data set, and what does not fit them."""
+
+import pytest
+
+from hepcli.config import load_config
+from hepcli.errors import ConfigError
+from hepcli.experiments.build import DataShape, build_preprocess
+from hepcli.experiments.build_network import build_network
+
+COLOUR, GREY = DataShape((32, 32, 3), 10), DataShape((28, 28, 1), 10)
+
+
+def built(*overrides, shape=COLOUR, preset="cifar10-small"):
+    return build_network(load_config(preset, overrides).config, shape)
+
+
+def refusal(*overrides, shape=COLOUR):
+    with pytest.raises(ConfigError) as caught:
+        built(*overrides, shape=shape)
+    assert caught.value.advice
+    return caught.value.what
+
+
+def test_shapes_follow_from_the_images():
+    assert built().unit_shapes == {"conv1": (8, 8, 32), "conv2": (4, 4, 64), "out": (1, 1, 128)}
+    assert built(shape=DataShape((48, 48, 3), 10)).unit_shapes["out"] == (2, 2, 128)
+    assert built(preset="imagenet32").unit_shapes["conv3"] == (4, 4, 512)
+
+
+def test_a_dense_layer_on_top():
+    assert built("network.layers.out={kind='dense', units=20}").unit_shapes["out"] == (20,)
+
+
+def test_an_image_that_the_layers_use_up():
+    text = refusal(shape=DataShape((8, 8, 3), 10))
+    assert text.startswith("network.layers.out: nothing is left of the 1 × 1 image of conv2")
+
+
+def test_images_that_do_not_fit_each_other():
+    connections = '["in-conv1", "conv1-conv2", "conv2-conv1", "conv2-out", "out-conv2", "in-conv2"]'
+    assert refusal(f"network.connections={connections}").startswith('network.connections = "in-conv2"')
+
+
+def test_without_a_readout_the_output_must_be_the_classes():
+    overrides = (
+        "network.readout=false",
+        "network.loss=squared_error",
+        "optimizer.learning_rate_multipliers={}",
+        "optimizer.weight_decay_multipliers={}",
+    )
+    assert refusal(*overrides).startswith("network.layers.out.channels = 128: without a readout")
+    assert "(512 units)" in refusal(*overrides, shape=DataShape((48, 48, 3), 10))
+    built(*overrides, "network.layers.out.channels=10")
+
+
+def test_a_mean_for_each_channel_or_one_for_all():
+    config = load_config("cifar10-small").config
+    with pytest.raises(ConfigError, match=r"data\.mean .* have 1 channels"):
+        build_preprocess(config, GREY)
+    one = load_config("cifar10-small", ["data.mean=[0.5]", "data.std=[0.25]"]).config
+    build_preprocess(one, GREY)
