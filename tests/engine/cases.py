@@ -54,14 +54,15 @@ def random_connections(rng, symmetric: bool) -> list[tuple[str, str]]:
     return list(dict.fromkeys(chosen))
 
 
-def make_problem(case: Case, method: str = "hep", **gradient) -> Problem:
+def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) -> Problem:
     """A batch on the case's network, with weights that make the dynamics contract."""
     rng = np.random.default_rng(case.seed)
     if case.connections == "random":
         connections = random_connections(rng, case.symmetric)
     else:
         connections = [tuple(name.split("-")) for name in case.connections.split()]
-    sizes = {name: int(rng.integers(3, 6)) for name in ("l1", "l2", "l3", "l4")}
+    smallest = max(3, largest // 2)
+    sizes = {name: int(rng.integers(smallest, largest + 1)) for name in ("l1", "l2", "l3", "l4")}
     sizes["out"] = 4 if case.readout else NUM_CLASSES
     used = {name for pair in connections for name in pair}
     network = DenseNetwork(

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import ERROR_SIGNALS, GradientSettings, estimate, free_phase
+from hepcli.engine import ERROR_SIGNALS, GradientSettings, compare, estimate, free_phase
 from hepcli.networks import DenseNetwork
 
 from .cases import ASYMMETRIC, CASES, SYMMETRIC, distance, make_problem, on_arrays
@@ -90,6 +92,51 @@ def test_four_points_beat_the_asymmetry(name):
     true = found["rbp"].error_vector
     assert distance(found["asymep"].error_vector, true) < 1e-4
     assert distance(found["hep_exact"].error_vector, true) > 1e-2
+
+
+@pytest.mark.parametrize(("name", "largest"), [("layered", 240), ("loop", 60), ("random", 120)])
+def test_random_networks_of_hundreds_of_units(name, largest):
+    """hep keeps the bias of asymmetry whatever N is; asymep loses its error geometrically."""
+    problem = make_problem(ASYMMETRIC[name], largest=largest)
+
+    def signals(problem):
+        free = free_phase(problem)
+        with_settings = lambda g: free._replace(problem=problem._replace(gradient=g))  # noqa: E731
+        found = {
+            f"{method} {n}": ERROR_SIGNALS[method](with_settings(GradientSettings(method, n, 0.05)))[0]
+            for method in ("hep", "asymep")
+            for n in (2, 4, 6)
+        }
+        true = ERROR_SIGNALS["rbp"](free)[0]
+        return found, true, {key: compare(signal, true).cosine["total"] for key, signal in found.items()}
+
+    found, true, cosine = on_arrays(signals, problem)
+    error = {key: distance(signal, true) for key, signal in found.items()}
+    print(name, {key: f"{value:.1e}" for key, value in error.items()})
+    assert np.min(cosine["asymep 4"]) > 0.99999
+    assert error["asymep 4"] < 0.05 * error["asymep 2"]
+    assert error["asymep 6"] < 0.05 * error["asymep 4"]
+    assert error["hep 6"] == pytest.approx(error["hep 4"], rel=1e-3)
+    assert error["hep 6"] > 0.1
+
+
+@pytest.mark.parametrize(("method", "num_points"), [("asymep", 8), ("asymep_exact", 2), ("dyadic_ep", 2)])
+def test_gradients_are_finite_differences_of_the_loss(method, num_points):
+    problem = make_problem(ASYMMETRIC["layered"], method, num_points=num_points, beta_radius=0.02)
+    gradient = on_arrays(lambda p: estimate(p).gradient, problem)
+    rng, step = np.random.default_rng(0), 1e-5
+    directions = jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape)), problem.params)
+
+    @jax.jit
+    def loss_after(size):
+        params = jax.tree.map(lambda w, d: w + size * d, problem.params, directions)
+        free = free_phase(problem._replace(params=params))
+        out = problem.system.activation(free.phase.state["out"])
+        return problem.system.loss(params, out, problem.targets).mean()
+
+    slope = (loss_after(step) - loss_after(-step)) / (2 * step)
+    products = jax.tree.map(lambda g, d: np.sum(np.asarray(g) * np.asarray(d)), gradient, directions)
+    assert float(sum(jax.tree.leaves(products))) == pytest.approx(float(slope), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)

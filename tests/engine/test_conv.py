@@ -25,7 +25,7 @@ from hepcli.engine import (
 from .cases import distance, leaves, on_arrays
 from .conv_cases import ASYMMETRIC, BATCH, CASES, SYMMETRIC, make_problem, naive_step
 
-METHODS = ("hep_exact", "rbp", "bptt")
+METHODS = ("hep_exact", "rbp", "bptt", "asymep_exact", "dyadic_ep")
 
 
 @functools.cache
@@ -84,6 +84,27 @@ def test_asymmetric_jacobian_biases_hep_but_neither_rbp_nor_bptt(name):
     _, found = estimates(name)
     assert distance(found["hep_exact"].error_vector, found["rbp"].error_vector) > 1e-3
     assert distance(found["rbp"].gradient, found["bptt"].gradient) < 1e-10
+
+
+@pytest.mark.parametrize("name", ASYMMETRIC)
+def test_corrected_dynamics_lose_the_bias_of_asymmetry(name):
+    """A convolutional drive is not linear: both products with its derivative are taken."""
+    problem, found = estimates(name)
+    true = found["rbp"]
+    for method in ("asymep_exact", "dyadic_ep"):
+        assert distance(found[method].error_vector, true.error_vector) < 1e-9
+        assert distance(found[method].gradient, true.gradient) < 1e-9
+
+    def nudged(problem):
+        free = free_phase(problem)
+        settings = [GradientSettings("asymep", n, 0.05) for n in (2, 4)]
+        return [
+            ERROR_SIGNALS["asymep"](free._replace(problem=problem._replace(gradient=own)))[0]
+            for own in settings
+        ]
+
+    two, four = (distance(signal, true.error_vector) for signal in on_arrays(nudged, problem))
+    assert four < 0.1 * two < 1e-2
 
 
 @pytest.mark.parametrize("name", ["shared", "local"])
