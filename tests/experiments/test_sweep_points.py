@@ -21,6 +21,7 @@ def points(axis, **sweep):
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
         ("beyond", 51, 13),
+        ("noise", 36, 6),
     ],
 )
 def test_every_point_of_the_papers_sweeps(name, number, programs):
