@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import GradientSettings, Params, Problem, RelaxationSettings, estimate
+from hepcli.engine import GradientSettings, Params, Problem, RelaxationSettings, estimate, free_phase
 from hepcli.networks import DenseNetwork
 
 BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
@@ -132,6 +132,23 @@ def estimates(name: str):
         return {m: estimate(problem._replace(gradient=GradientSettings(m))) for m in methods}
 
     return problem, on_arrays(all_methods, problem)
+
+
+def assert_slope(problem: Problem, gradient) -> None:
+    """The gradient is a central difference of the loss at the fixed point, along a random direction."""
+    rng, step = np.random.default_rng(0), 1e-5
+    directions = jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape)), problem.params)
+
+    @jax.jit
+    def loss_after(size):
+        params = jax.tree.map(lambda w, d: w + size * d, problem.params, directions)
+        free = free_phase(problem._replace(params=params))
+        out = problem.system.activation(free.phase.state["out"])
+        return problem.system.loss(params, out, problem.targets).mean()
+
+    slope = (loss_after(step) - loss_after(-step)) / (2 * step)
+    along = [np.sum(g * d) for g, d in zip(leaves(gradient), leaves(directions), strict=True)]
+    np.testing.assert_allclose(sum(along), slope, rtol=1e-6)
 
 
 def distance(ours, theirs) -> float:

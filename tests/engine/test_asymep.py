@@ -3,15 +3,13 @@
 import dataclasses
 import functools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hepcli.engine import ERROR_SIGNALS, GradientSettings, compare, estimate, free_phase
 from hepcli.networks import DenseNetwork
 
-from .cases import ASYMMETRIC, CASES, SYMMETRIC, distance, make_problem, on_arrays
+from .cases import ASYMMETRIC, CASES, SYMMETRIC, assert_slope, distance, make_problem, on_arrays
 from .reference import Reference
 
 METHODS = ("asymep_exact", "dyadic_ep")
@@ -124,19 +122,7 @@ def test_random_networks_of_hundreds_of_units(name, largest):
 def test_gradients_are_finite_differences_of_the_loss(method, num_points):
     problem = make_problem(ASYMMETRIC["layered"], method, num_points=num_points, beta_radius=0.02)
     gradient = on_arrays(lambda p: estimate(p).gradient, problem)
-    rng, step = np.random.default_rng(0), 1e-5
-    directions = jax.tree.map(lambda w: jnp.asarray(rng.standard_normal(w.shape)), problem.params)
-
-    @jax.jit
-    def loss_after(size):
-        params = jax.tree.map(lambda w, d: w + size * d, problem.params, directions)
-        free = free_phase(problem._replace(params=params))
-        out = problem.system.activation(free.phase.state["out"])
-        return problem.system.loss(params, out, problem.targets).mean()
-
-    slope = (loss_after(step) - loss_after(-step)) / (2 * step)
-    products = jax.tree.map(lambda g, d: np.sum(np.asarray(g) * np.asarray(d)), gradient, directions)
-    assert float(sum(jax.tree.leaves(products))) == pytest.approx(float(slope), rel=1e-6)
+    assert_slope(problem, gradient)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
