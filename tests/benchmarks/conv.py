@@ -106,13 +106,11 @@ def measure(overrides: tuple[str, ...]) -> None:
     rounds = [(bench.seconds(1), matrix_rate(config.relaxation.free_precision)) for _ in range(ROUNDS)]
     rate = statistics.median(batch / seconds for seconds, _ in rounds)
     share = statistics.median(bench.flops() / seconds / matrix for seconds, matrix in rounds)
-    print(
-        f"{config.relaxation.free_precision} free phase, batch {batch}: compiled in {bench.compile_s:.1f} s"
-    )
+    relaxation, gflop = config.relaxation, bench.flops() / batch / 1e9
+    print(f"{relaxation.solver}, free phase in {relaxation.free_precision}, batch {batch}")
+    print(f"  compiled in {bench.compile_s:.1f} s")
     print(f"  {rate:.2f} images/s (median of {ROUNDS} rounds)")
-    print(
-        f"  {bench.flops() / batch / 1e9:.1f} GFLOP an image; share of a matrix product's rate: {share:.2f}"
-    )
+    print(f"  {gflop:.1f} GFLOP an image, at {share:.2f} of the rate of a matrix product")
     print(f"  projected epoch of imagenet32: {IMAGENET_EXAMPLES / rate / 3600:.2f} h")
 
 
