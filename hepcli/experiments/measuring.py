@@ -16,6 +16,8 @@ from hepcli.experiments import build
 from hepcli.networks import GraphNetwork
 from hepcli.training import AsymmetryMeter, MeterSettings, Pictures, Sample, batch_size_for, summarise
 
+_PICTURE_UNITS = 2**13  # state units of all examples in the figures: 8 of the presets' dense networks
+
 
 class SplitMeter:
     """Measures how far a network's learning signal is from the gradient, and why.
@@ -85,8 +87,11 @@ class SplitMeter:
         radii: list[float],
         numbers: tuple[int, ...],
     ) -> Pictures:
-        """What the figures show, for at most that many examples; see `AsymmetryMeter.pictures`."""
-        count = min(examples, self._examples)
+        """What the figures show, for at most that many examples; see `AsymmetryMeter.pictures`.
+
+        Fewer of a large network: every example relaxes under hundreds of nudges.
+        """
+        count = max(1, min(examples, self._examples, _PICTURE_UNITS // self._units))
         with jax.enable_x64(True):
             found: Pictures = jax.device_get(
                 self._meter.pictures(
