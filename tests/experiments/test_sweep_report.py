@@ -105,6 +105,28 @@ def test_facets_are_panels_of_their_own(tmp_path, monkeypatch):
     assert all(len(panel.get_lines()) == 3 for panel in panels)
 
 
+def test_a_series_looks_the_same_in_all_panels(tmp_path, monkeypatch):
+    """Where the first one has nothing to show, the others keep their colours; nothing at all is said."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    view = {"kind": "curves", "y": ["test_error", "test.loss", "weight_angle_deg"], "series": ["N"]}
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure=view)
+    for point in points:
+        if point.labels["N"] == "1":
+            metrics = folder.run(point).path / "metrics.jsonl"
+            lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+            for line in lines:
+                line["test"]["loss"] = None
+            metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report(tmp_path)
+    colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in drawn[0].axes]
+    assert colours[0].keys() == {"N = 1", "N = 2", "N = 4"}
+    assert colours[1] == {name: colours[0][name] for name in ("N = 2", "N = 4")}
+    assert [text.get_text() for text in drawn[0].axes[2].texts] == ["undefined"]
+
+
 def test_another_value_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.8] * 18)
     made = report(tmp_path, "test.loss")

@@ -2,14 +2,13 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.experiments.sweeps.collect import Collection, Outcome, is_number, value_of, value_title
 
 _MARKERS = "osD^vP*X"
-_LINE_STYLES, _COLOURS = ("-", "--", ":"), 10  # the colours of Matplotlib's cycle
+_LINE_STYLES, _COLOURS = ("-", "--", ":"), 10
 _NAN = float("nan")
 
 
@@ -33,10 +32,10 @@ def draw(found: Collection, file: Path) -> None:
         figure.suptitle(found.title)
     all_axes = figure.subplots(down, across, squeeze=False).flat
     for axes, panel in zip(all_axes, panels, strict=False):
-        _DRAWERS[found.figure.kind](axes, panel.found, panel.value)
+        _DRAWERS[found.figure.kind](axes, panel)
         axes.set_ylabel(value_title(panel.value))
         axes.set_title(panel.title, fontsize="medium")
-        _finish(axes)
+        _finish(axes, panel)
     for axes in list(all_axes)[len(panels) :]:
         axes.set_visible(False)
     _add_legend(figure)
@@ -44,24 +43,44 @@ def draw(found: Collection, file: Path) -> None:
 
 
 class _Panel(NamedTuple):
-    """One pair of axes: the runs and the value that it shows."""
+    """One pair of axes: the runs and the value that it shows, and how each series looks in all of them."""
 
     found: Collection
     value: str
+    looks: Mapping[str, "_Look"]
     title: str = ""
+
+
+class _Look(NamedTuple):
+    """Of a series: a colour of Matplotlib's cycle, and what tells the series apart beyond those."""
+
+    color: str
+    linestyle: str
+    marker: str
+
+
+def _looks(found: Collection) -> dict[str, _Look]:
+    return {
+        name: _Look(
+            f"C{n % _COLOURS}",
+            _LINE_STYLES[n // _COLOURS % len(_LINE_STYLES)],
+            _MARKERS[n % len(_MARKERS)],
+        )
+        for n, name in enumerate(_series(found))
+    }
 
 
 def _panels(found: Collection) -> list[_Panel]:
     """A panel for each value, with a facet for each value and place on that axis, row by row."""
-    facet = found.figure.facet
+    facet, looks = found.figure.facet, _looks(found)
     if facet is None:
-        return [_Panel(found, value) for value in found.figure.y]
+        return [_Panel(found, value, looks) for value in found.figure.y]
     parts = {
         label: found._replace(outcomes=[one for one in found.outcomes if one.labels[facet] == label])
         for label in found.axes[facet]
     }
     return [
-        _Panel(part, value, _name(facet, label) if row == 0 else "")
+        _Panel(part, value, looks, _name(facet, label) if row == 0 else "")
         for row, value in enumerate(found.figure.y)
         for label, part in parts.items()
     ]
@@ -80,9 +99,17 @@ def _add_legend(figure: Any) -> None:
         )
 
 
-def _finish(axes: Any) -> None:
+def _finish(axes: Any, panel: _Panel) -> None:
     if not axes.has_data():
-        axes.text(0.5, 0.5, "no finished run", ha="center", va="center", transform=axes.transAxes)
+        there = any(outcome.summary or outcome.history for outcome in panel.found.outcomes)
+        axes.text(
+            0.5,
+            0.5,
+            "undefined" if there else "no finished run",
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+        )
     axes.grid(visible=True, alpha=0.3)
     axes.set_axisbelow(True)
 
@@ -118,23 +145,28 @@ def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapp
     return places
 
 
-def _lines(axes: Any, found: Collection, value: str) -> None:
+def _lines(axes: Any, panel: _Panel) -> None:
+    found, value = panel.found, panel.value
     x = found.figure.x
     labels = found.axes.get(x or "", [""])
     numeric = all(map(is_number, labels))
-    for (name, outcomes), marker in zip(_series(found).items(), cycle(_MARKERS), strict=False):
+    for name, outcomes in _series(found).items():
         places = _by_place(outcomes, x, value)
         there = [label for label in labels if label in places]
         if there:
             at = [float(label) if numeric else labels.index(label) for label in there]
             means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
-            axes.errorbar(at, means, yerr=errors, label=name or None, marker=marker, capsize=3)
+            look = panel.looks[name]
+            axes.errorbar(
+                at, means, yerr=errors, label=name or None, color=look.color, marker=look.marker, capsize=3
+            )
     if not numeric:
         axes.set_xticks(range(len(labels)), labels)
     axes.set_xlabel(x or "")
 
 
-def _bars(axes: Any, found: Collection, value: str) -> None:
+def _bars(axes: Any, panel: _Panel) -> None:
+    found, value = panel.found, panel.value
     x = found.figure.x
     labels = found.axes.get(x or "", [""])
     series = _series(found)
@@ -145,21 +177,21 @@ def _bars(axes: Any, found: Collection, value: str) -> None:
         if there:
             at = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label in there]
             means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
-            axes.bar(at, means, width, yerr=errors, label=name or None, capsize=3)
+            color = panel.looks[name].color
+            axes.bar(at, means, width, yerr=errors, label=name or None, color=color, capsize=3)
     long = sum(map(len, labels)) > 60
     axes.set_xticks(range(len(labels)), labels, rotation=30 if long else 0, ha="right" if long else "center")
     axes.set_xlabel(x or "")
 
 
-def _curves(axes: Any, found: Collection, value: str) -> None:
+def _curves(axes: Any, panel: _Panel) -> None:
     """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
     from matplotlib.ticker import MaxNLocator
 
-    styles = cycle(style for style in _LINE_STYLES for _ in range(_COLOURS))
-    for (name, outcomes), style in zip(_series(found).items(), styles, strict=False):
+    for name, outcomes in _series(panel.found).items():
         by_epoch: dict[int, list[float]] = {}
         for line in (line for outcome in outcomes for line in outcome.history):
-            number = value_of(line, value)
+            number = value_of(line, panel.value)
             if number is not None:
                 by_epoch.setdefault(line["epoch"], []).append(number)
         if by_epoch:
@@ -167,9 +199,12 @@ def _curves(axes: Any, found: Collection, value: str) -> None:
             pairs = [_spread(by_epoch[epoch]) for epoch in epochs]
             means = [mean for mean, _ in pairs]
             marker = "." if len(epochs) < 3 else ""
-            (drawn,) = axes.plot(epochs, means, label=name or None, marker=marker, linestyle=style)
+            look = panel.looks[name]
+            axes.plot(
+                epochs, means, label=name or None, marker=marker, color=look.color, linestyle=look.linestyle
+            )
             lower, upper = [m - s for m, s in pairs], [m + s for m, s in pairs]
-            axes.fill_between(epochs, lower, upper, color=drawn.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(epochs, lower, upper, color=look.color, alpha=0.2, linewidth=0)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
