@@ -2,8 +2,8 @@
 
 Run: python tests/benchmarks/methods.py    (two minutes on two CPU cores)
 
-Every method takes steps in turn, round after round in one process; the ratio to hep exact without homeostasis is
-taken within each round. 150 free and 20 nudged steps, batch 50; compilation is left out.
+Every method takes steps in turn, round after round in one process; the ratio to hep exact without
+homeostasis is taken within each round. 150 free and 20 nudged steps, batch 50; compilation is left out.
 """
 
 import statistics
