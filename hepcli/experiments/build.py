@@ -72,13 +72,16 @@ def init_params(config: Config, network: GraphNetwork) -> Gradient:
 
 
 def fresh_state(
-    config: Config, network: GraphNetwork, shape: DataShape, num_examples: int, total_steps: int
+    config: Config,
+    network: GraphNetwork,
+    shape: DataShape,
+    num_examples: int,
+    optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """The state of a run before its first step, from its seed."""
     memory = None
     if config.relaxation.persistent_state:
         memory = fresh_memory(network, shape.image, num_examples)
-    optimizer = build_optimizer_of(config, total_steps)
     return init_state(init_params(config, network), optimizer, memory)
 
 
@@ -92,10 +95,8 @@ def gradient_settings(config: Config) -> GradientSettings:
     return GradientSettings(**config.gradient.model_dump())
 
 
-def learning_settings(config: Config) -> LearningSettings:
+def learning_settings(config: Config, network: GraphNetwork) -> LearningSettings:
     """What a training step computes."""
-    network = config.network
-    pairs = [(name, partner) for name in network.connections if (partner := network.partner(name))]
     copies = config.optimizer.feedback_learning == "kolen_pollack"
     return LearningSettings(
         relaxation_settings(config),
@@ -103,7 +104,7 @@ def learning_settings(config: Config) -> LearningSettings:
         config.homeostasis.weight,
         config.homeostasis.num_draws,
         config.run.seed,
-        partial(copy_gradients, pairs=pairs) if copies else None,
+        partial(copy_gradients, pairs=network.pairs) if copies else None,
     )
 
 

@@ -80,15 +80,15 @@ class Bench:
 
     def fresh_state(self, config: Config) -> TrainState:
         """The state of a run before its first step."""
-        total_steps = config.run.epochs * self.num_batches
-        return build.fresh_state(config, self.network, self._shape, self.num_examples, total_steps)
+        optimizer = self.optimizer(config)
+        return build.fresh_state(config, self.network, self._shape, self.num_examples, optimizer)
 
     def train_step(self, config: Config) -> TrainStep:
         """The step of a run alone."""
         return make_train_step(
             self.network,
             self._shape.num_classes,
-            build.learning_settings(config),
+            build.learning_settings(config, self.network),
             self.optimizer(config),
             self._preprocess,
             self._augment,
@@ -101,7 +101,7 @@ class Bench:
         return make_joint_step(
             self.network,
             self._shape.num_classes,
-            build.learning_settings(first),
+            build.learning_settings(first, self.network),
             lambda learning_rate: self.optimizer(first, learning_rate),
             build.run_numbers(configs),
             self._preprocess,

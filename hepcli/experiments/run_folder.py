@@ -26,12 +26,14 @@ class RunFolder:
 
     Args:
         path: the folder.
+
+    Attributes:
         writes: whether this process writes; of several that train a run, only one does.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.writes = writes
+        self.writes = True
         self.checkpoints = path / CHECKPOINTS_FOLDER
 
     @property

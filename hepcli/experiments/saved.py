@@ -45,11 +45,16 @@ class SavedRun:
         self.split: Split = load_split(self.config.data.name, split_name, data_dir)
         self.network: GraphNetwork = build_network(self.config, build.data_shape(self.split))
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
-        self._trained_on = len(load_split(self.config.data.name, "train", data_dir).labels)
+        # Of the training split only its size matters, and only where every example has a state.
+        remembers = self.config.relaxation.persistent_state
+        self._remembered = (
+            len(load_split(self.config.data.name, "train", data_dir).labels) if remembers else 0
+        )
         self._target = jax.eval_shape(self._fresh_state)
 
     def _fresh_state(self) -> Any:
-        return build.fresh_state(self.config, self.network, build.data_shape(self.split), self._trained_on, 1)
+        optimizer, shape = build.build_optimizer_of(self.config, 1), build.data_shape(self.split)
+        return build.fresh_state(self.config, self.network, shape, self._remembered, optimizer)
 
     def chosen_step(self, step: int | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.

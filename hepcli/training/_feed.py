@@ -55,10 +55,16 @@ class Feed:
     ) -> None:
         self.layout = layout or Layout()
         self.num_examples = len(labels)
-        self.resident = _fits(images.nbytes, self.layout) if resident is None else resident
         self._host = images, labels
+        if resident is None:
+            resident = _fits(images.nbytes, self.layout)
         put = self.layout.replicate
-        self._whole: tuple[Array, Array] | None = (put(images), put(labels)) if self.resident else None
+        self._whole: tuple[Array, Array] | None = (put(images), put(labels)) if resident else None
+
+    @property
+    def resident(self) -> bool:
+        """Whether the split lies on the devices."""
+        return self._whole is not None
 
     def batches(self, indices: Iterable[Indices]) -> Iterator[Batch]:
         """Hand out batches, in order; streamed ones are read and sent while the steps before them run.

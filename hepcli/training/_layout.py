@@ -100,17 +100,19 @@ def _global(shape: tuple[int, ...], sharding: NamedSharding, read: Callable[[Any
 
 def all_agree(flag: bool) -> bool:
     """Whether a flag is set in every process; all of them must ask."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental.multihost_utils import process_allgather
-
-    return bool(np.all(process_allgather(np.asarray(flag))))
+    return bool(np.all(_of_every_process(flag)))
 
 
 def same_everywhere(number: int) -> bool:
     """Whether a number is the same in every process; all of them must ask."""
+    return len(np.unique(_of_every_process(number))) == 1
+
+
+def _of_every_process(value: bool | int) -> NDArray[Any]:
+    """The values that the processes give, one each."""
     if jax.process_count() == 1:
-        return True
+        return np.asarray([value])
     from jax.experimental.multihost_utils import process_allgather
 
-    return len(np.unique(process_allgather(np.asarray(number, np.int32)))) == 1
+    found: NDArray[Any] = process_allgather(np.asarray(value, np.int32))
+    return found

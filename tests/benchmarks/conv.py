@@ -45,7 +45,7 @@ class Bench:
         step = make_train_step(
             self.network,
             10,
-            build.learning_settings(config),
+            build.learning_settings(config, self.network),
             optimizer,
             build.build_preprocess(config, shape),
         )

@@ -81,7 +81,8 @@ def main() -> None:
     network = build_network(config, build.data_shape(split))
     images, labels = jax.device_put(split.images), jax.device_put(split.labels)
     optimizer = build.build_optimizer_of(config, 1)
-    ours = make_train_step(network, split.num_classes, build.learning_settings(config), optimizer)
+    settings = build.learning_settings(config, network)
+    ours = make_train_step(network, split.num_classes, settings, optimizer)
     plain = plain_step(config, network)
     batch = config.data.batch_size
     order = np.random.default_rng(0).permutation(len(labels)).astype(np.int32)
