@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
@@ -62,20 +64,49 @@ def measure_command(
         checkpoint, preset, seed, step, all_steps, examples, split.value, settings or (), out, data_dir
     )
     records = []
-    for found in measure(request):
-        match found:
-            case StepMeasured():
-                records.append(found.record)
-                for notice in found.notices:
-                    typer.echo(notice, err=True)
-                if all_steps and not quiet:
-                    typer.echo(_line(found.record), err=True)
-            case StepSkipped():
-                typer.echo(f"Left out: {found.reason}", err=True)
-            case Measured():
-                if not quiet:
-                    _show(records, along=all_steps)
-                typer.echo(json.dumps(found.result, indent=2, allow_nan=False) if as_json else found.folder)
+    with _Waiting(quiet=quiet) as waiting:
+        for found in measure(request, waiting.report):
+            match found:
+                case StepMeasured():
+                    records.append(found.record)
+                    for notice in found.notices:
+                        typer.echo(notice, err=True)
+                    if all_steps and not quiet:
+                        typer.echo(_line(found.record), err=True)
+                case StepSkipped():
+                    typer.echo(f"Left out: {found.reason}", err=True)
+                case Measured():
+                    result = found
+    if not quiet:
+        _show(records, along=all_steps)
+    typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)
+
+
+class _Waiting:
+    """On a terminal, a line that says what is being measured and for how long; elsewhere nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = Console(stderr=True)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("loading")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._bar.stop()
+
+    def report(self, line: str) -> None:
+        """Say what is begun."""
+        self._bar.update(self._task, description=line)
 
 
 def _line(record: dict[str, Any]) -> str:

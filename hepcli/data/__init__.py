@@ -5,12 +5,13 @@ from hepcli.data._load import DatasetInfo, list_datasets, load_split
 from hepcli.data._order import epoch_order
 from hepcli.data._prepare import import_archives, prepare
 from hepcli.data._registry import DATASETS
-from hepcli.data._spec import DatasetSpec, Split, SplitName
+from hepcli.data._spec import DatasetSpec, Report, Split, SplitName, silent
 
 __all__ = [
     "DATASETS",
     "DatasetInfo",
     "DatasetSpec",
+    "Report",
     "Split",
     "SplitName",
     "default_data_dir",
@@ -19,4 +20,5 @@ __all__ = [
     "list_datasets",
     "load_split",
     "prepare",
+    "silent",
 ]

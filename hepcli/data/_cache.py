@@ -16,14 +16,10 @@ from hepcli.data import _folders
 from hepcli.data._builder import make_builder
 from hepcli.data._interrupted import clean_start
 from hepcli.data._progress import report_blocks
-from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, Report, Split, SplitName
+from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, Report, Split, SplitName, silent
 from hepcli.errors import DatasetError
 
 _BLOCK_EXAMPLES = 4096  # bounds memory while copying: 12 MiB of 32 × 32 colour images
-
-
-def _silent(_line: str) -> None:
-    pass
 
 
 def ensure_cached(spec: DatasetSpec, data_dir: Path, report: Report) -> None:
@@ -32,7 +28,7 @@ def ensure_cached(spec: DatasetSpec, data_dir: Path, report: Report) -> None:
         _open_or_build(spec, data_dir, split, report)
 
 
-def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report = _silent) -> Split:
+def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report = silent) -> Split:
     """Open a prepared split through its cache, which is built anew when absent or damaged.
 
     Args:

@@ -16,6 +16,10 @@ Block = tuple[NDArray[np.uint8], NDArray[np.int32]]
 BlockReader = Callable[[Mapping[str, Path], SplitName], Iterator[Block]]
 
 
+def silent(line: str) -> None:
+    """A report for a caller that does not want to know how far it is."""
+
+
 class Split(NamedTuple):
     """One split of a data set, read-only, in the official order.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hepcli.config import Config, load_config
-from hepcli.data import DATASETS, Split, SplitName, load_split
+from hepcli.data import DATASETS, Report, Split, SplitName, load_split, silent
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments import build
 from hepcli.experiments.build_network import build_network
@@ -23,6 +23,7 @@ _PICTURE_EXAMPLES = 8
 _PICTURE_NUMBERS = (1, 2, 3, 4, 6, 8, 12)
 _PICTURE_RADII = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _MAP_POINTS = 21  # along an axis of the stability map; odd, so that 0 is among them
+_COARSE_MAP_POINTS = 13  # where the network is so large that its Jacobian is not built
 
 
 class MeasureRequest(NamedTuple):
@@ -86,13 +87,14 @@ class _Source(NamedTuple):
     folder: Path
 
 
-def measure(request: MeasureRequest) -> Iterator[Record]:
+def measure(request: MeasureRequest, report: Report = silent) -> Iterator[Record]:
     """Measure a saved or an untrained network.
 
     All is computed in float64, so that the references are converged far below the biases.
 
     Args:
         request: what to measure.
+        report: receives a line whenever something is begun.
 
     Yields:
         A record for every step, and `Measured` at the end.
@@ -104,7 +106,7 @@ def measure(request: MeasureRequest) -> Iterator[Record]:
         OutputError: the results cannot be written.
     """
     source = _source(request)
-    measurement = _Measurement(source, request)
+    measurement = _Measurement(source, request, report)
     folder = RunFolder(source.folder)
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -178,8 +180,8 @@ def _steps(
 class _Measurement:
     """The compiled measures of a network, and the pictures of the one seen last."""
 
-    def __init__(self, source: _Source, request: MeasureRequest) -> None:
-        self._source, self._request = source, request
+    def __init__(self, source: _Source, request: MeasureRequest, report: Report) -> None:
+        self._source, self._request, self._report = source, request, report
         config = source.config
         self._meter = SplitMeter(config, source.network, source.split, request.examples, "--examples")
         self._steps_per_epoch = build.steps_per_epoch(
@@ -212,7 +214,7 @@ class _Measurement:
         }
         total_angle = angles.pop("total", None)
         self._params = params
-        measures = self._meter.measures(params)
+        measures = self._meter.measures(params, self._report)
         return {
             "step": step,
             "epoch": round(step / self._steps_per_epoch, 4),
@@ -254,10 +256,11 @@ class _Measurement:
 
     def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
         """Draw the figures of the network measured last; returns their files."""
+        self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
         gradient = self._source.config.gradient
         radius = gradient.beta_radius if gradient.method in ("hep", "asymep", "online_hep") else None
         reach = 4 * radius if radius else 2.0
-        axis = np.linspace(-reach, reach, _MAP_POINTS)
+        axis = np.linspace(-reach, reach, _MAP_POINTS if self._meter.is_dense else _COARSE_MAP_POINTS)
         upper = axis[axis >= 0]
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})

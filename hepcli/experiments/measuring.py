@@ -9,7 +9,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from hepcli.config import Config
-from hepcli.data import Split
+from hepcli.data import Report, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
 from hepcli.experiments import build
@@ -58,11 +58,12 @@ class SplitMeter:
         """Whether the Jacobian is built, not estimated."""
         return self._units <= self.settings.dense_units
 
-    def measures(self, params: Params) -> dict[str, Any]:
+    def measures(self, params: Params, report: Report = silent) -> dict[str, Any]:
         """Measure in batches of one size, the last one filled up.
 
         Args:
             params: real parameters, in any precision.
+            report: receives a line before every batch.
 
         Returns:
             What `summarise` makes of them.
@@ -73,6 +74,7 @@ class SplitMeter:
         with jax.enable_x64(True):
             exact = _in_float64(params)
             for start in range(0, self._examples, size):
+                report(f"measuring: {start} of {self._examples} examples done")
                 rows = np.arange(start, start + size)
                 counts.append(rows < self._examples)
                 batch = self._rows(np.minimum(rows, self._examples - 1))

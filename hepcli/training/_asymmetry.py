@@ -277,7 +277,7 @@ class AsymmetryMeter:
 
 def batch_size_for(units: int) -> int:
     """Examples measured at once, so that a few dozen states fit into memory."""
-    return max(1, min(256, 2**20 // units))
+    return max(1, min(256, 2**18 // units))
 
 
 class _Statistic(NamedTuple):
