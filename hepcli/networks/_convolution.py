@@ -79,9 +79,9 @@ def _convolve_shared(
 ) -> Float[Array, "... post"]:
     """The same kernel everywhere.
 
-    On a CPU as one matrix product of all offsets side by side, which is faster there than one product an
-    offset and than most of XLA's convolutions and their derivatives, and does not fall back to plain loops
-    in float64.
+    On a CPU as one matrix product of all offsets side by side: for few channels several times faster than one
+    product an offset, otherwise about level with it, and free of the plain loops that XLA's convolution falls
+    back to in float64.
     """
     if jax.default_backend() == "cpu":
         size = kernel.shape[0]
@@ -102,15 +102,11 @@ def _convolve_local(
     """A kernel for every place, as one product a place and offset."""
     rows, columns, size, _, _, _ = kernel.shape
 
-    def term(a: int, b: int) -> Array:
-        part = padded[..., a : a + rows, b : b + columns, :]
-        return jnp.einsum("...hwi,hwio->...hwo", part, kernel[:, :, a, b])
-
-    return _sum_over_offsets(size, term)
-
-
-def _sum_over_offsets(size: int, term: Callable[[int, int], Array]) -> Array:
-    terms = [term(a, b) for a in range(size) for b in range(size)]
+    terms = [
+        jnp.einsum("...hwi,hwio->...hwo", padded[..., a : a + rows, b : b + columns, :], kernel[:, :, a, b])
+        for a in range(size)
+        for b in range(size)
+    ]
     return sum(terms[1:], start=terms[0])
 
 
