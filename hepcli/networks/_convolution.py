@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Inexact
 
+from hepcli.networks import _winograd
 from hepcli.networks._linear import apply_real
 from hepcli.networks._pooling import pooled_size, softmax_pool, softmax_pool_pullback
 
@@ -58,12 +59,15 @@ class Kernel(NamedTuple):
         init: LeCun-normal initialiser of that shape.
         convolve: (kernel, image padded as the layer says, (..., height, width, pre)) -> (..., post).
         bias_shape: (layer, image below) -> one bias for each set of weights.
+        flip: kernel -> the kernel of this kind whose convolution is the transposed one, for padding ``same``;
+            None where there is none.
     """
 
     shape: Callable[[ConvLayer, Image], tuple[int, ...]]
     init: Callable[..., Array]
     convolve: Callable[[Array, Array], Array]
     bias_shape: Callable[[ConvLayer, Image], tuple[int, ...]]
+    flip: Callable[[Array], Array] | None = None
 
 
 def _shared_shape(layer: ConvLayer, below: Image) -> tuple[int, ...]:
@@ -79,10 +83,12 @@ def _convolve_shared(
 ) -> Float[Array, "... post"]:
     """The same kernel everywhere.
 
-    On a CPU as one matrix product of all offsets side by side: for few channels several times faster than one
-    product an offset, otherwise about level with it, and free of the plain loops that XLA's convolution falls
-    back to in float64.
+    On a CPU by minimal filtering where that is faster, else as one matrix product of all offsets side by side:
+    for few channels several times faster than one product an offset, otherwise about level with it, and free
+    of the plain loops that XLA's convolution falls back to in float64.
     """
+    if _is_filtered(kernel, padded):
+        return _winograd.convolve(kernel, padded)
     if jax.default_backend() == "cpu":
         size = kernel.shape[0]
         rows, columns = (length - size + 1 for length in padded.shape[-3:-1])
@@ -94,6 +100,16 @@ def _convolve_shared(
         batch, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     return post.reshape(*padded.shape[:-3], *post.shape[1:])
+
+
+def _is_filtered(kernel: Array, padded: Array) -> bool:
+    """Whether a convolution is left to `_winograd`; accelerators bring their own."""
+    return jax.default_backend() == "cpu" and _winograd.is_faster(kernel, padded)
+
+
+def _flip_shared(kernel: Float[Array, "size size pre post"]) -> Float[Array, "size size post pre"]:
+    """The kernel of the transposed convolution."""
+    return jnp.swapaxes(jnp.flip(kernel, (0, 1)), -2, -1)
 
 
 def _convolve_local(
@@ -116,6 +132,7 @@ KERNELS: dict[str, Kernel] = {
         nn.initializers.lecun_normal(),
         _convolve_shared,
         lambda layer, below: (layer.channels,),
+        _flip_shared,
     ),
     "local": Kernel(
         _local_shape,
@@ -176,24 +193,32 @@ def top_down(
     Returns:
         The drive of the layer below. Source: METHOD §2.
     """
-    convolve = partial(_convolve, layer, kernel)
-    values = apply_real(convolve, below)
+    values = apply_real(partial(_convolve, layer, kernel), below)
     slopes = softmax_pool_pullback(values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature)
-
-    def transposed(slopes: Array) -> Array:
-        like = jnp.zeros(
-            (*slopes.shape[:-3], *below.shape[-3:]), slopes.dtype
-        )  # of it only the shape is used
-        (image,) = jax.linear_transpose(convolve, like)(slopes)
-        found: Array = image
-        return found
-
-    return apply_real(transposed, slopes)
+    return apply_real(partial(_convolve_transposed, layer, kernel, below.shape[-3:]), slopes)
 
 
 def _convolve(layer: ConvLayer, kernel: Array, image: Array) -> Array:
     """W ∗ image, real."""
-    if layer.padding == "same":
-        before, after = (layer.kernel_size - 1) // 2, layer.kernel_size // 2
-        image = jnp.pad(image, [(0, 0)] * (image.ndim - 3) + [(before, after)] * 2 + [(0, 0)])
-    return KERNELS[layer.weights].convolve(kernel, image)
+    return KERNELS[layer.weights].convolve(kernel, _pad(layer, image))
+
+
+def _convolve_transposed(layer: ConvLayer, kernel: Array, image_shape: Image, slopes: Array) -> Array:
+    """Wᵀ slopes, real, (..., *image_shape)."""
+    flip = KERNELS[layer.weights].flip
+    if flip is not None and layer.padding == "same":
+        flipped, padded = flip(kernel), _pad(layer, slopes)
+        if _is_filtered(flipped, padded):
+            return _winograd.convolve(flipped, padded)
+    like = jnp.zeros((*slopes.shape[:-3], *image_shape), slopes.dtype)  # of it only the shape is used
+    (image,) = jax.linear_transpose(partial(_convolve, layer, kernel), like)(slopes)
+    found: Array = image
+    return found
+
+
+def _pad(layer: ConvLayer, image: Array) -> Array:
+    """The image with the zeros around it that the layer's padding asks for."""
+    if layer.padding != "same":
+        return image
+    before, after = (layer.kernel_size - 1) // 2, layer.kernel_size // 2
+    return jnp.pad(image, [(0, 0)] * (image.ndim - 3) + [(before, after)] * 2 + [(0, 0)])
