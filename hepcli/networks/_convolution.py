@@ -83,9 +83,9 @@ def _convolve_shared(
 ) -> Float[Array, "... post"]:
     """The same kernel everywhere.
 
-    On a CPU by minimal filtering where that is faster, else as one matrix product of all offsets side by side:
-    for few channels several times faster than one product an offset, otherwise about level with it, and free
-    of the plain loops that XLA's convolution falls back to in float64.
+    On a CPU by minimal filtering where that is faster, else as one matrix product of all offsets side by
+    side: for few channels several times faster than one product an offset, otherwise about level with it,
+    and free of the plain loops that XLA's convolution falls back to in float64.
     """
     if _is_filtered(kernel, padded):
         return _winograd.convolve(kernel, padded)
@@ -195,7 +195,8 @@ def top_down(
     """
     values = apply_real(partial(_convolve, layer, kernel), below)
     slopes = softmax_pool_pullback(values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature)
-    return apply_real(partial(_convolve_transposed, layer, kernel, below.shape[-3:]), slopes)
+    image: Image = below.shape[-3:]  # type: ignore[assignment]
+    return apply_real(partial(_convolve_transposed, layer, kernel, image), slopes)
 
 
 def _convolve(layer: ConvLayer, kernel: Array, image: Array) -> Array:
@@ -203,16 +204,16 @@ def _convolve(layer: ConvLayer, kernel: Array, image: Array) -> Array:
     return KERNELS[layer.weights].convolve(kernel, _pad(layer, image))
 
 
-def _convolve_transposed(layer: ConvLayer, kernel: Array, image_shape: Image, slopes: Array) -> Array:
-    """Wᵀ slopes, real, (..., *image_shape)."""
+def _convolve_transposed(layer: ConvLayer, kernel: Array, image: Image, slopes: Array) -> Array:
+    """Wᵀ slopes, real, (..., *image)."""
     flip = KERNELS[layer.weights].flip
     if flip is not None and layer.padding == "same":
         flipped, padded = flip(kernel), _pad(layer, slopes)
         if _is_filtered(flipped, padded):
             return _winograd.convolve(flipped, padded)
-    like = jnp.zeros((*slopes.shape[:-3], *image_shape), slopes.dtype)  # of it only the shape is used
-    (image,) = jax.linear_transpose(partial(_convolve, layer, kernel), like)(slopes)
-    found: Array = image
+    like = jnp.zeros((*slopes.shape[:-3], *image), slopes.dtype)  # of it only the shape is used
+    transposed = jax.linear_transpose(partial(_convolve, layer, kernel), like)
+    found: Array = transposed(slopes)[0]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Convolutions with 3 x 3 kernels in four ninths of the multiplications: the minimal filtering F(2 x 2, 3 x 3).
+"""Convolutions with 3 x 3 kernels in 4/9 of the multiplications: the minimal filtering F(2 x 2, 3 x 3).
 
 Source: Lavin & Gray, "Fast algorithms for convolutional neural networks", CVPR 2016 (arXiv:1509.09308), §4.
 """
@@ -32,8 +32,8 @@ def convolve(
 ) -> Float[Array, "... post"]:
     """The convolution of the padded images, Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A in the paper's letters.
 
-    Every tile of 2 x 2 places is a sum over channels at sixteen points, and the sums of all tiles at one point
-    are one matrix product.
+    Every tile of 2 x 2 places is a sum over channels at sixteen points, and the sums of all tiles at one
+    point are one matrix product.
 
     Args:
         kernel: g, real.
@@ -44,7 +44,8 @@ def convolve(
     """
     *leading, height, width, pre = padded.shape
     rows, columns = height - SIZE + 1, width - SIZE + 1
-    images = jnp.pad(padded.reshape(-1, height, width, pre), ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))
+    odd = ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0))
+    images = jnp.pad(padded.reshape(-1, height, width, pre), odd)
     # Points are counted along columns first: (4, 4, images, tiles, tiles, pre) and (4, 4, pre, post).
     points = _at_input_points(_at_input_points(images, 1), 3)
     weights = _at_kernel_points(_at_kernel_points(kernel, 0), 1)
@@ -56,7 +57,7 @@ def convolve(
 
 
 def _at_input_points(images: Array, axis: int) -> Array:
-    """Bᵀ d: the axis, of length 2 t + 2, becomes t tiles of four, two apart, and a first axis of four points."""
+    """Bᵀ d: the axis, of length 2 t + 2, becomes t tiles of four, two apart, and a first axis of points."""
     tiles = images.shape[axis] // 2 - 1
     places = []
     for start in (0, 2):
