@@ -283,6 +283,10 @@ def test_measures_after_every_epoch(tmp_path, small):
     for name in ("cosine", "relative_error"):
         assert lines[1][name] == {bias: table["total"] for bias, table in measured[name].items()}
     assert lines[1]["gradient_cosine"] == measured["gradient_cosine"]["total"]
+    run(tmp_path / "unmeasured", (*small, "network.initial_angle_deg=70"), epochs=2)
+    unmeasured = (tmp_path / "unmeasured/metrics.jsonl").read_text()
+    without = [json.loads(line) | {"asymmetry": None} for line in text.splitlines()]
+    assert without == [json.loads(line) | {"asymmetry": None} for line in unmeasured.splitlines()]
     with pytest.raises(ConfigError, match=r"run\.measure_examples = 201: .* has 200 examples"):
         run(tmp_path / "more", (*small, "run.measure_examples=201"), epochs=1)
     assert not (tmp_path / "more").exists()
