@@ -85,32 +85,33 @@ def random_params(network: ConvNetwork, rng, symmetric: bool):
 
 
 def naive_convolution(layer: ConvLayer, kernel, image):
-    """One place after the other; image (height, width, pre), real or complex."""
+    """One place after the other; image (..., height, width, pre), real or complex."""
     size = layer.kernel_size
+    *leading, height, width, pre = image.shape
     if layer.padding == "same":
         before = (size - 1) // 2
-        padded = np.zeros((image.shape[0] + size - 1, image.shape[1] + size - 1, image.shape[2]), image.dtype)
-        padded[before : before + image.shape[0], before : before + image.shape[1]] = image
+        padded = np.zeros((*leading, height + size - 1, width + size - 1, pre), image.dtype)
+        padded[..., before : before + height, before : before + width, :] = image
         image = padded
-    rows, columns = image.shape[0] - size + 1, image.shape[1] - size + 1
-    out = np.zeros((rows, columns, layer.channels), image.dtype)
+    rows, columns = image.shape[-3] - size + 1, image.shape[-2] - size + 1
+    out = np.zeros((*leading, rows, columns, layer.channels), image.dtype)
     for i in range(rows):
         for j in range(columns):
             own = kernel[i, j] if layer.weights == "local" else kernel
-            out[i, j] = np.einsum("abi,abio->o", image[i : i + size, j : j + size], own)
+            out[..., i, j, :] = np.einsum("...abi,abio->...o", image[..., i : i + size, j : j + size, :], own)
     return out
 
 
 def naive_pool(layer: ConvLayer, values):
     """One window after the other, straight from the formula."""
     size, stride, temperature = layer.pool_size, layer.pool_stride, layer.pool_temperature
-    rows, columns = ((length - size) // stride + 1 for length in values.shape[:2])
-    out = np.zeros((rows, columns, values.shape[2]), values.dtype)
+    rows, columns = ((length - size) // stride + 1 for length in values.shape[-3:-1])
+    out = np.zeros((*values.shape[:-3], rows, columns, values.shape[-1]), values.dtype)
     for i in range(rows):
         for j in range(columns):
-            window = values[i * stride : i * stride + size, j * stride : j * stride + size]
+            window = values[..., i * stride : i * stride + size, j * stride : j * stride + size, :]
             weights = np.exp(window / temperature)
-            out[i, j] = (weights * window).sum(axis=(0, 1)) / weights.sum(axis=(0, 1))
+            out[..., i, j, :] = (weights * window).sum(axis=(-3, -2)) / weights.sum(axis=(-3, -2))
     return out
 
 
@@ -120,15 +121,11 @@ def naive_up(layer: ConvLayer, kernel, below):
 
 def naive_down(layer: ConvLayer, kernel, below, above):
     """The derivative of ⟨pool(B ∗ below), above⟩ by central differences, in each entry of `below`."""
-    found = np.zeros_like(below)
-    for index in np.ndindex(below.shape):
-        ends = []
-        for shift in (1e-5, -1e-5):
-            moved = below.copy()
-            moved[index] += shift
-            ends.append(np.sum(naive_up(layer, kernel, moved) * above))
-        found[index] = (ends[0] - ends[1]) / 2e-5
-    return found
+    steps = 1e-5 * np.eye(below.size).reshape(-1, *below.shape)
+    ends = [
+        np.sum(naive_up(layer, kernel, below + shift) * above, axis=(-3, -2, -1)) for shift in (steps, -steps)
+    ]
+    return ((ends[0] - ends[1]) / 2e-5).reshape(below.shape)
 
 
 def naive_step(problem: Problem, state, beta=0.0):
