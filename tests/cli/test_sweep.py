@@ -104,7 +104,8 @@ def test_killed_again_and_again_every_point_is_done_once(tmp_path, environment):
         process.send_signal(signal.SIGINT if victim == "interrupt" else signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
         if victim == "interrupt" and process.returncode == 130:
-            assert "Continue with: hep" in errors
+            # Workers of the killed parent claim on, so that this one may be stopped before it has begun.
+            assert "Continue with: hep" in errors or errors == "Interrupted.\n"
     finish(start(out, environment, "--jobs", "2"))
     assert_whole(out)
 
