@@ -20,16 +20,6 @@ SMALL = [
 HEP = [sys.executable, "-c", "from hepcli.cli import main; main()"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_each_program_once(tmp_path_factory):
-    """The processes share their compiled programs, which are longer compiled than run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        yield
-
-
 def hep(*args, **options):
     return subprocess.run([*HEP, *map(str, args)], capture_output=True, text=True, check=False, **options)
 

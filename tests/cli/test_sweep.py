@@ -25,19 +25,9 @@ SWEEP = ["sweep", "--preset", "quickstart", *VARY, *SMALL]
 HEP = [sys.executable, "-m", "hepcli"]
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """The workers share their compiled programs."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled"))}
-    quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    return os.environ | cache | quick
-
-
-def start(out, environment, *more):
+def start(out, *more):
     command = [*HEP, *SWEEP, "--out", str(out), *more]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
@@ -69,8 +59,8 @@ def assert_whole(out):
 
 
 @pytest.mark.slow
-def test_a_sweep_from_start_to_report(tmp_path, environment):
-    output, errors = finish(start(tmp_path / "out", environment, "--jobs", "2", "--together"))
+def test_a_sweep_from_start_to_report(tmp_path):
+    output, errors = finish(start(tmp_path / "out", "--jobs", "2", "--together"))
     out = tmp_path / "out"
     assert output.splitlines() == [
         str(out / f) for f in ("table.csv", "table.json", "table.md", "figure.png")
@@ -79,7 +69,7 @@ def test_a_sweep_from_start_to_report(tmp_path, environment):
     assert_whole(out)
     before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*") if file.is_file()}
     started = len(entries(out)[0])
-    finish(start(out, environment, "--resume"))  # nothing is left to do, and nothing is touched
+    finish(start(out, "--resume"))  # nothing is left to do, and nothing is touched
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert len(entries(out)[0]) == started
     run = next((out / "runs").iterdir())
@@ -91,11 +81,11 @@ def test_a_sweep_from_start_to_report(tmp_path, environment):
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_every_point_is_done_once(tmp_path, environment):
+def test_killed_again_and_again_every_point_is_done_once(tmp_path):
     """SIGKILL of the parent, of a worker, and a signal that lets them save, at moments drawn once."""
     out, moments = tmp_path / "out", random.Random(0)
     for victim in ("worker", "parent", "interrupt"):
-        process = start(out, environment, "--jobs", "2")
+        process = start(out, "--jobs", "2")
         wait_for_work(out, process)
         time.sleep(moments.uniform(0, 3))
         if victim == "worker":
@@ -106,7 +96,7 @@ def test_killed_again_and_again_every_point_is_done_once(tmp_path, environment):
         if victim == "interrupt" and process.returncode == 130:
             # Workers of the killed parent claim on, so that this one may be stopped before it has begun.
             assert "Continue with: hep" in errors or errors == "Interrupted.\n"
-    finish(start(out, environment, "--jobs", "2"))
+    finish(start(out, "--jobs", "2"))
     assert_whole(out)
 
 
@@ -130,8 +120,8 @@ def kill_a_worker(parent):
 
 
 @pytest.mark.slow
-def test_two_parents_at_once_share_the_work(tmp_path, environment):
-    parents = [start(tmp_path / "out", environment) for _ in range(2)]
+def test_two_parents_at_once_share_the_work(tmp_path):
+    parents = [start(tmp_path / "out") for _ in range(2)]
     for parent in parents:
         finish(parent)
     assert_whole(tmp_path / "out")

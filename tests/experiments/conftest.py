@@ -51,18 +51,3 @@ def small():
 def finished_runs(tmp_path_factory):
     """Where the one finished run of the session lies, once a test has trained it."""
     return tmp_path_factory.mktemp("finished") / "run"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _compile_each_program_once(tmp_path_factory):
-    """Most of a short run is compilation, and these runs share their programs."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    previous = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in previous.items():
-        jax.config.update(name, value)

@@ -24,7 +24,6 @@ def start(out, *arguments, devices=1, environment=None):
     """`hep train` in a process of its own, on CPU devices made up for it."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiled longer than run
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     } | (environment or {})  # fmt: skip
     words = [sys.executable, "-m", "hepcli", "train", "--out", str(out), "--json", *arguments]
