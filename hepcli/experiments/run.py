@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
 from hepcli.data import epoch_order, load_split
+from hepcli.errors import OutputError
 from hepcli.experiments import build
 from hepcli.experiments.build_network import build_network
 from hepcli.experiments.measuring import SplitMeter, in_short
@@ -61,7 +62,7 @@ class Bench:
         self._shape = build.data_shape(train_split)
         self.network: GraphNetwork = build_network(config, self._shape)
         self._preprocess = build.build_preprocess(config, self._shape)
-        self._augment = build.build_augment(config, self.num_batches)
+        self._augment = build.build_augment(config, self._shape, self.num_batches)
         self.train_feed = build.build_feed(train_split, self.layout)
         self.test_feed = build.build_feed(test_split, self.layout)
         self.evaluator = Evaluator(
@@ -149,10 +150,15 @@ class Run:
         self.history = restored.metadata["history"]
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
-        self.timing = self.folder.read_lines(TIMING_FILE)[:done]
+        notices = [f"{line} Continuing from step {restored.step}." for line in restored.damaged]
+        try:
+            lines = self.folder.read_lines(TIMING_FILE)
+        except OutputError as error:
+            lines = []
+            notices.append(f"{error.what} How long the epochs before took is lost.")
+        self.timing = [line for line in lines if line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
-        notices = tuple(f"{line} Continuing from step {restored.step}." for line in restored.damaged)
-        return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), notices)
+        return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples."""
@@ -255,7 +261,7 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
         best = max(self.history, key=lambda line: line["test"]["top1"])
-        seconds = sum(line["seconds"] for line in self.timing)
+        is_timed = len(self.timing) == len(self.history)
         packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
         return {
             "run": str(self.folder.path),
@@ -271,7 +277,7 @@ class Run:
             "best_epoch": best["epoch"],
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
-            "training_seconds": seconds,
+            "training_seconds": sum(line["seconds"] for line in self.timing) if is_timed else None,
             "images_per_second": _images_per_second(self.timing),
             "devices": [device.device_kind for device in self.bench.layout.devices],
             "processes": jax.process_count(),
@@ -280,7 +286,7 @@ class Run:
         }
 
 
-def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float:
-    """Median over the epochs: the first one holds the compilation."""
+def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:
+    """Median over the epochs, of which the first holds the compilation; None where none was timed."""
     rates = sorted(line["images_per_second"] for line in timing)
-    return rates[len(rates) // 2]
+    return rates[len(rates) // 2] if rates else None

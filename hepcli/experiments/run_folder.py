@@ -127,12 +127,27 @@ class RunFolder:
             self.write_text(name, "".join(_line(record) for record in records))
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line."""
+        """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.
+
+        Raises:
+            OutputError: a line is damaged.
+        """
         file = self.path / name
         if not file.exists():
             return []
-        lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines if line]
+        found = []
+        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+            try:
+                record = json.loads(line)
+            except ValueError:  # neither JSON nor text
+                record = None
+            if not isinstance(record, dict):
+                raise OutputError(
+                    f"{file} is damaged in line {number}.",
+                    f"It is written anew from the newest checkpoint by: hep train --resume --out {self.path}",
+                )
+            found.append(record)
+        return found
 
 
 def _line(record: Mapping[str, Any]) -> str:

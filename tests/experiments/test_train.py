@@ -110,6 +110,24 @@ def test_lines_written_after_the_last_save_are_not_doubled(tmp_path, small, whol
     assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("damage", [None, b"\0\0\0\n", b"3\n", b"\xff\n"])
+def test_a_run_whose_times_are_lost_says_so_and_goes_on(tmp_path, small, whole_run, damage):
+    folder = tmp_path / "stopped"
+    run(folder, small, stop_after=20)
+    if damage is None:
+        (folder / "timing.jsonl").unlink()
+    else:
+        (folder / "timing.jsonl").write_bytes(damage)
+    records = run(folder, small, resume=True)
+    notices = [] if damage is None else [f"{folder / 'timing.jsonl'} is damaged in line 1."]
+    assert [notice.partition(" How")[0] for notice in records[0].notices] == notices
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+    assert records[-1].summary["training_seconds"] is None
+    assert records[-1].summary["images_per_second"] > 0
+    (folder / "timing.jsonl").unlink()
+    assert run(folder, small, resume=True)[-1].summary["images_per_second"] is None
+
+
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, small, whole_run):
     folder = tmp_path / "stopped"
     run(folder, small, stop_after=25)
