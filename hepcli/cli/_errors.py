@@ -52,7 +52,7 @@ def _out_of_memory(text: str) -> HepError:
     return HepError(
         f"The device is out of memory: {reason}.",
         "Lower data.batch_size or data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more "
-        "devices; checkpoints are kept: hep train --resume --out DIR.",
+        "devices; a run that has begun keeps its checkpoints: hep train --resume --out DIR.",
     )
 
 

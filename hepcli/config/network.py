@@ -50,7 +50,7 @@ class ConvLayer(Table):
         padding: `same` keeps the size of the image before pooling, `valid` stays inside it.
         pool_size: rows and columns of a pooling window; 1 with a pool_stride of 1 does not pool.
         pool_stride: rows and columns from one window to the next.
-        pool_temperature: of the softmax pooling; near 0 the maximum.
+        pool_temperature: of the softmax pooling; near 0, from 1e-6 on, the maximum.
         weights: `shared` by all places, or `local`, a kernel for each.
     """
 
@@ -60,7 +60,7 @@ class ConvLayer(Table):
     padding: PaddingName = "same"
     pool_size: Annotated[int, Field(ge=1)] = 2
     pool_stride: Annotated[int, Field(ge=1)] = 2
-    pool_temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    pool_temperature: Annotated[float, Field(ge=1e-6)] = 1.0
     weights: WeightsName = "shared"
 
 

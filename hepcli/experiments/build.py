@@ -60,9 +60,19 @@ def build_preprocess(config: Config, shape: DataShape) -> Preprocess:
     return normalizer(Normalization(data.mean, data.std, data.std_scale))
 
 
-def build_augment(config: Config, steps_per_epoch: int) -> Augment | None:
-    """What is done to training images at random; None for nothing."""
-    return AUGMENTATIONS[config.data.augmentation](steps_per_epoch, config.data.crop_padding)
+def build_augment(config: Config, shape: DataShape, steps_per_epoch: int) -> Augment | None:
+    """What is done to training images at random; None for nothing.
+
+    Raises:
+        ConfigError: a crop could miss the image altogether.
+    """
+    data, (height, width, _) = config.data, shape.image
+    if data.augmentation == "flip_crop" and data.crop_padding >= min(height, width):
+        raise ConfigError(
+            f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} pixels",
+            f"Give less than {min(height, width)}, else crops are black all over.",
+        )
+    return AUGMENTATIONS[data.augmentation](steps_per_epoch, data.crop_padding)
 
 
 def init_params(config: Config, network: GraphNetwork) -> Gradient:

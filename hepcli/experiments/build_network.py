@@ -65,13 +65,22 @@ def _check_images(layers: Mapping[str, LayerConfig], network: ConvNetwork) -> No
     """Every image has pixels, and every connection of a conv layer fits the images at its ends."""
     shapes = network.unit_shapes
     for name, layer in layers.items():
-        if isinstance(layer, ConvLayer) and 0 in shapes[name]:
-            below = next(pre for pre, post in network.connections if post == name)
-            rows, columns = network.input_shape[:2] if below == "in" else shapes[below][:2]
+        if not isinstance(layer, ConvLayer):
+            continue
+        below = network.source(name)
+        rows, columns = network.input_shape[:2] if below == "in" else shapes[below][:2]
+        if 0 in shapes[name]:
             raise ConfigError(
                 f"network.layers.{name}: nothing is left of the {rows} × {columns} image of {below} after "
                 f"kernel_size = {layer.kernel_size} ({layer.padding}) and pool_size = {layer.pool_size}",
-                f'Set network.layers.{name}.padding="same", a smaller pool_size, or fewer conv layers.',
+                f'Set a smaller network.layers.{name}.pool_size, padding="same", or fewer conv layers.',
+            )
+        widest = 2 * max(rows, columns) + 1  # from any place beyond the far side
+        if layer.kernel_size > widest:
+            raise ConfigError(
+                f"network.layers.{name}.kernel_size = {layer.kernel_size}: more than twice the "
+                f"{rows} × {columns} image of {below}",
+                f"Give at most {widest}.",
             )
     for pre, post in network.misfits():
         raise ConfigError(

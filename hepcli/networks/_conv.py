@@ -60,11 +60,16 @@ class ConvNetwork(GraphNetwork):
         shapes: dict[str, tuple[int, ...]] = {"in": self.input_shape}
         for name, spec in self.specs:
             if isinstance(spec, ConvLayer):
-                below = next(pre for pre, post in self.connections if post == name and pre in shapes)
-                shapes[name] = spec.pooled(shapes[below])  # type: ignore[arg-type]
+                shapes[name] = spec.pooled(shapes[self.source(name)])  # type: ignore[arg-type]
             else:
                 shapes[name] = (spec.units,)
         return {name: shape for name, shape in shapes.items() if name != "in"}
+
+    def source(self, name: str) -> str:
+        """The layer, or the input `in`, whose image a convolutional layer takes its size from."""
+        names = [layer for layer, _ in self.specs]
+        lower = {"in", *names[: names.index(name)]}
+        return next(pre for pre, post in self.connections if post == name and pre in lower)
 
     def misfits(self) -> list[tuple[str, str]]:
         """Connections (pre, post) of a convolutional layer with an image of the wrong size below it."""

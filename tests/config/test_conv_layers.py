@@ -33,7 +33,7 @@ def test_an_unknown_kind():
         ("kernel_size", 0, "must be at least 1"),
         ("pool_size", 0, "must be at least 1"),
         ("pool_stride", 0, "must be at least 1"),
-        ("pool_temperature", 0.0, "must be greater than 0"),
+        ("pool_temperature", 1e-7, "must be at least 1e-06"),
     ],
 )
 def test_lowest_values(key, value, rule):

@@ -4,7 +4,7 @@ import pytest
 
 from hepcli.config import load_config
 from hepcli.errors import ConfigError
-from hepcli.experiments.build import DataShape, build_preprocess
+from hepcli.experiments.build import DataShape, build_augment, build_preprocess
 from hepcli.experiments.build_network import build_network
 
 COLOUR, GREY = DataShape((32, 32, 3), 10), DataShape((28, 28, 1), 10)
@@ -36,6 +36,19 @@ def test_an_image_that_the_layers_use_up():
     assert text.startswith("network.layers.out: nothing is left of the 1 × 1 image of conv2")
 
 
+def test_feedback_named_first_takes_nothing_from_an_image():
+    connections = '["out-conv2", "conv2-conv1", "in-conv1", "conv1-conv2", "conv2-out"]'
+    assert built(f"network.connections={connections}").unit_shapes == built().unit_shapes
+    text = refusal(f"network.connections={connections}", "network.layers.conv1.pool_size=33")
+    assert text.startswith("network.layers.conv1: nothing is left of the 32 × 32 image of in")
+
+
+def test_a_kernel_of_which_most_sees_no_image():
+    built("network.layers.conv2.kernel_size=17")
+    text = refusal("network.layers.conv2.kernel_size=18")
+    assert text == "network.layers.conv2.kernel_size = 18: more than twice the 8 × 8 image of conv1"
+
+
 def test_images_that_do_not_fit_each_other():
     connections = '["in-conv1", "conv1-conv2", "conv2-conv1", "conv2-out", "out-conv2", "in-conv2"]'
     assert refusal(f"network.connections={connections}").startswith('network.connections = "in-conv2"')
@@ -51,6 +64,13 @@ def test_without_a_readout_the_output_must_be_the_classes():
     assert refusal(*overrides).startswith("network.layers.out.channels = 128: without a readout")
     assert "(512 units)" in refusal(*overrides, shape=DataShape((48, 48, 3), 10))
     built(*overrides, "network.layers.out.channels=10")
+
+
+def test_crops_without_a_pixel_of_the_image():
+    config = load_config("cifar10-small", ["data.crop_padding=28"]).config
+    build_augment(config, COLOUR, 1)
+    with pytest.raises(ConfigError, match=r"data\.crop_padding = 28: .* 28 × 28 pixels"):
+        build_augment(config, GREY, 1)
 
 
 def test_a_mean_for_each_channel_or_one_for_all():
