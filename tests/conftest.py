@@ -21,11 +21,15 @@ def _compile_each_program_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(autouse=True)
-def _quick_compile(request: pytest.FixtureRequest) -> Iterator[None]:
+def _quick_compile_of_small_networks(request: pytest.FixtureRequest) -> None:
     """In the numerical rooms networks are so small that they compile longer than they run."""
-    if request.path.parent.name not in ("engine", "networks", "training"):
-        yield
-        return
+    if request.path.parent.name in ("engine", "networks", "training"):
+        request.getfixturevalue("quick_compile")
+
+
+@pytest.fixture
+def quick_compile() -> Iterator[None]:
+    """For tests of many programs, each run for a few steps."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")

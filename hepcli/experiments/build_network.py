@@ -63,12 +63,12 @@ def _spec(layer: LayerConfig) -> ConvSpec | DenseSpec:
 
 def _check_images(layers: Mapping[str, LayerConfig], network: ConvNetwork) -> None:
     """Every image has pixels, and every connection of a conv layer fits the images at its ends."""
-    shapes = network.unit_shapes
+    shapes = {"in": network.input_shape} | network.unit_shapes
     for name, layer in layers.items():
         if not isinstance(layer, ConvLayer):
             continue
         below = network.source(name)
-        rows, columns = network.input_shape[:2] if below == "in" else shapes[below][:2]
+        rows, columns = shapes[below][:2]
         if 0 in shapes[name]:
             raise ConfigError(
                 f"network.layers.{name}: nothing is left of the {rows} × {columns} image of {below} after "

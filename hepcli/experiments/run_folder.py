@@ -137,6 +137,8 @@ class RunFolder:
             return []
         found = []
         for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+            if not line:
+                continue
             try:
                 record = json.loads(line)
             except ValueError:  # neither JSON nor text

@@ -1,4 +1,3 @@
-import jax
 import numpy as np
 import pytest
 
@@ -30,15 +29,6 @@ def small_data(monkeypatch):
     monkeypatch.setattr("hepcli.experiments.run.load_split", load)
     monkeypatch.setattr("hepcli.experiments.saved.load_split", load)
     monkeypatch.setattr("hepcli.experiments.measure.load_split", load)
-
-
-@pytest.fixture
-def quick_compile():
-    """For tests of many programs, each run for a few steps."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture
