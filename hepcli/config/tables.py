@@ -17,6 +17,7 @@ OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 AugmentationName = Literal["none", "flip_crop"]
+UnsettledName = Literal["learn", "skip"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 
 Count = Annotated[int, Field(ge=1)]
@@ -86,6 +87,9 @@ class RelaxationConfig(Table):
         nudged_steps: most steps of a nudged phase.
         tolerance: a phase ends early once every example moves less than this in a sweep; 0 runs all steps.
         converged_residual: residual ‖F(u)‖ up to which an example counts as converged.
+        unsettled: what to do with examples whose free phase has not converged: `learn` from them like from
+            all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
+            The homeostatic loss counts them either way.
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
             evaluation and the run's own signal; no state then comes to rest.
@@ -98,6 +102,7 @@ class RelaxationConfig(Table):
     nudged_steps: Count = 20
     tolerance: NonNegativeFloat = 0.0
     converged_residual: PositiveFloat = 1e-3
+    unsettled: UnsettledName = "learn"
     free_precision: PrecisionName = "float32"
     noise_std: NonNegativeFloat = 0.0
     persistent_state: bool = False

@@ -32,8 +32,8 @@ from hepcli.engine._homeostasis import (
     homeostatic_gradient,
     homeostatic_loss,
 )
-from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient
-from hepcli.engine._relax import log10_residual, relax, report
+from hepcli.engine._problem import FreePhase, activities, free_phase, only, parameter_gradient, signal_sums
+from hepcli.engine._relax import all_finite, example_norm, log10_residual, relax, report
 from hepcli.engine._sweep import SOLVERS, make_sweep, update_groups, vector_field
 from hepcli.engine._types import (
     Estimate,
@@ -44,6 +44,7 @@ from hepcli.engine._types import (
     PhaseReport,
     Problem,
     RelaxationSettings,
+    SignalSums,
     State,
     System,
 )
@@ -67,11 +68,13 @@ __all__ = [
     "ReferenceSettings",
     "References",
     "RelaxationSettings",
+    "SignalSums",
     "State",
     "System",
     "activities",
     "activity_jacobian",
     "activity_jacobian_matrix",
+    "all_finite",
     "cauchy_derivative",
     "circle_points",
     "compare",
@@ -79,6 +82,7 @@ __all__ = [
     "estimate",
     "estimated_parts",
     "exact_parts",
+    "example_norm",
     "free_phase",
     "gradient_sums",
     "homeostatic_gradient",
@@ -89,6 +93,7 @@ __all__ = [
     "make_sweep",
     "nudged_residuals",
     "num_units",
+    "only",
     "own_signal",
     "parameter_gradient",
     "per_example",
@@ -96,6 +101,7 @@ __all__ = [
     "relax",
     "report",
     "scan_circles",
+    "signal_sums",
     "step_matrix",
     "step_product",
     "update_groups",

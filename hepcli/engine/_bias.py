@@ -158,14 +158,10 @@ def gradient_sums(
     Returns:
         Both gradients, the readout's included although it does not depend on the signal.
     """
-    # Zeros, not factors of zero: an example that is left out may hold infinities.
-    state, signal, start = (_only(kept, tree) for tree in (state, signal, free.phase.state))
-    own = jax.tree.map(lambda g: len(kept) * g, parameter_gradient(problem, state, signal))
-    return own, bptt_gradient(problem, start, kept.astype(start["out"].dtype))
-
-
-def _only(kept: Array, tree: State) -> State:
-    return {name: jnp.where(kept.reshape(-1, *[1] * (u.ndim - 1)), u, 0.0) for name, u in tree.items()}
+    own = parameter_gradient(problem, state, signal, kept)
+    by_bptt, _ = bptt_gradient(problem, free.phase.state, kept)
+    count = kept.sum(dtype=problem.inputs.dtype)
+    return jax.tree.map(lambda g: count * g, own), jax.tree.map(lambda g: count * g, by_bptt)
 
 
 class CircleScan(NamedTuple):

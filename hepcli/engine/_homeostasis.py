@@ -67,6 +67,9 @@ def homeostatic_loss(
 ) -> Float[Array, ""]:
     """E_ε[‖Jε‖² − εᵀJ²ε] / n, an estimate of 2‖A‖_F²/n with A = (J − Jᵀ)/2.
 
+    It is a property of the Jacobian at an activity, whether or not that is a fixed point: examples that have
+    not settled count like all others, `relaxation.unsettled = "skip"` or not.
+
     Args:
         system: the network.
         params: its parameters.

@@ -5,19 +5,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool
 
-from hepcli.engine._relax import example_norm, relax
+from hepcli.engine._relax import all_finite, example_norm, relax
 from hepcli.engine._sweep import vector_field
-from hepcli.engine._types import Gradient, Params, Phase, Problem, State
+from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
 
 
 class FreePhase(NamedTuple):
-    """A problem at its free fixed point.
+    """A problem at the end of its free phase.
 
     Attributes:
         problem: the batch and the network.
         constant: `System.input_drive` of the batch.
-        phase: the free phase; its state is u*.
+        phase: the free phase; its state is u*, for examples that have settled a fixed point.
     """
 
     problem: Problem
@@ -28,7 +29,12 @@ class FreePhase(NamedTuple):
 def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     """Relax without a nudge, from `start` or where the problem says; in `free_precision`, if that is lower.
 
-    The state then comes back in the precision of the parameters, and so does its residual.
+    The state then comes back in the precision of the parameters, and so does its residual: that of a fixed
+    point of lower precision is its rounding error, which `converged_residual` must allow for. `finite` is
+    that of the lower precision, whose range is smaller.
+
+    A phase ends after its steps whatever its examples do: one that is slow, or alternates between two states,
+    keeps the last of them, with its residual.
     """
     system, relaxation = problem.system, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
@@ -60,29 +66,64 @@ def activities(problem: Problem, state: State) -> State:
     return {name: problem.system.activation(u) for name, u in state.items()}
 
 
-def parameter_gradient(problem: Problem, state: State, error_vector: State) -> Gradient:
-    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, mean over the batch.
+def learned_examples(problem: Problem, free: Phase | PhaseReport) -> Bool[Array, " batch"] | None:
+    """Which examples are learned from by `relaxation.unsettled`; None for all, settled or not."""
+    return free.converged if problem.relaxation.unsettled == "skip" else None
+
+
+def only(chosen: Bool[Array, " batch"], tree: State) -> State:
+    """Zeros for the other examples: not factors of zero, because those may hold infinities."""
+    return {name: jnp.where(chosen.reshape(-1, *[1] * (u.ndim - 1)), u, 0.0) for name, u in tree.items()}
+
+
+def signal_sums(signal: State, free: Phase | PhaseReport) -> SignalSums:
+    """Error signals (batch, *units) summed over the examples that did not settle, and over all."""
+    finite = all_finite(signal, 1)
+
+    def total(chosen: Array) -> State:
+        return {name: e.sum(axis=0) for name, e in only(chosen, signal).items()}
+
+    return SignalSums(total(finite & ~free.converged), total(finite))
+
+
+def parameter_gradient(
+    problem: Problem, state: State, error_vector: State, learned: Bool[Array, " batch"] | None = None
+) -> Gradient:
+    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, mean over the examples learned.
 
     Args:
         problem: the batch and the network.
         state: pre-activations u at which the rule is applied (batch, *units), real.
         error_vector: e per layer, real, same shapes.
+        learned: which examples count; None for all. The others may hold anything.
 
     Returns:
-        The gradient, with the structure of the parameters.
+        The gradient, with the structure of the parameters; zero where no example counts.
 
     Source: paper, Eq. 6–7 (METHOD §3).
     """
-    system, batch = problem.system, problem.inputs.shape[0]
+    system, count = problem.system, jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
+    if learned is not None:
+        state, error_vector = only(learned, state), only(learned, error_vector)
+        count = jnp.maximum(learned.sum(dtype=count.dtype), 1)
 
     def field(params: Params) -> State:
         return vector_field(system, params, system.input_drive(params, problem.inputs), state)
 
     def readout_loss(params: Params) -> Array:
-        return jnp.sum(system.loss(params, system.activation(state["out"]), problem.targets))
+        losses = system.loss(params, system.activation(state["out"]), problem.targets)
+        return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
     _, pull_back = jax.vjp(field, problem.params)
     (through_states,) = pull_back(error_vector)
     direct = jax.grad(readout_loss)(problem.params)
-    mean: Gradient = jax.tree.map(lambda a, b: (a + b) / batch, through_states, direct)
+    mean: Gradient = jax.tree.map(lambda a, b: (a + b) / count, through_states, direct)
     return mean
+
+
+def learn_locally(
+    problem: Problem, state: State, error_vector: State, free: PhaseReport, nudged: PhaseReport | None
+) -> Estimate:
+    """The estimate of an error vector (batch, *units) at `state`: its gradient, and its records."""
+    gradient = parameter_gradient(problem, state, error_vector, learned_examples(problem, free))
+    return Estimate(state, error_vector, gradient, free, nudged, signal_sums(error_vector, free))

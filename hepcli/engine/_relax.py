@@ -1,7 +1,7 @@
 """The one relaxation loop."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from hepcli.engine._types import (
 T = TypeVar("T")
 
 
-def example_norm(tree: State, batch_ndim: int) -> Array:
+def example_norm(tree: Any, batch_ndim: int) -> Array:
     """Euclidean norm over all layers, real, one value per index of the leading `batch_ndim` axes."""
 
     def squares(leaf: Array) -> Array:
@@ -34,7 +34,7 @@ def example_norm(tree: State, batch_ndim: int) -> Array:
     return jnp.sqrt(sum(squares(leaf) for leaf in jax.tree.leaves(tree)))
 
 
-def all_finite(tree: State, batch_ndim: int) -> Array:
+def all_finite(tree: Any, batch_ndim: int) -> Array:
     """Whether every layer is finite, per index of the leading `batch_ndim` axes."""
     flags = [
         jnp.all(jnp.isfinite(leaf), axis=tuple(range(batch_ndim, leaf.ndim)))
@@ -44,13 +44,16 @@ def all_finite(tree: State, batch_ndim: int) -> Array:
 
 
 def iterate(
-    sweep: CountedSweep, state: State, max_sweeps: int, tolerance: float, batch_ndim: int
-) -> tuple[State, Array]:
+    sweep: Callable[[T, int | Array], T], state: T, max_sweeps: int, tolerance: float, batch_ndim: int
+) -> tuple[T, Array]:
     """Apply `sweep` until nothing moves: the loop behind every phase and every linear solve.
+
+    An example that moves less than `tolerance` is not for that at a fixed point: it may be slow. One that
+    alternates keeps the batch running to `max_sweeps`; one that is no longer finite does not.
 
     Args:
         sweep: the update, given how many went before it.
-        state: where to start.
+        state: where to start, any tree of arrays with the axes of the examples in front.
         max_sweeps: most updates.
         tolerance: stop once every example moved less than this in a sweep; 0 applies all `max_sweeps`,
             and only then can the loop be differentiated in reverse mode.
@@ -63,14 +66,14 @@ def iterate(
         end = jax.lax.fori_loop(0, max_sweeps, lambda count, u: sweep(u, count), state)
         return end, jnp.int32(max_sweeps)
 
-    def unfinished(carry: tuple[State, Array, Array]) -> Array:
+    def unfinished(carry: tuple[T, Array, Array]) -> Array:
         _, count, moving = carry
         return (count < max_sweeps) & moving
 
-    def advance(carry: tuple[State, Array, Array]) -> tuple[State, Array, Array]:
+    def advance(carry: tuple[T, Array, Array]) -> tuple[T, Array, Array]:
         old, count, _ = carry
         new = sweep(old, count)
-        change = example_norm({name: new[name] - old[name] for name in new}, batch_ndim)
+        change = example_norm(jax.tree.map(jnp.subtract, new, old), batch_ndim)
         # An example that turned NaN never settles and must not keep the others running.
         return new, count + 1, jnp.any(change >= tolerance)
 

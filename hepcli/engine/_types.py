@@ -69,6 +69,8 @@ class RelaxationSettings(NamedTuple):
         tolerance: a phase ends once every example moves less than this in a sweep (Euclidean norm over
             all layers); 0 runs all steps.
         converged_residual: an example counts as converged when ‖F(u)‖ is at most this.
+        unsettled: whether examples whose free phase has not converged are learned from: `learn` as the
+            paper does, `skip` leaves them out of the gradient, which is then the mean over the rest.
         free_precision: `bfloat16` or `float16` run the free phase with weights and states cast to that;
             `float32` leaves it in the precision of the parameters, as nudged phases always are.
         noise_std: standard deviation of the Gaussian noise that every update of a layer's state receives,
@@ -81,6 +83,7 @@ class RelaxationSettings(NamedTuple):
     nudged_steps: int = 20
     tolerance: float = 0.0
     converged_residual: float = 1e-3
+    unsettled: str = "learn"
     free_precision: str = "float32"
     noise_std: float = 0.0
 
@@ -147,15 +150,29 @@ class PhaseReport(NamedTuple):
     sweeps: Int[Array, ""]
 
 
+class SignalSums(NamedTuple):
+    """Error signals summed over examples, per layer (*units), real: what a batch would learn, layer by layer.
+
+    Attributes:
+        unsettled: over the examples whose free phase has not converged.
+        total: over all; examples whose signal is not finite are left out of both.
+    """
+
+    unsettled: State
+    total: State
+
+
 class Estimate(NamedTuple):
     """A learning signal.
 
     Attributes:
         state: pre-activations at which the local learning rule was applied.
         error_vector: e per layer in activity coordinates, real; None for `bptt`, which has none.
-        gradient: real, mean over the batch.
+        gradient: real, mean over the examples that are learned from; zero where there are none.
         free: the free phase; for `online_hep` the mean state of the run.
         nudged: the nudged phases or the adjoint iteration; None where there is none to report.
+        sums: the examples' error signals, whether they are learned from or not; None where there are none
+            to sum, as for `bptt` without the examples it skips.
     """
 
     state: State
@@ -163,6 +180,7 @@ class Estimate(NamedTuple):
     gradient: Gradient
     free: PhaseReport
     nudged: PhaseReport | None
+    sums: SignalSums | None
 
 
 Sweep = Callable[[State], State]

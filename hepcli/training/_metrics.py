@@ -9,12 +9,20 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from hepcli.engine import Params, PhaseReport, log10_residual
+from hepcli.engine import Params, PhaseReport, SignalSums, State, example_norm, log10_residual
 
 Totals = dict[str, Array]
 """Sums over the examples seen so far: float32 sums and int32 counts."""
 
-_SUMS = ("loss", "log10_residual", "nudged_log10_residual", "homeostatic_loss", "sweeps")
+_SUMS = (
+    "loss",
+    "log10_residual",
+    "nudged_log10_residual",
+    "homeostatic_loss",
+    "sweeps",
+    "signal",
+    "unsettled_signal",
+)
 _COUNTS = ("examples", "batches", "top1", "top5", "converged", "nudged_converged", "nonfinite")
 
 
@@ -44,8 +52,9 @@ def batch_totals(
     free: PhaseReport,
     nudged: PhaseReport | None,
     homeostatic_loss: Array | float = 0.0,
+    sums: SignalSums | None = None,
 ) -> Totals:
-    """The sums of one batch."""
+    """The sums of one batch; of error signals the norms of theirs."""
     finite = free.finite if nudged is None else free.finite & nudged.finite
     return {
         "loss": losses.sum().astype(jnp.float32),
@@ -53,6 +62,8 @@ def batch_totals(
         "nudged_log10_residual": jnp.float32(0) if nudged is None else log10_residual(nudged.residual).sum(),
         "homeostatic_loss": jnp.float32(homeostatic_loss),
         "sweeps": free.sweeps.astype(jnp.float32),
+        "signal": _norm(None if sums is None else sums.total),
+        "unsettled_signal": _norm(None if sums is None else sums.unsettled),
         "examples": jnp.int32(labels.shape[0]),
         "batches": jnp.int32(1),
         "top1": in_top(scores, labels, 1).sum(dtype=jnp.int32),
@@ -61,6 +72,10 @@ def batch_totals(
         "nudged_converged": jnp.int32(0) if nudged is None else nudged.converged.sum(dtype=jnp.int32),
         "nonfinite": (~finite).sum(dtype=jnp.int32),
     }
+
+
+def _norm(signal: State | None) -> Array:
+    return jnp.float32(0) if signal is None else example_norm(signal, 0).astype(jnp.float32)
 
 
 def add_totals(total: Totals, new: Totals) -> Totals:
@@ -76,7 +91,9 @@ def means(totals: Totals, *, nudged: bool) -> dict[str, float | int | None]:
         nudged: whether there was a nudged phase to report.
 
     Returns:
-        Plain numbers, ready for JSON.
+        Plain numbers, ready for JSON. `unsettled` counts the examples whose free phase did not converge, and
+        `unsettled_signal_share` is the norm of their summed error signals over that of all examples', both
+        summed over the batches; None where there were no signals.
     """
     host = {name: value.item() for name, value in jax.device_get(totals).items()}
     examples, batches = host["examples"], host["batches"]
@@ -86,9 +103,16 @@ def means(totals: Totals, *, nudged: bool) -> dict[str, float | int | None]:
     result |= {name: finite_or_none(host[name] / examples) if nudged else None for name in nudged_names}
     return result | {
         "sweeps": host["sweeps"] / batches,
+        "unsettled": examples - host["converged"],
+        "unsettled_signal_share": share_of(host["unsettled_signal"], host["signal"]),
         "nonfinite": host["nonfinite"],
         "examples": examples,
     }
+
+
+def share_of(part: float, whole: float) -> float | None:
+    """The ratio; None where the whole is nothing, or not finite."""
+    return finite_or_none(part / whole) if whole else None
 
 
 def finite_or_none(value: float) -> float | None:

@@ -18,9 +18,11 @@ from hepcli.engine import (
     State,
     System,
     activities,
+    all_finite,
     draw_noise,
     estimate,
     homeostatic_gradient,
+    only,
 )
 from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
@@ -222,7 +224,9 @@ def _pure_step(
         )
         found = estimate(problem)
         if memory is not None:
-            memory = {name: last.at[indices].set(found.state[name]) for name, last in memory.items()}
+            # A state that is not finite would stay so for ever: that example starts from zero again.
+            kept = only(all_finite(found.state, 1), found.state)
+            memory = {name: last.at[indices].set(kept[name]) for name, last in memory.items()}
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
         if settings.change_gradient is not None:
@@ -234,7 +238,7 @@ def _pure_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         losses = system.loss(state.params, activity["out"], targets)
         scores = system.output(state.params, activity["out"])
-        seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic)
+        seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic, found.sums)
         params = optax.apply_updates(state.params, updates)
         totals = add_totals(state.totals, seen)
         return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()

@@ -11,7 +11,7 @@ from hepcli.engine._estimators.hep import hep, nudged_phases
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.online_hep import online_hep
 from hepcli.engine._estimators.rbp import neumann_rbp, rbp
-from hepcli.engine._problem import FreePhase, free_phase, parameter_gradient
+from hepcli.engine._problem import FreePhase, free_phase, learn_locally
 from hepcli.engine._relax import report
 from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
 
@@ -36,13 +36,15 @@ NUDGED_PHASES: dict[str, Callable[[FreePhase], Callable[[Array], Phase]]] = {
 
 
 def local_learning(error_signal: ErrorSignal) -> Estimator:
-    """The estimator that runs a free phase, reads `error_signal` and applies the local learning rule."""
+    """The estimator that runs a free phase, reads `error_signal` and applies the local learning rule.
+
+    Rule and signal take the state the free phase ends with, whether it has settled or not.
+    """
 
     def estimator(problem: Problem) -> Estimate:
         free = free_phase(problem)
         error_vector, nudged = error_signal(free)
-        gradient = parameter_gradient(problem, free.phase.state, error_vector)
-        return Estimate(free.phase.state, error_vector, gradient, report(free.phase), nudged)
+        return learn_locally(problem, free.phase.state, error_vector, report(free.phase), nudged)
 
     return estimator
 

@@ -25,8 +25,12 @@ def asymep(free: FreePhase) -> tuple[State, PhaseReport]:
     bypassed. The correction is linear in the activity, so complex nudges need nothing new. In the limit
     of many points e is that of `rbp`, whatever the asymmetry.
 
+    For an example that has not settled, J and r* are those of the state its free phase ended with: the
+    correction vanishes there and grows as the state moves on, and e answers to the corrected dynamics, for
+    N = 1 with their motion without a nudge divided by |β|.
+
     Args:
-        free: the problem at its free fixed point.
+        free: the problem at the end of its free phase.
 
     Returns:
         e per layer, real (batch, *units), and the record of the nudged phases.
@@ -50,7 +54,7 @@ def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
 
 
 def asymep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
-    """What `asymep` converges to with N, by forward mode through `nudged_steps` corrected steps.
+    """What `asymep` converges to with N, by forward mode through `nudged_steps` corrected steps as they run.
 
     Source: METHOD §8.
     """

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool
 
-from hepcli.engine._problem import free_phase, phase_key
+from hepcli.engine._problem import free_phase, learned_examples, only, phase_key, signal_sums
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 
@@ -13,43 +13,56 @@ from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 def bptt(problem: Problem) -> Estimate:
     """Gradient of the loss by backpropagation through the last `nudged_steps` steps from u*.
 
-    Memory grows with `nudged_steps`, as always in reverse mode; the tolerance does not apply to them.
+    Memory grows with `nudged_steps`, as always in reverse mode; the tolerance does not apply to them. The
+    steps are those of the dynamics as they run: for an example that has not settled the gradient is that of
+    the loss at the state they end with.
 
     Args:
         problem: the batch and the network.
 
     Returns:
-        The estimate, with no error vector and no nudged phase.
+        The estimate, with no error vector and no nudged phase. `sums` are those of the loss's gradient by a
+        constant input to each unit, what plays the error vector's part: at a fixed point it is that of
+        `neumann_rbp` with `nudged_steps` terms.
 
     Source: METHOD §3.
     """
     free = free_phase(problem)
-    gradient = bptt_gradient(problem, free.phase.state)
-    return Estimate(free.phase.state, None, gradient, report(free.phase), None)
+    learned = learned_examples(problem, free.phase)
+    gradient, signal = bptt_gradient(problem, free.phase.state, learned)
+    sums = signal_sums(signal, free.phase) if learned is None else None
+    return Estimate(free.phase.state, None, gradient, report(free.phase), None, sums)
 
 
-def bptt_gradient(problem: Problem, start: State, weights: Float[Array, " batch"] | None = None) -> Gradient:
+def bptt_gradient(
+    problem: Problem, start: State, learned: Bool[Array, " batch"] | None = None
+) -> tuple[Gradient, State]:
     """Gradient of the loss after `nudged_steps` more steps from `start`, which is held fixed.
 
     Args:
         problem: the batch and the network.
         start: pre-activations (batch, *units), real.
-        weights: factor of each example's loss in the sum; None takes the mean over the batch.
+        learned: which examples count; None for all.
 
     Returns:
-        The gradient, real.
+        The gradient, real, mean over the examples that count; and that of each one's loss by a constant
+        input to each unit (batch, *units), zero for those that do not.
     """
     system = problem.system
     every_step = problem.relaxation._replace(tolerance=0.0)
+    count = jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
+    if learned is not None:
+        start, count = only(learned, start), jnp.maximum(learned.sum(dtype=count.dtype), 1)
 
-    def loss(params: Params) -> Array:
+    def loss(params: Params, offset: State) -> Array:
         constant = system.input_drive(params, problem.inputs)
         phase = relax(
-            system, params, constant, start,
+            system, params, {name: c + offset[name] for name, c in constant.items()}, start,
             steps=every_step.nudged_steps, settings=every_step, key=phase_key(problem, "reverse"),
         )  # fmt: skip
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
-        return jnp.mean(losses) if weights is None else jnp.sum(weights * losses)
+        return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
-    gradient: Gradient = jax.grad(loss)(problem.params)
-    return gradient
+    gradient, signal = jax.grad(loss, (0, 1))(problem.params, jax.tree.map(jnp.zeros_like, start))
+    mean: Gradient = jax.tree.map(lambda g: g / count, gradient)
+    return mean, signal

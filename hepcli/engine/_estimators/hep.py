@@ -16,8 +16,12 @@ from hepcli.engine._types import Phase, PhaseReport, State
 def hep(free: FreePhase) -> tuple[State, PhaseReport]:
     """e = dr*/dβ at 0 by the Cauchy sum over N nudged fixed points (N = 1: one-sided difference).
 
-    The nudged phases all start from u*. The real points of the circle run together as one real batch,
-    the complex ones of its upper half together as one complex batch; the rest are conjugates.
+    The nudged phases all start where the free phase ended. For an example that has not settled they go on
+    moving as it would without a nudge: what the points share of that motion cancels for N ≥ 2, but not for
+    N = 1, where it is divided by |β|, as in the published code.
+
+    The real points of the circle run together as one real batch, the complex ones of its upper half together
+    as one complex batch; the rest are conjugates.
 
     Args:
         free: the problem at its free fixed point.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine._problem import activities, parameter_gradient, phase_key
+from hepcli.engine._problem import activities, learn_locally, phase_key
 from hepcli.engine._relax import example_norm, relax
 from hepcli.engine._sweep import vector_field
 from hepcli.engine._types import Estimate, PhaseReport, Problem, State
@@ -15,6 +15,10 @@ def online_hep(problem: Problem) -> Estimate:
 
     The network starts from zero and is never reset; β starts at |β| and moves on by one of the N points
     every `nudged_steps` steps. State and activity/β are read at the end of each point's steps.
+
+    Nothing is assumed to settle: where a point's steps do not suffice, what is averaged is a transient, which
+    `nudged` records. As settled counts an example whose mean state nearly is a fixed point, which also takes
+    a nudge small enough: at large |β| few are.
 
     Args:
         problem: the batch and the network; `gradient.num_points` at least 2.
@@ -60,5 +64,4 @@ def online_hep(problem: Problem) -> Estimate:
     nudged = PhaseReport(
         records.residual.max(axis=0), records.converged.all(axis=0), all_points, records.sweeps.max()
     )
-    gradient = parameter_gradient(problem, mean_state, error_vector)
-    return Estimate(mean_state, error_vector, gradient, free, nudged)
+    return learn_locally(problem, mean_state, error_vector, free, nudged)

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._estimators.linear import solve_forward
 from hepcli.engine._problem import FreePhase
 from hepcli.engine._relax import all_finite, example_norm, iterate
-from hepcli.engine._sweep import Groups, drive, update_groups
+from hepcli.engine._sweep import Groups, drive, num_sweeps, update_groups
 from hepcli.engine._types import PhaseReport, Problem, State, Sweep
 
 
@@ -19,18 +18,28 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
     Its limit is −J_F^{-T} ∂L/∂u, the adjoint of the fixed point, in activity coordinates like all
     error vectors (see METHOD §8). With the alternating solver the groups are updated against the flow.
 
+    J_F is taken once, at the end of the free phase, settled or not, as in the published code. For an example
+    that has not settled e is the adjoint of a state that moves on; where the step there is no contraction,
+    e grows with `adjoint_steps`.
+
     Args:
-        free: the problem at its free fixed point.
+        free: the problem at the end of its free phase.
 
     Returns:
-        e per layer, real (batch, *units), and the record of the iteration.
+        e per layer, real (batch, *units), and the record of the iteration; its residual is how far one
+        more would move e.
 
     Source: paper, Eq. 5; Almeida (1987), Pineda (1987).
     """
-    problem, state = free.problem, free.phase.state
-    groups = update_groups(problem.system, problem.relaxation.solver)
+    problem, relaxation, state = free.problem, free.problem.relaxation, free.phase.state
+    groups = update_groups(problem.system, relaxation.solver)
     sweep = adjoint_sweep(problem, free.constant, state, groups)
-    return solve_forward(sweep, state, len(groups), problem.relaxation, problem.gradient.adjoint_steps)
+    start = jax.tree.map(jnp.zeros_like, state)
+    sweeps = num_sweeps(len(groups), problem.gradient.adjoint_steps)
+    end, count = iterate(lambda e, _: sweep(e), start, sweeps, relaxation.tolerance, batch_ndim=1)
+    residual = example_norm(jax.tree.map(jnp.subtract, sweep(end), end), 1)
+    record = PhaseReport(residual, residual <= relaxation.converged_residual, all_finite(end, 1), count)
+    return end, record
 
 
 def adjoint_sweep(
@@ -65,29 +74,28 @@ def adjoint_sweep(
 def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
     """The series e = Σ_k (I + J_Fᵀ)^k ∂L/∂u, summed term by term; same limit as `rbp`.
 
+    Unsettled examples are treated as there.
+
     Source: Liao et al. (2018), "Reviving and improving recurrent back-propagation", §3 (METHOD §3).
     """
     problem = free.problem
     groups: Groups = (problem.system.layers,)
     source, (pull_back,) = _adjoint(problem, free.constant, free.phase.state, groups)
 
-    def add_term(carry: State) -> State:
-        term = pull_back({name: carry["term/" + name] for name in source})
-        grown = {"sum/" + name: carry["sum/" + name] + t for name, t in term.items()}
-        return grown | {"term/" + name: t for name, t in term.items()}
+    def add_term(carry: tuple[State, State]) -> tuple[State, State]:
+        total, term = carry
+        term = pull_back(term)
+        return jax.tree.map(jnp.add, total, term), term
 
-    start = {"sum/" + name: b for name, b in source.items()} | {
-        "term/" + name: b for name, b in source.items()
-    }
-    terms = problem.gradient.adjoint_steps
+    relaxation, terms = problem.relaxation, problem.gradient.adjoint_steps
     end, count = iterate(
-        lambda carry, _: add_term(carry), start, terms, problem.relaxation.tolerance, batch_ndim=1
+        lambda carry, _: add_term(carry), (source, source), terms, relaxation.tolerance, batch_ndim=1
     )
-    last = {name: end["term/" + name] for name in source}
+    total, last = end
     residual = example_norm(last, 1)
-    total = {name: end["sum/" + name] for name in source}
-    converged = residual <= problem.relaxation.converged_residual
-    return total, PhaseReport(residual, converged, all_finite(total, 1), count)
+    return total, PhaseReport(
+        residual, residual <= relaxation.converged_residual, all_finite(total, 1), count
+    )
 
 
 def _adjoint(
