@@ -13,10 +13,23 @@ from rich.text import Text
 from hepcli.cli._tables import number
 from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
-_COLUMNS = ("epoch", "loss", "top-1", "top-5", "resid.", "conv.", "homeo.", "angle", "img/s", "time")
+_COLUMNS = (
+    "epoch",
+    "loss",
+    "top-1",
+    "top-5",
+    "resid.",
+    "conv.",
+    "uns. e",
+    "homeo.",
+    "angle",
+    "img/s",
+    "time",
+)
 _CAPTION = (
     "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
-    "conv.: test examples converged, %; homeo.: homeostatic loss; angle: weight angle, degrees"
+    "conv.: test examples converged, %; uns. e: unsettled training examples' share of the signal, %;\n"
+    "homeo.: homeostatic loss; angle: weight angle, degrees"
 )
 
 
@@ -78,6 +91,7 @@ class PlainLines(Silent):
             f"test top-5 {number(test['top5'], '.2f', 100)} %",
             f"log10 residual {number(test['log10_residual'], '.2f')}",
             f"converged {number(test['converged'], '.1f', 100)} %",
+            f"unsettled signal {number(train['unsettled_signal_share'], '.1f', 100)} %",
             f"homeostatic loss {number(metrics['homeostatic_loss'], '.3g')}",
             f"weight angle {number(metrics['weight_angle_deg'], '.1f')} deg",
             f"{record.images_per_second:.0f} images/s",
@@ -152,6 +166,7 @@ class LiveTable(Silent):
             number(test["top5"], ".2f", 100),
             number(test["log10_residual"], ".1f"),
             number(test["converged"], ".1f", 100),
+            number(train.get("unsettled_signal_share"), ".1f", 100),
             number(metrics["homeostatic_loss"], ".3g"),
             number(metrics["weight_angle_deg"], ".1f"),
             f"{record.images_per_second:.0f}" if record else "",
@@ -170,7 +185,7 @@ class LiveTable(Silent):
         caption = Text(_CAPTION, style="dim")
         if self._over:
             return Group(self._table(self._rows), caption) if self._rows else Group()
-        room = max(3, self._console.height - 7)  # title, header, bar and caption
+        room = max(3, self._console.height - 8)  # title, header, bar and caption
         return Group(self._table(self._rows[-room:]), self._bar, caption)
 
 

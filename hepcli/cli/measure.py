@@ -138,6 +138,7 @@ def _network_table(record: dict[str, Any]) -> Table:
         ("spectral radius of a step", _pm(record, errors, "spectral_radius")),
         ("log10 residual, own free phase", _pm(record, errors, "log10_residual")),
         ("converged, own free phase / %", number(record["converged"], ".1f", 100)),
+        ("unsettled examples' share of the signal / %", number(record["unsettled_signal_share"], ".1f", 100)),
     ]
     for row in rows:
         table.add_row(*row)

@@ -21,6 +21,7 @@ from hepcli.engine._bias import (
     gradient_sums,
     nudged_residuals,
     own_signal,
+    own_sums,
     references,
     scan_circles,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "num_units",
     "only",
     "own_signal",
+    "own_sums",
     "parameter_gradient",
     "per_example",
     "references",

@@ -14,9 +14,9 @@ from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS
 from hepcli.engine._estimators.bptt import bptt_gradient
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.rbp import rbp
-from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient
+from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
 from hepcli.engine._relax import example_norm
-from hepcli.engine._types import Gradient, Phase, PhaseReport, Problem, State
+from hepcli.engine._types import Gradient, Phase, PhaseReport, Problem, SignalSums, State
 
 NudgedPhases = Callable[[Array], Phase]
 
@@ -121,6 +121,24 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
         return free.phase.state, ERROR_SIGNALS[method](free._replace(problem=problem))[0]
     found = ESTIMATORS[method](problem)
     return found.state, found.error_vector
+
+
+def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) -> SignalSums | None:
+    """The run's own error signals at the end of its own free phase, summed over the examples that count.
+
+    Args:
+        problem: with the run's own settings.
+        free: the run's own free phase.
+        counted: which examples count.
+
+    Returns:
+        The sums over unsettled and over all examples; None for `bptt` where it skips the unsettled ones.
+    """
+    method = problem.gradient.method
+    if method in ERROR_SIGNALS:
+        return signal_sums(ERROR_SIGNALS[method](free)[0], free.phase, counted)
+    found = ESTIMATORS[method](problem)
+    return None if found.signal is None else signal_sums(found.signal, found.free, counted)
 
 
 def compare(signal: State, reference: State) -> Comparison:

@@ -76,14 +76,24 @@ def only(chosen: Bool[Array, " batch"], tree: State) -> State:
     return {name: jnp.where(chosen.reshape(-1, *[1] * (u.ndim - 1)), u, 0.0) for name, u in tree.items()}
 
 
-def signal_sums(signal: State, free: Phase | PhaseReport) -> SignalSums:
-    """Error signals (batch, *units) summed over the examples that did not settle, and over all."""
-    finite = all_finite(signal, 1)
+def signal_sums(
+    signal: State, free: Phase | PhaseReport, counted: Bool[Array, " batch"] | None = None
+) -> SignalSums:
+    """Sum error signals (batch, *units) over the examples that did not settle, and over all.
+
+    Args:
+        signal: e per layer, real.
+        free: the free phase.
+        counted: which examples count; None for all.
+    """
+    chosen = all_finite(signal, 1)
+    if counted is not None:
+        chosen = chosen & counted
 
     def total(chosen: Array) -> State:
         return {name: e.sum(axis=0) for name, e in only(chosen, signal).items()}
 
-    return SignalSums(total(finite & ~free.converged), total(finite))
+    return SignalSums(total(chosen & ~free.converged), total(chosen))
 
 
 def parameter_gradient(
@@ -126,4 +136,4 @@ def learn_locally(
 ) -> Estimate:
     """The estimate of an error vector (batch, *units) at `state`: its gradient, and its records."""
     gradient = parameter_gradient(problem, state, error_vector, learned_examples(problem, free))
-    return Estimate(state, error_vector, gradient, free, nudged, signal_sums(error_vector, free))
+    return Estimate(state, error_vector, gradient, free, nudged, error_vector)

@@ -151,7 +151,7 @@ class PhaseReport(NamedTuple):
 
 
 class SignalSums(NamedTuple):
-    """Error signals summed over examples, per layer (*units), real: what a batch would learn, layer by layer.
+    """Error signals summed over examples, per layer (*units), real.
 
     Attributes:
         unsettled: over the examples whose free phase has not converged.
@@ -171,8 +171,9 @@ class Estimate(NamedTuple):
         gradient: real, mean over the examples that are learned from; zero where there are none.
         free: the free phase; for `online_hep` the mean state of the run.
         nudged: the nudged phases or the adjoint iteration; None where there is none to report.
-        sums: the examples' error signals, whether they are learned from or not; None where there are none
-            to sum, as for `bptt` without the examples it skips.
+        signal: what each example teaches, whether it is learned from or not, real (batch, *units): the
+            error vector, or for `bptt` the gradient of the loss by a constant input to each unit, which
+            plays its part; None for `bptt` where examples are skipped.
     """
 
     state: State
@@ -180,7 +181,7 @@ class Estimate(NamedTuple):
     gradient: Gradient
     free: PhaseReport
     nudged: PhaseReport | None
-    sums: SignalSums | None
+    signal: State | None
 
 
 Sweep = Callable[[State], State]

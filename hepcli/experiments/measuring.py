@@ -123,6 +123,8 @@ def in_short(measures: dict[str, Any], examples: int) -> dict[str, Any]:
     return {
         "examples": examples,
         "examples_used": measures["examples_used"],
+        "unsettled": measures["unsettled"],
+        "unsettled_signal_share": measures["unsettled_signal_share"],
         "jacobian_symmetry": measures["jacobian_symmetry"],
         "spectral_radius": measures["spectral_radius"],
         "cosine": {bias: table["total"] for bias, table in measures["cosine"].items()},

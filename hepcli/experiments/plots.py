@@ -32,8 +32,9 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
             },
         ),
         (
-            "not converged / %",
-            {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")},
+            "unsettled / %",
+            {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")}
+            | {"their share of the signal, train": [_percent(line["train"]) for line in history]},
         ),
         (
             "weight angle / °",
@@ -59,6 +60,11 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
 
 def _error(share: float | None) -> float | None:
     return None if share is None else 100 * (1 - share)
+
+
+def _percent(train: dict[str, Any]) -> float | None:
+    share = train.get("unsettled_signal_share")  # missing in lines of older runs
+    return None if share is None else 100 * float(share)
 
 
 def _by_pair(history: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:

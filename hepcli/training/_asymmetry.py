@@ -23,12 +23,14 @@ from hepcli.engine import (
     References,
     ReferenceSettings,
     RelaxationSettings,
+    SignalSums,
     System,
     activities,
     activity_jacobian_matrix,
     compare,
     estimated_parts,
     exact_parts,
+    example_norm,
     free_phase,
     gradient_sums,
     jacobian_symmetry,
@@ -37,13 +39,14 @@ from hepcli.engine import (
     nudged_residuals,
     num_units,
     own_signal,
+    own_sums,
     per_example,
     references,
     scan_circles,
     step_matrix,
     step_product,
 )
-from hepcli.training._metrics import finite_or_none
+from hepcli.training._metrics import finite_or_none, share_of
 from hepcli.training._step import Preprocess, scale_pixels
 
 BIASES = ("finite_nudge", "asymmetry", "total")
@@ -77,7 +80,9 @@ class Sample(NamedTuple):
     Attributes:
         residual: ‖F(u)‖ at the end of the run's own free phase.
         converged: whether it is at most `converged_residual`.
-        settled: a free fixed point was reached by going on.
+        sums: the run's own error signals at its end, summed; None where there are none.
+        settled: a free fixed point was reached by going on; one of unsettled examples may be another than
+            the run's own steps would have come to.
         solved: so were both linear solves at it.
         fixed_point_residual: ‖F(u*)‖ there.
         hep_exact_residual: of the solve, relative to its solution.
@@ -92,6 +97,7 @@ class Sample(NamedTuple):
 
     residual: Array
     converged: Array
+    sums: SignalSums | None
     settled: Array
     solved: Array
     fixed_point_residual: Array
@@ -166,10 +172,10 @@ class AsymmetryMeter:
             jax.random.key(0),
         )
 
-    def references(self, problem: Problem) -> tuple[Array, References]:
-        """The residual of the run's own free phase, and the references it leads to."""
+    def references(self, problem: Problem) -> tuple[FreePhase, References]:
+        """The run's own free phase, and the references it leads to."""
         own = free_phase(problem)
-        return own.phase.residual, references(problem, own.phase.state, self.settings.reference)
+        return own, references(problem, own.phase.state, self.settings.reference)
 
     @partial(jax.jit, static_argnums=0)
     def batch(self, params: Params, images: Array, labels: Array, counts: Array) -> Sample:
@@ -185,7 +191,7 @@ class AsymmetryMeter:
             The measures of every example, those that do not count included.
         """
         problem = self.problem(params, images, labels)
-        residual, found = self.references(problem)
+        own_free, found = self.references(problem)
         kept = found.settled & found.solved & counts
         state, signal = own_signal(problem, found.free)
         biases: dict[str, Comparison | None] = dict.fromkeys(BIASES)
@@ -198,8 +204,9 @@ class AsymmetryMeter:
         )
         eigenvalue, spectral_residual = self._eigenvalue(found.free)
         return Sample(
-            residual,
-            residual <= self.settings.relaxation.converged_residual,
+            own_free.phase.residual,
+            own_free.phase.converged,
+            own_sums(problem, own_free, counts),
             found.settled,
             found.solved,
             found.free.phase.residual,
@@ -327,7 +334,10 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]], un
     }
     statistics = {name: _statistic(values) for name, values in single.items()}
     record: dict[str, Any] = {name: found.mean for name, found in statistics.items()}
-    record["converged"] = float(column([s.converged for s in samples]).mean())
+    converged = column([s.converged for s in samples])
+    record["converged"] = float(converged.mean())
+    record["unsettled"] = int((~converged).sum())
+    record["unsettled_signal_share"] = _unsettled_share([s.sums for s in samples])
     errors: dict[str, Any] = {name: found.standard_error for name, found in statistics.items()}
     for measure in ("cosine", "relative_error"):
         tables = {bias: _by_layer(samples, bias, measure, column, kept) for bias in BIASES}
@@ -370,6 +380,15 @@ def _gradient_cosine(samples: Sequence[Sample]) -> dict[str, float | None]:
     own = _summed([sample.own_gradient for sample in samples if sample.own_gradient is not None])
     own["total"], by_bptt["total"] = (np.concatenate(list(tree.values())) for tree in (own, by_bptt))
     return {name: _cosine(own[name], by_bptt[name]) for name in own}
+
+
+def _unsettled_share(sums: Sequence[SignalSums | None]) -> float | None:
+    """Norm of the error signals of unsettled examples, summed over all batches, over that of all's."""
+    known = [own for own in sums if own is not None]
+    if not known:
+        return None
+    total: SignalSums = jax.tree.map(lambda *leaves: sum(leaves), *known)
+    return share_of(float(example_norm(total.unsettled, 0)), float(example_norm(total.total, 0)))
 
 
 def _summed(gradients: Sequence[Gradient]) -> dict[str, NDArray[Any]]:

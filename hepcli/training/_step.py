@@ -238,7 +238,7 @@ def _pure_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         losses = system.loss(state.params, activity["out"], targets)
         scores = system.output(state.params, activity["out"])
-        seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic, found.sums)
+        seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic, found.signal)
         params = optax.apply_updates(state.params, updates)
         totals = add_totals(state.totals, seen)
         return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()

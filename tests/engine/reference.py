@@ -47,7 +47,9 @@ class Reference:
             self.params(),
             jnp.asarray(self.arrays["x"]),
             jnp.asarray(self.arrays["y"]),
-            RelaxationSettings(solver, self.meta["free_steps"], self.meta.get("nudge_steps", self.meta.get("nudged_steps"))),
+            RelaxationSettings(
+                solver, self.meta["free_steps"], self.meta.get("nudge_steps", self.meta.get("nudged_steps"))
+            ),
             GradientSettings(method, num_points, beta_radius, **gradient),
         )
 

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,14 +9,13 @@ from hepcli.engine import (
     ERROR_SIGNALS,
     ESTIMATORS,
     GradientSettings,
-    Problem,
-    RelaxationSettings,
-    activities,
     estimate,
+    example_norm,
     free_phase,
+    signal_sums,
 )
 
-from .cases import CASES, distance, make_problem, naive_relax, on_arrays
+from .cases import CASES, distance, leaves, make_problem, on_arrays
 from .reference import Reference, relative_error
 from .test_reference import nested, second, settings_of
 
@@ -78,3 +76,82 @@ def test_gradients_agree_with_the_published_code():
             errors[name] = relative_error({name: found}, {name: reference().arrays[stored]})
     print(max(errors.values()))
     assert not {name: error for name, error in errors.items() if not error < 1e-8}
+
+
+@functools.cache
+def skipping(method: str):
+    """An estimate that skips what has not settled, and one of the settled examples alone."""
+    problem = reference().problem(method)
+    relaxation = problem.relaxation._replace(free_steps=150, nudged_steps=20)
+    skip = problem._replace(relaxation=relaxation._replace(unsettled="skip"))
+    found = on_arrays(estimate, skip)
+    settled = np.asarray(found.free.converged)
+    alone = on_arrays(
+        estimate,
+        problem._replace(
+            relaxation=relaxation, inputs=problem.inputs[settled], targets=problem.targets[settled]
+        ),
+    )
+    return settled, found, alone
+
+
+@pytest.mark.parametrize("method", sorted(set(ESTIMATORS) - {"online_hep"}))
+def test_skipped_examples_leave_the_gradient_of_the_others(method):
+    settled, found, alone = skipping(method)
+    assert 0 < settled.sum() < len(settled)
+    assert distance(found.gradient, alone.gradient) < 1e-12
+
+
+def test_online_hep_skips_by_its_mean_state():
+    problem = reference().problem("online_hep", num_points=4, beta_radius=0.01)
+    relaxation = problem.relaxation._replace(nudged_steps=60, converged_residual=0.1, unsettled="skip")
+    found = on_arrays(estimate, problem._replace(relaxation=relaxation))
+    learned = np.asarray(found.free.converged)
+    assert 0 < learned.sum() < len(learned)
+    everything = on_arrays(estimate, problem._replace(relaxation=relaxation._replace(unsettled="learn")))
+    assert distance(found.gradient, everything.gradient) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["hep", "rbp", "bptt"])
+def test_where_nothing_settles_nothing_is_learned(method):
+    problem = make_problem(CASES["layered"], method)
+    relaxation = problem.relaxation._replace(converged_residual=-1.0, unsettled="skip")
+    found = on_arrays(estimate, problem._replace(relaxation=relaxation))
+    assert all(np.all(leaf == 0) for leaf in leaves(found.gradient))
+
+
+@pytest.mark.parametrize("method", ["hep", "hep_exact", "rbp", "dyadic_ep"])
+def test_a_skipped_example_may_hold_anything(method):
+    problem = make_problem(CASES["layered"], method)
+    relaxation = problem.relaxation._replace(unsettled="skip")
+    bad = problem.inputs.at[1, 2].set(np.nan)
+    found = on_arrays(estimate, problem._replace(inputs=bad, relaxation=relaxation))
+    assert np.asarray(found.free.converged).tolist() == [True, False, True]
+    # The kernel of the input multiplies the bad input itself; everything else is finite.
+    rest = {name: weights for name, weights in found.gradient.items() if name != "in-l1"}
+    assert all(np.isfinite(leaf).all() for leaf in leaves(rest))
+    for part in signal_sums(found.signal, found.free):
+        assert np.isfinite(example_norm(part, 0))
+
+
+def test_the_share_of_unsettled_examples_in_the_signal():
+    ref = reference()
+    vector = {layer: ref.arrays[f"error_signal/exact/{layer}"] for layer in ("l1", "l2", "out")}
+    settled = np.array(ref.meta["settled"])
+
+    def sums(problem):
+        free = free_phase(problem)
+        return signal_sums(ERROR_SIGNALS["hep_exact"](free)[0], free.phase)
+
+    found = on_arrays(sums, ref.problem("hep_exact"))
+    for name, e in vector.items():
+        np.testing.assert_allclose(found.total[name], e.sum(axis=0), rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(found.unsettled[name], e[~settled].sum(axis=0), rtol=1e-8, atol=1e-12)
+
+
+def test_the_signal_of_bptt_is_the_series_of_as_many_terms():
+    problem = make_problem(CASES["lateral"], "bptt")  # synchronous
+    problem = problem._replace(relaxation=problem.relaxation._replace(nudged_steps=7))
+    series = problem._replace(gradient=GradientSettings("neumann_rbp", adjoint_steps=6))
+    signal = on_arrays(lambda p: estimate(p).signal, problem)
+    assert distance(signal, on_arrays(lambda p: estimate(p).error_vector, series)) < 1e-12

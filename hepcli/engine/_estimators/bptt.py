@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
-from hepcli.engine._problem import free_phase, learned_examples, only, phase_key, signal_sums
+from hepcli.engine._problem import free_phase, learned_examples, only, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 
@@ -21,17 +21,17 @@ def bptt(problem: Problem) -> Estimate:
         problem: the batch and the network.
 
     Returns:
-        The estimate, with no error vector and no nudged phase. `sums` are those of the loss's gradient by a
-        constant input to each unit, what plays the error vector's part: at a fixed point it is that of
-        `neumann_rbp` with `nudged_steps` terms.
+        The estimate, with no error vector and no nudged phase. `signal` is the gradient of each example's
+        loss by a constant input to each unit: at a fixed point the error vector of `neumann_rbp` with as
+        many terms.
 
     Source: METHOD §3.
     """
     free = free_phase(problem)
     learned = learned_examples(problem, free.phase)
     gradient, signal = bptt_gradient(problem, free.phase.state, learned)
-    sums = signal_sums(signal, free.phase) if learned is None else None
-    return Estimate(free.phase.state, None, gradient, report(free.phase), None, sums)
+    every_signal = signal if learned is None else None
+    return Estimate(free.phase.state, None, gradient, report(free.phase), None, every_signal)
 
 
 def bptt_gradient(
