@@ -33,8 +33,8 @@ from hepcli.engine._homeostasis import (
     homeostatic_gradient,
     homeostatic_loss,
 )
-from hepcli.engine._problem import FreePhase, activities, free_phase, only, parameter_gradient, signal_sums
-from hepcli.engine._relax import all_finite, example_norm, log10_residual, relax, report
+from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
+from hepcli.engine._relax import example_norm, log10_residual, relax, report
 from hepcli.engine._sweep import SOLVERS, make_sweep, update_groups, vector_field
 from hepcli.engine._types import (
     Estimate,
@@ -75,7 +75,6 @@ __all__ = [
     "activities",
     "activity_jacobian",
     "activity_jacobian_matrix",
-    "all_finite",
     "cauchy_derivative",
     "circle_points",
     "compare",
@@ -94,7 +93,6 @@ __all__ = [
     "make_sweep",
     "nudged_residuals",
     "num_units",
-    "only",
     "own_signal",
     "own_sums",
     "parameter_gradient",

@@ -18,11 +18,9 @@ from hepcli.engine import (
     State,
     System,
     activities,
-    all_finite,
     draw_noise,
     estimate,
     homeostatic_gradient,
-    only,
 )
 from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
@@ -38,8 +36,9 @@ class TrainState(NamedTuple):
         opt_state: the optimiser's.
         step: steps taken, int32.
         totals: sums over the current epoch so far.
-        memory: the last free state of every example of the split, (examples, *units) per layer, float32;
-            None where free phases start from zero.
+        memory: the last free state of every example of the split, settled or not, (examples, *units) per
+            layer, float32; None where free phases start from zero. It is always finite: a state that is not
+            makes the loss so, which ends the run.
     """
 
     params: Gradient
@@ -224,9 +223,7 @@ def _pure_step(
         )
         found = estimate(problem)
         if memory is not None:
-            # A state that is not finite would stay so for ever: that example starts from zero again.
-            kept = only(all_finite(found.state, 1), found.state)
-            memory = {name: last.at[indices].set(kept[name]) for name, last in memory.items()}
+            memory = {name: last.at[indices].set(found.state[name]) for name, last in memory.items()}
         activity = activities(problem, found.state)
         gradient, homeostatic = found.gradient, jnp.float32(0)
         if settings.change_gradient is not None:
