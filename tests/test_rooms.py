@@ -1,4 +1,7 @@
-"""Imports point down: cli → experiments → config, data, checkpoints, training → networks → engine."""
+"""Imports point down: cli → experiments → config, data, checkpoints, training → networks → engine.
+
+Settings are the leaf below all of them.
+"""
 
 import ast
 import subprocess
@@ -11,17 +14,28 @@ import hepcli
 
 PACKAGE = Path(hepcli.__file__).parent
 ROOMS = {
-    "engine": set(),
-    "networks": {"engine"},
-    "training": {"networks", "engine", "errors"},
-    "config": {"errors"},
-    "data": {"errors"},
+    "settings": set(),
+    "engine": {"settings"},
+    "networks": {"engine", "settings"},
+    "training": {"networks", "engine", "settings", "errors"},
+    "config": {"settings", "errors"},
+    "data": {"settings", "errors"},
     "checkpoints": {"errors"},
     "errors": set(),
-    "experiments": {"config", "data", "checkpoints", "training", "networks", "engine", "errors"},
+    "experiments": {
+        "config",
+        "data",
+        "checkpoints",
+        "training",
+        "networks",
+        "engine",
+        "settings",
+        "errors",
+    },
     "cli": {"experiments", "errors"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
+    "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},
     "engine": {"flax", "optax", "typer", "rich", "orbax", "logging", "time", "pydantic"},
     "networks": {"optax", "typer", "rich", "orbax", "pydantic"},
     "config": {"jax", "flax", "numpy", "typer", "rich"},

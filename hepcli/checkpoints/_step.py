@@ -102,30 +102,59 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_step(folder: Path, target: PyTree) -> tuple[PyTree, dict[str, Any]]:
-    """Load one step into the tree of the target."""
+def read_step(
+    folder: Path, target: PyTree, whole: bool, older: Mapping[str, str | None]
+) -> tuple[PyTree, dict[str, Any]]:
+    """Load one step into the tree of the target; see `CheckpointStore.restore`."""
     import jax
 
     manifest = verified_manifest(folder)
-    specs = manifest["leaves"]
     wanted = {name: _spec(leaf) for name, leaf in named_leaves(target).items()}
+    specs = _by_newer_name(manifest["leaves"], wanted, older)
+    if not whole:
+        specs = {name: spec for name, spec in specs.items() if name in wanted}
     _check_target(folder, specs, wanted)
-    leaves = {name: np.empty(spec["shape"], spec["dtype"]) for name, spec in specs.items()}
-    stored = {spec["key"]: leaves[name] for name, spec in specs.items() if leaves[name].size}
-    if stored:
-        ocp = _orbax()
-        as_numpy = ocp.args.PyTreeRestore(
-            restore_args=dict.fromkeys(stored, ocp.RestoreArgs(restore_type=np.ndarray))
-        )
-        with _checkpointer() as checkpointer:
-            stored = checkpointer.restore(folder / STATE, args=as_numpy)
-    for name, spec in specs.items():
-        leaves[name] = stored.get(spec["key"], leaves[name])
+    leaves = {name: np.zeros(spec["shape"], spec["dtype"]) for name, spec in specs.items()}
+    saved = {name: spec for name, spec in specs.items() if "key" in spec}
+    for name, leaf in _read_leaves(folder, {n: s for n, s in saved.items() if leaves[n].size}).items():
+        leaves[name] = leaf
+    for name, spec in saved.items():
         if _leaf_digest(leaves[name]) != spec["sha256"]:
             raise DamagedError(f"the leaf {name} is not what was saved")
-    return jax.tree.unflatten(jax.tree.structure(target), [leaves[name] for name in wanted]), manifest[
-        "metadata"
-    ]
+    tree = jax.tree.unflatten(jax.tree.structure(target), [leaves[name] for name in wanted])
+    return tree, manifest["metadata"]
+
+
+def _by_newer_name(
+    specs: Mapping[str, Any], wanted: Mapping[str, Any], older: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """The leaves of a step under the names of the target; one that was not saved then has no key."""
+    named = dict(specs)
+    for name, before in older.items():
+        if name in wanted and name not in named:
+            if before in named:
+                named[name] = named.pop(before)
+            elif before is None:
+                named[name] = dict(wanted[name])
+    return named
+
+
+def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays that Orbax wrote, by name."""
+    if not specs:
+        return {}
+    ocp = _orbax()
+    keys = {spec["key"]: name for name, spec in specs.items()}
+    arrays = dict.fromkeys(keys, ocp.RestoreArgs(restore_type=np.ndarray))
+    # Other leaves of the step are left where they are.
+    some = ocp.args.PyTreeRestore(
+        item={key: np.empty(specs[name]["shape"], specs[name]["dtype"]) for key, name in keys.items()},
+        restore_args=arrays,
+        partial_restore=True,
+    )
+    with _checkpointer() as checkpointer:
+        found = checkpointer.restore(folder / STATE, args=some)
+    return {name: found[key] for key, name in keys.items()}
 
 
 def _check_target(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

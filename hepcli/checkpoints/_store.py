@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -183,12 +183,22 @@ class CheckpointStore:
         self.wait()
         return sorted(step_folders(self._directory))
 
-    def restore(self, target: PyTree, step: int | None = None) -> Restored:
+    def restore(
+        self,
+        target: PyTree,
+        step: int | None = None,
+        *,
+        whole: bool = True,
+        older: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> Restored:
         """Read a step back, bit for bit; nothing is written, so the folder may be read-only.
 
         Args:
             target: a tree of arrays or `jax.ShapeDtypeStruct` that gives structure, shapes and dtypes.
             step: the step to read; None for the newest one that is intact.
+            whole: whether what was saved must be all of the target; else other leaves are left unread.
+            older: path of a leaf -> the path it may have been saved under instead, or None where it may be
+                missing and is zero then.
 
         Returns:
             The state, with what was skipped to find it.
@@ -206,7 +216,7 @@ class CheckpointStore:
             try:
                 if number not in folders:
                     raise DamagedError("its save was cut short, or is still going on")
-                state, metadata = read_step(folders[number], target)
+                state, metadata = read_step(folders[number], target, whole, older)
             except DamagedError as error:
                 damaged.append(f"Step {number} is not intact: {error}.")
             else:

@@ -28,7 +28,7 @@ _COLUMNS = (
 )
 _CAPTION = (
     "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
-    "conv.: test examples converged, %; uns. e: unsettled training examples' share of the signal, %;\n"
+    "conv.: test examples settled, %; uns. e: unsettled training examples' share of the signal, %;\n"
     "homeo.: homeostatic loss; angle: weight angle, degrees"
 )
 
@@ -90,7 +90,7 @@ class PlainLines(Silent):
             f"test top-1 {number(test['top1'], '.2f', 100)} %",
             f"test top-5 {number(test['top5'], '.2f', 100)} %",
             f"log10 residual {number(test['log10_residual'], '.2f')}",
-            f"converged {number(test['converged'], '.1f', 100)} %",
+            f"settled {number(test['settled'], '.1f', 100)} %",
             f"unsettled signal {number(train['unsettled_signal_share'], '.1f', 100)} %",
             f"homeostatic loss {number(metrics['homeostatic_loss'], '.3g')}",
             f"weight angle {number(metrics['weight_angle_deg'], '.1f')} deg",
@@ -165,7 +165,7 @@ class LiveTable(Silent):
             number(test["top1"], ".2f", 100),
             number(test["top5"], ".2f", 100),
             number(test["log10_residual"], ".1f"),
-            number(test["converged"], ".1f", 100),
+            number(test["settled"], ".1f", 100),
             number(train.get("unsettled_signal_share"), ".1f", 100),
             number(metrics["homeostatic_loss"], ".3g"),
             number(metrics["weight_angle_deg"], ".1f"),

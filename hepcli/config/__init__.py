@@ -1,20 +1,9 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
 from hepcli.config.compare import config_hash, differences, flatten
+from hepcli.config.config import Config
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
-from hepcli.config.network import (
-    INPUT,
-    OUTPUT,
-    READOUT,
-    ActivationName,
-    ConvLayer,
-    DenseLayer,
-    LayerConfig,
-    LossName,
-    NetworkConfig,
-)
 from hepcli.config.presets import PresetInfo, list_presets, list_sweeps, preset_text, presets_folder
-from hepcli.config.problems import Problem
 from hepcli.config.saved import dump_config, parse_config, read_config
 from hepcli.config.sweep import (
     Axis,
@@ -33,54 +22,17 @@ from hepcli.config.sweep_files import (
     parse_sweep,
     sweep_differences,
 )
-from hepcli.config.tables import (
-    CheckpointsConfig,
-    Config,
-    DataConfig,
-    DatasetName,
-    GradientConfig,
-    HomeostasisConfig,
-    MethodName,
-    OptimizerConfig,
-    OptimizerName,
-    RelaxationConfig,
-    RunConfig,
-    ScheduleName,
-    SolverName,
-)
 from hepcli.config.vary import parse_seeds, parse_shard, parse_vary
 
 __all__ = [
-    "INPUT",
-    "OUTPUT",
-    "READOUT",
-    "ActivationName",
     "Axis",
     "AxisPoint",
-    "CheckpointsConfig",
     "Config",
-    "ConvLayer",
-    "DataConfig",
-    "DatasetName",
-    "DenseLayer",
     "FigureKind",
     "FigureView",
-    "GradientConfig",
-    "HomeostasisConfig",
-    "LayerConfig",
-    "LossName",
-    "MethodName",
     "NamedSweep",
-    "NetworkConfig",
-    "OptimizerConfig",
-    "OptimizerName",
     "PresetInfo",
-    "Problem",
-    "RelaxationConfig",
     "ResolvedConfig",
-    "RunConfig",
-    "ScheduleName",
-    "SolverName",
     "SweepDefinition",
     "TableView",
     "check_sweep",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from hepcli.config.tables import MULTIPLIERS, Config
+from hepcli.config.config import MULTIPLIERS, Config
 
 
 def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:

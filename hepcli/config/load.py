@@ -6,17 +6,18 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hepcli.config.compare import flatten
-from hepcli.config.network import LAYER_KINDS, layer_kind
+from hepcli.config.config import MULTIPLIERS, Config, multiplier_names, multiplier_problems
 from hepcli.config.presets import preset_text
-from hepcli.config.problems import Problem, assigned, describe
-from hepcli.config.tables import MULTIPLIERS, Config, multiplier_names, multiplier_problems
+from hepcli.config.problems import describe
 from hepcli.errors import ConfigError
+from hepcli.settings import LAYERS, Fault, assigned, layer_kind
 
 DEFAULT_PRESET = "quickstart"
 SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
@@ -67,7 +68,7 @@ def try_config(
     preset: str | None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
-) -> tuple[ResolvedConfig | None, list[Problem]]:
+) -> tuple[ResolvedConfig | None, list[Fault]]:
     """Resolve as `load_config` does, but return the configuration or None, and every problem."""
     name, label, text = _read_preset(DEFAULT_PRESET if preset is None else preset)
     tables = parse_tables(text, label)
@@ -111,7 +112,7 @@ def parse_tables(text: str, label: str) -> dict[str, Any]:
         ) from error
 
 
-def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
     """Check tables against the models.
 
     Args:
@@ -134,14 +135,13 @@ def known_keys(tables: Mapping[str, Any]) -> list[str]:
     """List every dotted key that may be set, with those of the layers that `tables` name."""
     keys: list[str] = []
     for table_name, table in Config.model_fields.items():
-        model = table.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            keys += [table_name, *(f"{table_name}.{field}" for field in model.model_fields)]
+        if is_dataclass(table.annotation):
+            keys += [table_name, *(f"{table_name}.{key.name}" for key in fields(table.annotation))]
     network = tables.get("network")
     layers = network.get("layers") if isinstance(network, dict) else None
     for name, layer in layers.items() if isinstance(layers, dict) else ():
-        model = LAYER_KINDS.get(str(layer_kind(layer)), LAYER_KINDS["dense"])
-        keys += [f"network.layers.{name}.{field}" for field in model.model_fields]
+        settings = LAYERS.get(str(layer_kind(layer)), LAYERS["dense"])
+        keys += [f"network.layers.{name}.{key.name}" for key in fields(settings)]
     return keys
 
 
@@ -150,7 +150,7 @@ def complete_sources(config: Config, given: Mapping[str, str]) -> dict[str, str]
     return {key: given.get(key, _DEFAULT) for key in flatten(config.model_dump(mode="json"))}
 
 
-def config_error(problems: Sequence[Problem], label: str = "") -> ConfigError:
+def config_error(problems: Sequence[Fault], label: str = "") -> ConfigError:
     """Make one error of all problems, one to a line.
 
     Args:
@@ -192,19 +192,19 @@ def _read_preset(preset: str) -> tuple[str, str, str]:
 
 def read_settings(
     overrides: Iterable[str], flags: Mapping[str, object]
-) -> tuple[dict[str, object], list[Problem]]:
+) -> tuple[dict[str, object], list[Fault]]:
     """Read --set texts and flags into dotted keys and values, with every problem found."""
     settings: dict[str, object] = {}
-    problems: list[Problem] = []
+    problems: list[Fault] = []
     for argument in overrides:
         # A shell may pass bytes that are no text; they become "?" and are refused like any wrong value.
         override = argument.encode("utf-8", "replace").decode()
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals:
-            problems.append(Problem(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5"))
+            problems.append(Fault(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5"))
         elif not all(key.split(".")):
-            problems.append(Problem(f"--set {override}", "must name a key, such as run.epochs"))
+            problems.append(Fault(f"--set {override}", "must name a key, such as run.epochs"))
         else:
             settings.pop(key, None)  # the last --set of a key also comes last in order
             settings[key] = read_value(text)
@@ -212,7 +212,7 @@ def read_settings(
     for key in given:
         for rival in [rival for rival in settings if _overlap(key, rival)]:
             option = f"--{key.rpartition('.')[2]}"
-            problems.append(Problem(key, f"set by both {option} and --set {rival}; give one of them"))
+            problems.append(Fault(key, f"set by both {option} and --set {rival}; give one of them"))
     return settings | given, problems
 
 
@@ -230,7 +230,7 @@ def _overlap(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-def _assign(tables: dict[str, Any], key: str, value: object) -> Problem | None:
+def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
     """Set a dotted key, making tables on the way; refuse to look inside a plain value."""
     *path, name = key.split(".")
     here = tables
@@ -238,7 +238,7 @@ def _assign(tables: dict[str, Any], key: str, value: object) -> Problem | None:
         inner = here.setdefault(part, {})
         if not isinstance(inner, dict):
             outer = ".".join(path[:depth])
-            return Problem(assigned(key, value), f"{outer} is a value, not a table")
+            return Fault(assigned(key, value), f"{outer} is a value, not a table")
         here = inner
     here[name] = copy.deepcopy(value)
     return None
@@ -251,7 +251,7 @@ def _mark(sources: dict[str, str], key: str, value: object) -> None:
     sources.update(dict.fromkeys(flatten({key: value}), _FLAG))
 
 
-def _across_tables(tables: Mapping[str, Any]) -> list[Problem]:
+def _across_tables(tables: Mapping[str, Any]) -> list[Fault]:
     """Run on raw tables the check that pydantic skips when some other key is wrong."""
     network, optimizer = tables["network"], tables["optimizer"]
     if not isinstance(network, dict) or not isinstance(optimizer, dict):

@@ -5,8 +5,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-from hepcli.config.problems import did_you_mean
 from hepcli.errors import ConfigError
+from hepcli.settings import did_you_mean
 
 SWEEPS = "sweeps/"
 

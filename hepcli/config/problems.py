@@ -1,57 +1,12 @@
-"""What is wrong with a configuration, in words: one line for each key."""
+"""From pydantic's errors to problems in words."""
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
-
-class Problem(NamedTuple):
-    """One key that cannot stay as it is.
-
-    Attributes:
-        key: the dotted key, with its value where that helps: `run.epochs = 0`.
-        message: what is allowed instead.
-    """
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}"
-
-
-class Problems(ValueError):
-    """Raised inside a pydantic validator, so that one check can report several keys.
-
-    Args:
-        problems: at least one problem, keys dotted from the root of the configuration.
-    """
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(map(str, self.problems)))
-
-
-def show(value: object) -> str:
-    """Write a value as TOML would, cut to a length that fits a line."""
-    if isinstance(value, float):
-        return repr(value)
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def assigned(key: str, value: object) -> str:
-    """Write `key = value`, the way a preset or --set states it."""
-    return f"{key} = {show(value)}"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the nearest known name, or nothing when none is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+from hepcli.settings import Fault, Faults, assigned, did_you_mean
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
@@ -72,9 +27,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_name[close[0]]}?" if close else ""
 
 
-def describe(
-    error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]
-) -> list[Problem]:
+def describe(error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]) -> list[Fault]:
     """Turn a pydantic error into problems.
 
     Args:
@@ -86,31 +39,31 @@ def describe(
         The problems, in pydantic's order.
     """
     keys = list(known_keys)
-    problems: list[Problem] = []
+    problems: list[Fault] = []
     for detail in error.errors(include_url=False):
         cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, Problems):
+        if isinstance(cause, Faults):
             problems.extend(cause.problems)
         else:
             problems.append(_translate(detail, tables, keys))
     return problems
 
 
-def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Problem:
+def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Fault:
     """Word one pydantic error (an `ErrorDetails`, whose context depends on its type)."""
     key = _dotted(detail["loc"], tables) or "configuration"
     kind: str = detail["type"]
     value = detail["input"]
     if kind == "union_tag_invalid":  # the kind of a layer
         given = value["kind"]
-        return Problem(assigned(f"{key}.kind", given), _choice(detail["ctx"]["expected_tags"], given))
+        return Fault(assigned(f"{key}.kind", given), _choice(detail["ctx"]["expected_tags"], given))
     if kind == "missing":
-        return Problem(key, "must be given")
-    if kind == "extra_forbidden":
+        return Fault(key, "must be given")
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         what = "table" if isinstance(value, dict) else "key"
         shown = key if isinstance(value, dict) else assigned(key, value)
-        return Problem(shown, f"there is no such {what}{nearest_key(key, keys)}")
-    return Problem(assigned(key, value), _rule(kind, detail.get("ctx", {}), value) or detail["msg"])
+        return Fault(shown, f"there is no such {what}{nearest_key(key, keys)}")
+    return Fault(assigned(key, value), _rule(kind, detail.get("ctx", {}), value) or detail["msg"])
 
 
 def _dotted(location: tuple[int | str, ...], tables: Mapping[str, object]) -> str:
@@ -139,6 +92,7 @@ _TYPE_RULES = {
     "string_type": "must be text",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
+    "dataclass_type": "must be a table",
     "dict_type": "must be a table",
     "tuple_type": 'must be a list, written like ["in-out"]',
 }

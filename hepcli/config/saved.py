@@ -6,6 +6,7 @@ import tomlkit
 from tomlkit.items import Item
 
 from hepcli.config.compare import flatten
+from hepcli.config.config import Config
 from hepcli.config.load import (
     ResolvedConfig,
     complete_sources,
@@ -14,7 +15,6 @@ from hepcli.config.load import (
     read_text,
     validate,
 )
-from hepcli.config.tables import Config
 from hepcli.errors import ConfigError
 
 CONFIG_FILE = "config.toml"

@@ -5,17 +5,21 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from hepcli.config.network import Table
-from hepcli.config.problems import Problem, Problems, assigned, did_you_mean, show
-from hepcli.config.tables import Seed
+from hepcli.settings import STRICT, Fault, Faults, Seed, assigned, did_you_mean, show
 
 FigureKind = Literal["lines", "bars", "curves"]
 EPOCH = "epoch"
 SEED_KEY = "run.seed"
 
 _NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    """A table of a definition."""
+
+    model_config = STRICT
 
 
 class AxisPoint(Table):
@@ -51,9 +55,9 @@ class Axis(Table):
     def _check(self) -> "Axis":
         by_key, by_points = self.key is not None and self.values is not None, self.points is not None
         if by_key == by_points or (by_points and (self.key is not None or self.values is not None)):
-            raise Problems([Problem(f"axis {self.name}", "must have either key and values, or points")])
+            raise Faults([Fault(f"axis {self.name}", "must have either key and values, or points")])
         if not self.places:
-            raise Problems([Problem(f"axis {self.name}", "is empty; give it at least one value")])
+            raise Faults([Fault(f"axis {self.name}", "is empty; give it at least one value")])
         return self
 
     @property
@@ -96,11 +100,11 @@ class SweepTable(Table):
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         twice = [seed for seed, count in Counter(seeds).items() if count > 1]
-        problems = [Problem("sweep.seeds", f"{seed} is given twice") for seed in twice]
+        problems = [Fault("sweep.seeds", f"{seed} is given twice") for seed in twice]
         if not seeds:
-            problems.append(Problem("sweep.seeds", "is empty; give at least one seed"))
+            problems.append(Fault("sweep.seeds", "is empty; give at least one seed"))
         if problems:
-            raise Problems(problems)
+            raise Faults(problems)
         return seeds
 
 
@@ -148,14 +152,14 @@ class SweepDefinition(Table):
     def _check_across(self) -> "SweepDefinition":
         names = [axis.name for axis in self.axis]
         problems = [
-            Problem(f"axis {name}", "there are two axes of that name")
+            Fault(f"axis {name}", "there are two axes of that name")
             for name in [name for name, count in Counter(names).items() if count > 1]
         ]
         problems += _key_problems(self.axis, self.sweep.set) + _label_problems(self.axis)
         problems += _exclude_problems(self.axis, self.sweep)
         problems += _view_problems(names, self.table, self.figure)
         if problems:
-            raise Problems(problems)
+            raise Faults(problems)
         return self
 
 
@@ -164,7 +168,7 @@ def label_of(value: object) -> str:
     return value if isinstance(value, str) else show(value)
 
 
-def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Problem]:
+def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Fault]:
     """No key may be set in vain, or by two axes; seeds are no axis.
 
     What is set for all runs holds where the places of an axis leave it open.
@@ -174,27 +178,25 @@ def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Prob
     for axis in axes:
         for key in sorted(axis.keys):
             if key in fixed and all(key in place.set for place in axis.places):
-                problems.append(
-                    Problem(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point")
-                )
+                problems.append(Fault(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point"))
             if key in owners:
-                problems.append(Problem(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
+                problems.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"
     if SEED_KEY in owners or SEED_KEY in fixed:
-        problems.append(Problem(SEED_KEY, "is what seeds are for: sweep.seeds, --seeds"))
+        problems.append(Fault(SEED_KEY, "is what seeds are for: sweep.seeds, --seeds"))
     return problems
 
 
-def _label_problems(axes: tuple[Axis, ...]) -> list[Problem]:
+def _label_problems(axes: tuple[Axis, ...]) -> list[Fault]:
     problems = []
     for axis in axes:
         counts = Counter(place.label for place in axis.places)
         twice = [label for label, count in counts.items() if count > 1]
-        problems += [Problem(f"axis {axis.name}", f"{label} is given twice") for label in twice]
+        problems += [Fault(f"axis {axis.name}", f"{label} is given twice") for label in twice]
     return problems
 
 
-def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Problem]:
+def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Fault]:
     """What is left out must name axes and labels, and must not be everything."""
     labels = {axis.name: [place.label for place in axis.places] for axis in axes}
     problems = []
@@ -202,31 +204,31 @@ def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Problem
         for name, label in one.items():
             if name not in labels:
                 rule = f"there is no such axis{did_you_mean(name, labels)}"
-                problems.append(Problem(assigned("sweep.exclude", name), rule))
+                problems.append(Fault(assigned("sweep.exclude", name), rule))
             elif label not in labels[name]:
                 rule = f"axis {name} has no such label{did_you_mean(label, labels[name])}"
-                problems.append(Problem(assigned("sweep.exclude", label), rule))
+                problems.append(Fault(assigned("sweep.exclude", label), rule))
     if not problems and sweep.exclude:
         combinations = itertools.product(*labels.values())
         if all(sweep.excludes(dict(zip(labels, one, strict=True))) for one in combinations):
-            problems.append(Problem("sweep.exclude", "leaves out every combination"))
+            problems.append(Fault("sweep.exclude", "leaves out every combination"))
     return problems
 
 
-def _view_problems(names: list[str], table: TableView | None, figure: FigureView | None) -> list[Problem]:
+def _view_problems(names: list[str], table: TableView | None, figure: FigureView | None) -> list[Fault]:
     """Views name axes; a table needs all of them, each once, lest a cell mixes conditions."""
     problems = []
 
     def check(key: str, name: str) -> None:
         if name not in names:
-            problems.append(Problem(assigned(key, name), f"there is no such axis{did_you_mean(name, names)}"))
+            problems.append(Fault(assigned(key, name), f"there is no such axis{did_you_mean(name, names)}"))
 
     if table is not None:
         for key, used in (("table.rows", table.rows), ("table.columns", table.columns)):
             for name in used:
                 check(key, name)
         if missing := [name for name in names if (*table.rows, *table.columns).count(name) != 1]:
-            problems.append(Problem("table", f"rows and columns must name axis {missing[0]} once"))
+            problems.append(Fault("table", f"rows and columns must name axis {missing[0]} once"))
     if figure is not None:
         for name in figure.series:
             check("figure.series", name)
@@ -235,5 +237,5 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
         if figure.x is not None and figure.kind != "curves":
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):
-            problems.append(Problem(assigned("figure.x", figure.x), f'curves are over "{EPOCH}"'))
+            problems.append(Fault(assigned("figure.x", figure.x), f'curves are over "{EPOCH}"'))
     return problems

@@ -4,11 +4,10 @@ from hepcli.data._folders import default_data_dir
 from hepcli.data._load import DatasetInfo, list_datasets, load_split
 from hepcli.data._order import epoch_order
 from hepcli.data._prepare import import_archives, prepare
-from hepcli.data._registry import DATASETS
+from hepcli.data._registry import find_spec
 from hepcli.data._spec import DatasetSpec, Report, Split, SplitName, silent
 
 __all__ = [
-    "DATASETS",
     "DatasetInfo",
     "DatasetSpec",
     "Report",
@@ -16,6 +15,7 @@ __all__ = [
     "SplitName",
     "default_data_dir",
     "epoch_order",
+    "find_spec",
     "import_archives",
     "list_datasets",
     "load_split",

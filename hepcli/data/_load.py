@@ -7,8 +7,9 @@ from typing import Literal
 from hepcli.data import _folders
 from hepcli.data._bundled import bundled_path, load_bundled
 from hepcli.data._cache import load_cached
-from hepcli.data._registry import DATASETS, find_spec
+from hepcli.data._registry import find_spec
 from hepcli.data._spec import Bundled, DatasetSpec, Split, SplitName
+from hepcli.settings import DATASETS
 
 
 @dataclass(frozen=True)

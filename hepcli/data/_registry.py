@@ -1,20 +1,11 @@
-"""The data sets this tool knows. A new one is one file with its spec and one line here."""
+"""Finding the spec of a data set.
 
-import difflib
+To add one: a file with its spec, and one line in `hepcli/settings/parts.py`.
+"""
 
-from hepcli.data._cifar import CIFAR10, CIFAR100
-from hepcli.data._fashion_mnist import FASHION_MNIST, FASHION_MNIST_MINI
-from hepcli.data._imagenet32 import IMAGENET32
 from hepcli.data._spec import DatasetSpec
 from hepcli.errors import DatasetError
-
-DATASETS: dict[str, DatasetSpec] = {
-    "fashion_mnist_mini": FASHION_MNIST_MINI,
-    "fashion_mnist": FASHION_MNIST,
-    "cifar10": CIFAR10,
-    "cifar100": CIFAR100,
-    "imagenet32": IMAGENET32,
-}
+from hepcli.settings import DATASETS, did_you_mean
 
 
 def find_spec(name: str) -> DatasetSpec:
@@ -27,7 +18,8 @@ def find_spec(name: str) -> DatasetSpec:
         DatasetError: there is no such data set; the message names the nearest one.
     """
     if name in DATASETS:
-        return DATASETS[name]
-    nearest = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    raise DatasetError(f"Unknown data set {name!r}.", f"{hint}Known data sets: {', '.join(DATASETS)}.")
+        spec: DatasetSpec = DATASETS[name]
+        return spec
+    raise DatasetError(
+        f"Unknown data set {name!r}{did_you_mean(name, DATASETS)}", f"Known data sets: {', '.join(DATASETS)}."
+    )

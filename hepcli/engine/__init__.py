@@ -26,41 +26,38 @@ from hepcli.engine._bias import (
     scan_circles,
 )
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
-from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS, NUDGED_PHASES, estimate
+from hepcli.engine._dynamics import Dynamics, network_update, vector_field
+from hepcli.engine._estimator import Estimator, estimate, estimator_of
 from hepcli.engine._homeostasis import (
     activity_jacobian,
     draw_noise,
     homeostatic_gradient,
     homeostatic_loss,
 )
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
-from hepcli.engine._relax import example_norm, log10_residual, relax, report
-from hepcli.engine._sweep import SOLVERS, make_sweep, update_groups, vector_field
+from hepcli.engine._relax import log10_residual, relax, report
+from hepcli.engine._solver import Solver, make_solver
 from hepcli.engine._types import (
     Estimate,
     Gradient,
-    GradientSettings,
     Params,
     Phase,
     PhaseReport,
     Problem,
-    RelaxationSettings,
     SignalSums,
     State,
     System,
 )
 
 __all__ = [
-    "ERROR_SIGNALS",
-    "ESTIMATORS",
-    "NUDGED_PHASES",
-    "SOLVERS",
     "CircleScan",
     "Comparison",
+    "Dynamics",
     "Estimate",
+    "Estimator",
     "FreePhase",
     "Gradient",
-    "GradientSettings",
     "JacobianParts",
     "Params",
     "Phase",
@@ -68,8 +65,8 @@ __all__ = [
     "Problem",
     "ReferenceSettings",
     "References",
-    "RelaxationSettings",
     "SignalSums",
+    "Solver",
     "State",
     "System",
     "activities",
@@ -81,6 +78,7 @@ __all__ = [
     "draw_noise",
     "estimate",
     "estimated_parts",
+    "estimator_of",
     "exact_parts",
     "example_norm",
     "free_phase",
@@ -90,7 +88,8 @@ __all__ = [
     "jacobian_symmetry",
     "leading_eigenvalues",
     "log10_residual",
-    "make_sweep",
+    "make_solver",
+    "network_update",
     "nudged_residuals",
     "num_units",
     "own_signal",
@@ -104,6 +103,5 @@ __all__ = [
     "signal_sums",
     "step_matrix",
     "step_product",
-    "update_groups",
     "vector_field",
 ]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Complex, Float
 
+from hepcli.engine._dynamics import drive
 from hepcli.engine._homeostasis import activity_jacobian
-from hepcli.engine._relax import example_norm
-from hepcli.engine._sweep import drive
+from hepcli.engine._norms import example_norm
 from hepcli.engine._types import Params, State, System
 
 Product = Callable[[State], State]

@@ -1,6 +1,7 @@
 """How far a learning signal is from its references, and why: finite nudges and asymmetry."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -10,12 +11,12 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from hepcli.engine._cauchy import cauchy_derivative
-from hepcli.engine._estimators import ERROR_SIGNALS, ESTIMATORS
+from hepcli.engine._estimator import estimator_of
 from hepcli.engine._estimators.bptt import bptt_gradient
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.rbp import rbp
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
-from hepcli.engine._relax import example_norm
 from hepcli.engine._types import Gradient, Phase, PhaseReport, Problem, SignalSums, State
 
 NudgedPhases = Callable[[Array], Phase]
@@ -28,7 +29,7 @@ class ReferenceSettings(NamedTuple):
 
     Attributes:
         max_steps: most steps of the fixed point and of each linear solve.
-        tolerance: a solve stops once every example moves less than this in a sweep.
+        tolerance: a solve stops once every example moves less than this in a pass.
         fixed_point_residual: largest ‖F(u*)‖ of a fixed point that is accepted.
         relative_residual: largest residual of a linear solve, relative to its solution, that is accepted.
     """
@@ -40,7 +41,7 @@ class ReferenceSettings(NamedTuple):
 
 
 class References(NamedTuple):
-    """Learning signals at the converged free fixed point.
+    """Learning signals at the free fixed point.
 
     Attributes:
         free: the problem at its fixed point, relaxed far beyond the run's own free phase.
@@ -82,14 +83,17 @@ def references(problem: Problem, start: State, settings: ReferenceSettings) -> R
     Source: METHOD §3 and §5.
     """
     steps = settings.max_steps
-    relaxation = problem.relaxation._replace(
+    relaxation = replace(
+        problem.relaxation,
         free_steps=steps,
         nudged_steps=steps,
         tolerance=settings.tolerance,
         free_precision="float32",
         noise_std=0.0,
     )
-    patient = problem._replace(relaxation=relaxation, gradient=problem.gradient._replace(adjoint_steps=steps))
+    patient = problem._replace(
+        relaxation=relaxation, gradient=replace(problem.signal_settings, adjoint_steps=steps)
+    )
     free = free_phase(patient, start)
     exact, exact_report = hep_exact(free)
     true, true_report = rbp(free)
@@ -111,15 +115,15 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
 
     Args:
         problem: with the run's own settings.
-        free: the converged fixed point, where methods that start from one start.
+        free: the fixed point, where methods that start from one start.
 
     Returns:
         The state it belongs to, and the vector; None for a method that has none (`bptt`).
     """
-    method = problem.gradient.method
-    if method in ERROR_SIGNALS:
-        return free.phase.state, ERROR_SIGNALS[method](free._replace(problem=problem))[0]
-    found = ESTIMATORS[method](problem)
+    estimator = estimator_of(problem.signal_settings.method)
+    if estimator.error_signal is not None:
+        return free.phase.state, estimator.error_signal(free._replace(problem=problem))[0]
+    found = estimator.estimate(problem)
     return found.state, found.error_vector
 
 
@@ -134,10 +138,10 @@ def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) 
     Returns:
         The sums over unsettled and over all examples; None for `bptt` where it skips the unsettled ones.
     """
-    method = problem.gradient.method
-    if method in ERROR_SIGNALS:
-        return signal_sums(ERROR_SIGNALS[method](free)[0], free.phase, counted)
-    found = ESTIMATORS[method](problem)
+    estimator = estimator_of(problem.signal_settings.method)
+    if estimator.error_signal is not None:
+        return signal_sums(estimator.error_signal(free)[0], free.phase, counted)
+    found = estimator.estimate(problem)
     return None if found.signal is None else signal_sums(found.signal, found.free, counted)
 
 
@@ -170,7 +174,7 @@ def gradient_sums(
         problem: with the run's own settings; bptt runs `nudged_steps` steps from the fixed point.
         state: where the local learning rule is applied.
         signal: error vector per layer.
-        free: the converged fixed point.
+        free: the fixed point.
         kept: which examples count.
 
     Returns:
@@ -203,7 +207,7 @@ def scan_circles(
 
     Args:
         free: the fixed point.
-        phases: the nudged phases that start there, from `NUDGED_PHASES`.
+        phases: the nudged phases that start there, `Estimator.nudged_phases`.
         exact: the limit, per layer.
         radii: |β| (radii,), real.
         numbers: values of N.

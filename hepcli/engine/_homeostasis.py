@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from hepcli.engine._sweep import drive
+from hepcli.engine._dynamics import drive
 from hepcli.engine._types import Gradient, Params, State, System
 
 

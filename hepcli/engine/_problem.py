@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
-from hepcli.engine._relax import all_finite, example_norm, relax
-from hepcli.engine._sweep import vector_field
+from hepcli.engine._dynamics import vector_field
+from hepcli.engine._norms import all_finite, example_norm
+from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
 
 
@@ -49,7 +50,7 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
-        phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.sweeps)
+        phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.passes)
     return FreePhase(problem, constant, phase)
 
 
@@ -68,7 +69,7 @@ def activities(problem: Problem, state: State) -> State:
 
 def learned_examples(problem: Problem, free: Phase | PhaseReport) -> Bool[Array, " batch"] | None:
     """Which examples are learned from by `relaxation.unsettled`; None for all, settled or not."""
-    return free.converged if problem.relaxation.unsettled == "skip" else None
+    return free.settled if problem.relaxation.unsettled == "skip" else None
 
 
 def only(chosen: Bool[Array, " batch"], tree: State) -> State:
@@ -93,7 +94,7 @@ def signal_sums(
     def total(chosen: Array) -> State:
         return {name: e.sum(axis=0) for name, e in only(chosen, signal).items()}
 
-    return SignalSums(total(chosen & ~free.converged), total(chosen))
+    return SignalSums(total(chosen & ~free.settled), total(chosen))
 
 
 def parameter_gradient(

@@ -1,10 +1,12 @@
 """Types shared by the engine: states, parameters, and what a network must provide."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from jax import Array
 from jaxtyping import Bool, Float, Int
+
+from hepcli.settings import GradientSettings, RelaxationSettings
 
 State = dict[str, Array]
 """One array per layer, pre-activations or activities, (..., batch, *units), real or complex."""
@@ -59,58 +61,12 @@ class System(Protocol):
         """dL/dr_out per example, continued holomorphically to complex activities."""
 
 
-class RelaxationSettings(NamedTuple):
-    """How phases are run.
-
-    Attributes:
-        solver: key of `SOLVERS`.
-        free_steps: steps of the free phase.
-        nudged_steps: steps of a nudged phase.
-        tolerance: a phase ends once every example moves less than this in a sweep (Euclidean norm over
-            all layers); 0 runs all steps.
-        converged_residual: an example counts as converged when ‖F(u)‖ is at most this.
-        unsettled: whether examples whose free phase has not converged are learned from: `learn` as the
-            paper does, `skip` leaves them out of the gradient, which is then the mean over the rest.
-        free_precision: `bfloat16` or `float16` run the free phase with weights and states cast to that;
-            `float32` leaves it in the precision of the parameters, as nudged phases always are.
-        noise_std: standard deviation of the Gaussian noise that every update of a layer's state receives,
-            in free and nudged phases; for complex states, the root of its mean squared magnitude. The
-            linear solves of `hep_exact`, `asymep_exact`, `rbp` and `neumann_rbp` receive none.
-    """
-
-    solver: str = "synchronous"
-    free_steps: int = 150
-    nudged_steps: int = 20
-    tolerance: float = 0.0
-    converged_residual: float = 1e-3
-    unsettled: str = "learn"
-    free_precision: str = "float32"
-    noise_std: float = 0.0
-
-
-class GradientSettings(NamedTuple):
-    """How the learning signal is estimated.
-
-    Attributes:
-        method: key of `ESTIMATORS`.
-        num_points: N, points on the nudge circle.
-        beta_radius: |β|, radius of the nudge circle; traced where runs that differ in it train together.
-        online_cycles: turns of the circle in `online_hep`.
-        adjoint_steps: most iterations of `rbp` and `neumann_rbp`.
-    """
-
-    method: str = "hep"
-    num_points: int = 2
-    beta_radius: float | Array = 0.5
-    online_cycles: int = 5
-    adjoint_steps: int = 200
-
-
 class Problem(NamedTuple):
     """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
 
-    `key` is where the noise of its phases grows from, needed where `noise_std` is not 0. The free phase
-    starts from the pre-activations `start`, from zero where there are none.
+    `gradient` is needed where a learning signal is estimated. `key` is where the noise of its phases grows
+    from, needed where `noise_std` is not 0. The free phase starts from the pre-activations `start`, from zero
+    where there are none.
     """
 
     system: System
@@ -118,9 +74,20 @@ class Problem(NamedTuple):
     inputs: Float[Array, "batch ..."]
     targets: Float[Array, "batch classes"]
     relaxation: RelaxationSettings
-    gradient: GradientSettings
+    gradient: GradientSettings | None = None
     key: Array | None = None
     start: State | None = None
+
+    @property
+    def signal_settings(self) -> GradientSettings:
+        """Its [gradient] table.
+
+        Raises:
+            ValueError: the problem was made without one.
+        """
+        if self.gradient is None:
+            raise ValueError("the problem has no gradient settings: it is for free phases only")
+        return self.gradient
 
 
 class Phase(NamedTuple):
@@ -129,32 +96,32 @@ class Phase(NamedTuple):
     Attributes:
         state: pre-activations (..., batch, *units).
         residual: ‖F(state)‖ per example, Euclidean over all layers.
-        converged: residual at most `converged_residual`.
+        settled: residual at most `converged_residual`.
         finite: no layer holds a NaN or an infinity.
-        sweeps: sweeps run.
+        passes: passes run.
     """
 
     state: State
     residual: Float[Array, "*points batch"]
-    converged: Bool[Array, "*points batch"]
+    settled: Bool[Array, "*points batch"]
     finite: Bool[Array, "*points batch"]
-    sweeps: Int[Array, ""]
+    passes: Int[Array, ""]
 
 
 class PhaseReport(NamedTuple):
     """What is kept of a phase for the record, per example (worst over the points of the circle)."""
 
     residual: Float[Array, " batch"]
-    converged: Bool[Array, " batch"]
+    settled: Bool[Array, " batch"]
     finite: Bool[Array, " batch"]
-    sweeps: Int[Array, ""]
+    passes: Int[Array, ""]
 
 
 class SignalSums(NamedTuple):
     """Error signals summed over examples, per layer (*units), real.
 
     Attributes:
-        unsettled: over the examples whose free phase has not converged.
+        unsettled: over the examples whose free phase has not settled.
         total: over all; examples whose signal is not finite are left out of both.
     """
 
@@ -182,10 +149,3 @@ class Estimate(NamedTuple):
     free: PhaseReport
     nudged: PhaseReport | None
     signal: State | None
-
-
-Sweep = Callable[[State], State]
-"""One update of every layer."""
-
-CountedSweep = Callable[[State, "int | Array"], State]
-"""One update of every layer, given how many went before it."""

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.data import SplitName
-from hepcli.experiments import build
 from hepcli.experiments.saved import SavedRun
-from hepcli.training import Evaluator, Layout, means
+from hepcli.training import means
 
 
 def evaluate(
@@ -34,21 +33,14 @@ def evaluate(
         ConfigError: an override that is not allowed.
         DatasetError: the data set is missing or damaged.
     """
-    run = SavedRun(checkpoint, split_name, overrides, data_dir)
+    run = SavedRun(checkpoint, overrides, data_dir)
     restored = run.restore(run.chosen_step(step))
-    config, shape = run.config, build.data_shape(run.split)
-    evaluator = Evaluator(
-        run.network,
-        shape.num_classes,
-        build.relaxation_settings(config),
-        config.homeostasis.num_draws,
-        build.build_preprocess(config, shape),
-    )
-    layout = Layout()
-    params = layout.replicate(restored.state.params)
-    totals, _ = evaluator(params, build.build_feed(run.split, layout), config.data.eval_batch_size)
+    config, task = run.config, run.task
+    params = task.layout.replicate(restored.state.params)
+    totals, _ = task.evaluator(params, task.feed(split_name), config.data.eval_batch_size, homeostasis=False)
     found = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": found["examples"]}
-    record |= {name: found[name] for name in ("loss", "top1", "top5", "log10_residual", "converged")}
+    record |= {name: found[name] for name in ("loss", "top1", "top5", "log10_residual")}
+    record["converged"] = found["settled"]
     record |= {"nonfinite": found["nonfinite"], "step": restored.step}
     return record | {"checkpoint": str(run.path_of(restored.step))}, restored.damaged

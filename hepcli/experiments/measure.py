@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hepcli.config import Config, load_config
-from hepcli.data import DATASETS, Report, Split, SplitName, load_split, silent
+from hepcli.config import load_config
+from hepcli.data import Report, SplitName, silent
+from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
-from hepcli.experiments import build
-from hepcli.experiments.build_network import build_network
 from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
-from hepcli.experiments.measuring import SplitMeter
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
-from hepcli.networks import GraphNetwork, weight_angle_deg
+from hepcli.experiments.task import Task
+from hepcli.networks import weight_angle_deg
 from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
@@ -80,9 +79,7 @@ Record = StepMeasured | StepSkipped | Measured
 class _Source(NamedTuple):
     """A network to measure, and where its parameters come from."""
 
-    config: Config
-    split: Split
-    network: GraphNetwork
+    task: Task
     run: SavedRun | None
     folder: Path
 
@@ -134,19 +131,16 @@ def _source(request: MeasureRequest) -> _Source:
     if request.checkpoint is not None:
         if request.seed is not None:
             raise ConfigError("--seed belongs to --preset: a saved network has its own.", "Leave out --seed.")
-        run = SavedRun(request.checkpoint, request.split_name, request.overrides, request.data_dir)
-        default = run.folder / "asymmetry"
-        return _Source(run.config, run.split, run.network, run, request.out or default)
+        run = SavedRun(request.checkpoint, request.overrides, request.data_dir)
+        return _Source(run.task, run, request.out or run.folder / "asymmetry")
     if request.step is not None or request.all_steps:
         raise ConfigError(
             "--step and --all-steps belong to a saved run: a fresh network has no steps.", "Leave them out."
         )
     resolved = load_config(request.preset, request.overrides, {"run.seed": request.seed})
     config = resolved.config
-    split = load_split(config.data.name, request.split_name, request.data_dir)
-    network = build_network(config, build.data_shape(split))
     name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
-    return _Source(config, split, network, None, request.out or Path("runs") / name)
+    return _Source(Task(config, request.data_dir), None, request.out or Path("runs") / name)
 
 
 def _steps(
@@ -181,18 +175,13 @@ class _Measurement:
     """The compiled measures of a network, and the pictures of the one seen last."""
 
     def __init__(self, source: _Source, request: MeasureRequest, report: Report) -> None:
-        self._source, self._request, self._report = source, request, report
-        config = source.config
-        self._meter = SplitMeter(config, source.network, source.split, request.examples, "--examples")
-        self._steps_per_epoch = build.steps_per_epoch(
-            config, DATASETS[config.data.name].num_examples["train"]
-        )
+        self._task, self._request, self._report = source.task, request, report
+        self._meter = source.task.meter(request.split_name, request.examples, "--examples")
         self._params: Any = None
 
     def fresh(self) -> StepMeasured:
         """Measure the network before training."""
-        params = build.init_params(self._source.config, self._source.network)
-        return StepMeasured(self._record(params, 0, None, None), ())
+        return StepMeasured(self._record(self._task.fresh_params(), 0, None, None), ())
 
     def saved(self, run: SavedRun, step: int | None) -> StepMeasured:
         """Measure a step of a run; None is the newest intact one."""
@@ -208,7 +197,7 @@ class _Measurement:
         self, params: Any, step: int, checkpoint: str | None, test_top1: float | None
     ) -> dict[str, Any]:
         """Everything that --json prints of a step, but for the figures."""
-        request, config, network = self._request, self._source.config, self._source.network
+        request, config, network = self._request, self._task.config, self._task.network
         angles = {
             name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
         }
@@ -217,7 +206,7 @@ class _Measurement:
         measures = self._meter.measures(params, self._report)
         return {
             "step": step,
-            "epoch": round(step / self._steps_per_epoch, 4),
+            "epoch": round(step / self._task.num_batches, 4),
             "dataset": config.data.name,
             "split": request.split_name,
             "examples": request.examples,
@@ -246,9 +235,11 @@ class _Measurement:
                 f"{len(missing)} of {self._request.examples} examples left out: the linear solves of the "
                 f"references stayed above {settings.relative_residual:g} after {settings.max_steps} steps."
             )
-        if self._source.config.gradient.method == "bptt":
-            notes.append("bptt has no error vector: finite_nudge, total and gradient_cosine are undefined.")
-        if angle is None and not self._source.network.pairs:
+        method = self._task.config.gradient.method
+        if not estimator_of(method).has_error_vector:
+            undefined = "finite_nudge, total and gradient_cosine are undefined"
+            notes.append(f"{method} has no error vector: {undefined}.")
+        if angle is None and not self._task.network.pairs:
             notes.append(
                 "No pair of connections leads both ways between two layers: the weight angle is undefined."
             )
@@ -257,8 +248,8 @@ class _Measurement:
     def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
         """Draw the figures of the network measured last; returns their files."""
         self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
-        gradient = self._source.config.gradient
-        radius = gradient.beta_radius if gradient.method in ("hep", "asymep", "online_hep") else None
+        gradient = self._task.config.gradient
+        radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None
         reach = 4 * radius if radius else 2.0
         axis = np.linspace(-reach, reach, _MAP_POINTS if self._meter.is_dense else _COARSE_MAP_POINTS)
         upper = axis[axis >= 0]

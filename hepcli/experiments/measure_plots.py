@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.training import BIASES, PICTURE_STEPS, Pictures
+from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
 _NAMES = {
     "finite_nudge": "finite nudge (own vs hep exact)",
@@ -123,7 +123,7 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
     settled = np.asarray(np.asarray(found.circles.residual)[:, :, found.kept].max(axis=-1) <= 1e-6)
     figure = _figure(10, 4.6, title)
     by_number, by_radius = figure.subplots(1, 2, sharey=True)
-    limit = "rbp" if axes.method == "asymep" else "hep exact"
+    limit = circle_of(axes.method).limit.replace("_", " ")
     for index, radius in enumerate(axes.radii):
         own = ", this run's" if radius == axes.own_radius else ""
         _curve(by_number, axes.numbers, errors[index], settled[index], f"|β| = {radius:g}{own}")

@@ -33,7 +33,7 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
         ),
         (
             "unsettled / %",
-            {s: [_error(line[s]["converged"]) for line in history] for s in ("train", "test")}
+            {s: [_error(line[s]["settled"]) for line in history] for s in ("train", "test")}
             | {"their share of the signal, train": [_percent(line["train"]) for line in history]},
         ),
         (

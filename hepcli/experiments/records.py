@@ -45,3 +45,16 @@ class Finished(NamedTuple):
 
 
 Record = RunStarted | BatchDone | EpochDone | Interrupted | Finished
+
+
+_NEWER_NAMES = {"converged": "settled", "nudged_converged": "nudged_settled", "sweeps": "passes"}
+
+
+def newer_line(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl under the names of this version; hepcli 0.1 had others for a few keys."""
+    named: dict[str, Any] = {
+        split: {_NEWER_NAMES.get(key, key): value for key, value in line[split].items()}
+        for split in ("train", "test")
+        if split in line
+    }
+    return line | named

@@ -1,131 +1,50 @@
-"""A run in its folder: what it trains on, what it keeps, and training it alone."""
+"""A run in its folder: its state, its records, and how it is saved and resumed."""
 
 import platform
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
-from hepcli.data import epoch_order, load_split
+from hepcli.data import epoch_order
+from hepcli.engine import estimator_of
 from hepcli.errors import OutputError
-from hepcli.experiments import build
-from hepcli.experiments.build_network import build_network
-from hepcli.experiments.measuring import SplitMeter, in_short
-from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, Record, RunStarted
+from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
-from hepcli.networks import GraphNetwork, weight_angle_deg
-from hepcli.training import (
-    Evaluator,
-    Layout,
-    TrainState,
-    TrainStep,
-    check_finite,
-    epoch_steps,
-    finite_or_none,
-    kernel_stds,
-    make_joint_step,
-    make_train_step,
-    means,
-    zero_totals,
-)
+from hepcli.experiments.split_meter import in_short
+from hepcli.experiments.task import Task
+from hepcli.networks import weight_angle_deg
+from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
-
-class Bench:
-    """What runs of one compiled program share: data on the device, network and evaluator.
-
-    Args:
-        config: of any of the runs.
-        data_dir: where data sets are kept; None for the default folder.
-        layout: the devices; None for all there are.
-
-    Raises:
-        ConfigError: the configuration does not suit the data set, or the devices.
-        DatasetError: the data set is missing or damaged.
-    """
-
-    def __init__(self, config: Config, data_dir: Path | None, layout: Layout | None = None) -> None:
-        self.layout = layout or Layout()
-        build.check_devices(config, self.layout)
-        train_split = load_split(config.data.name, "train", data_dir)
-        self.test_split = test_split = load_split(config.data.name, "test", data_dir)
-        self.num_examples = len(train_split.labels)
-        self.num_batches = build.steps_per_epoch(config, self.num_examples)
-        self._shape = build.data_shape(train_split)
-        self.network: GraphNetwork = build_network(config, self._shape)
-        self._preprocess = build.build_preprocess(config, self._shape)
-        self._augment = build.build_augment(config, self._shape, self.num_batches)
-        self.train_feed = build.build_feed(train_split, self.layout)
-        self.test_feed = build.build_feed(test_split, self.layout)
-        self.evaluator = Evaluator(
-            self.network,
-            self._shape.num_classes,
-            build.relaxation_settings(config),
-            config.homeostasis.num_draws,
-            self._preprocess,
-        )
-
-    def optimizer(
-        self, config: Config, learning_rate: jax.Array | None = None
-    ) -> optax.GradientTransformation:
-        """The optimiser of a run, or of runs together with a traced learning rate."""
-        return build.build_optimizer_of(config, config.run.epochs * self.num_batches, learning_rate)
-
-    def fresh_state(self, config: Config) -> TrainState:
-        """The state of a run before its first step."""
-        optimizer = self.optimizer(config)
-        return build.fresh_state(config, self.network, self._shape, self.num_examples, optimizer)
-
-    def train_step(self, config: Config) -> TrainStep:
-        """The step of a run alone."""
-        return make_train_step(
-            self.network,
-            self._shape.num_classes,
-            build.learning_settings(config, self.network),
-            self.optimizer(config),
-            self._preprocess,
-            self._augment,
-            self.layout,
-        )
-
-    def joint_step(self, configs: Sequence[Config]) -> TrainStep:
-        """The step of several runs together."""
-        first = configs[0]
-        return make_joint_step(
-            self.network,
-            self._shape.num_classes,
-            build.learning_settings(first, self.network),
-            lambda learning_rate: self.optimizer(first, learning_rate),
-            build.run_numbers(configs),
-            self._preprocess,
-            self._augment,
-        )
+OLDER_LEAVES = {
+    ".totals['passes']": ".totals['sweeps']",
+    ".totals['settled']": ".totals['converged']",
+    ".totals['nudged_settled']": ".totals['nudged_converged']",
+    ".totals['signal']": None,
+    ".totals['unsettled_signal']": None,
+}
+"""What leaves of a state were called in checkpoints of hepcli 0.1; None where there were none."""
 
 
 class Run:
-    """A run in its folder: data, network, state and history."""
+    """A run in its folder: state and history."""
 
-    def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, bench: Bench) -> None:
-        self.config, self.folder, self.data_dir, self.bench = config, folder, data_dir, bench
-        self.num_batches = bench.num_batches
-        self.state: TrainState = bench.layout.replicate(bench.fresh_state(config))
+    def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, task: Task) -> None:
+        self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
+        self.num_batches = task.num_batches
+        self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
         self.step = 0
         count = config.run.measure_examples
-        self._meter = (
-            SplitMeter(config, bench.network, bench.test_split, count, "run.measure_examples =")
-            if count
-            else None
-        )
+        self._meter = task.meter("test", count, "run.measure_examples =") if count else None
 
     def open_store(self) -> CheckpointStore:
         """The run's checkpoints."""
@@ -144,10 +63,10 @@ class Run:
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
-        restored = store.restore(self.state, step)
-        self.state = self.bench.layout.replicate(restored.state)
+        restored = store.restore(self.state, step, older=OLDER_LEAVES)
+        self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
-        self.history = restored.metadata["history"]
+        self.history = [newer_line(line) for line in restored.metadata["history"]]
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
         notices = [f"{line} Continuing from step {restored.step}." for line in restored.damaged]
@@ -162,7 +81,7 @@ class Run:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples."""
-        return epoch_order(self.config.run.seed, epoch, self.bench.num_examples)
+        return epoch_order(self.config.run.seed, epoch, self.task.num_examples)
 
     def save(self, store: CheckpointStore, metric: float | None = None) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
@@ -170,57 +89,24 @@ class Run:
         if self.folder.writes:
             store.save(self.step, self.state, {"history": self.history}, metric)
 
-    def epochs(self, store: CheckpointStore, stop: Callable[[], bool]) -> Iterator[Record]:
-        """Train until done or stopped."""
-        train_step = self.bench.train_step(self.config)
-        for epoch in range(self.step // self.num_batches, self.config.run.epochs):
-            started = time.perf_counter()
-            first_batch = self.step % self.num_batches
-            for batch in self._batches(train_step, epoch, first_batch, store):
-                yield BatchDone(epoch + 1, batch, self.num_batches)
-                if stop() and batch < self.num_batches:
-                    yield self.interrupt(store)
-                    return
-            images = (self.num_batches - first_batch) * self.config.data.batch_size
-            seconds = time.perf_counter() - started
-            yield self.finish_epoch(store, epoch + 1, seconds, images / seconds)
-            if stop() and epoch + 1 < self.config.run.epochs:
-                yield self.interrupt(store)
-                return
-        yield self.finish(store)
-
-    def _batches(
-        self, train_step: TrainStep, epoch: int, first_batch: int, store: CheckpointStore
-    ) -> Iterator[int]:
-        """Run the rest of an epoch; saves every `every_steps` steps."""
-        order = self.order(epoch)
-        every = self.config.checkpoints.every_steps
-        batch_size = self.config.data.batch_size
-        feed = self.bench.train_feed
-        for done in epoch_steps(train_step, self.state, feed, order, batch_size, first_batch):
-            self.state, self.step = done.state, epoch * self.num_batches + done.batch
-            if every and self.step % every == 0 and done.batch < self.num_batches:
-                self.save(store)
-            yield done.batch
-
     def finish_epoch(self, store: CheckpointStore, epoch: int, seconds: float, rate: float) -> EpochDone:
         """Evaluate, record and save at the end of an epoch."""
-        metrics = build.plain(self._measure(epoch))
-        self.state = self.state._replace(totals=self.bench.layout.replicate(zero_totals()))
+        metrics = self._measure(epoch)
+        self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
         self.timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": rate})
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
-        self.save(store, metric=metrics["test"]["top1"])  # type: ignore[index]
+        self.save(store, metric=metrics["test"]["top1"])
         return EpochDone(metrics, seconds, rate)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""
-        params, bench = self.state.params, self.bench
-        has_nudged = self.config.gradient.method != "bptt"
+        params, task = self.state.params, self.task
+        has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
-        totals, homeostatic = bench.evaluator(params, bench.test_feed, self.config.data.eval_batch_size)
-        by_pair = weight_angle_deg(params, bench.network.pairs)
+        totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
+        by_pair = weight_angle_deg(params, task.network.pairs)
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,
@@ -279,7 +165,7 @@ class Run:
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(line["seconds"] for line in self.timing) if is_timed else None,
             "images_per_second": _images_per_second(self.timing),
-            "devices": [device.device_kind for device in self.bench.layout.devices],
+            "devices": [device.device_kind for device in self.task.layout.devices],
             "processes": jax.process_count(),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {package: version(package) for package in packages},

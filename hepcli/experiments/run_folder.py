@@ -11,6 +11,7 @@ from typing import Any
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import ResolvedConfig, dump_config
 from hepcli.errors import FolderBusyError, OutputError
+from hepcli.experiments.records import newer_line
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
@@ -125,6 +126,10 @@ class RunFolder:
         """Replace a JSON Lines file: after a resume, the lines up to the checkpoint."""
         with self.writing():
             self.write_text(name, "".join(_line(record) for record in records))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; raises as `read_lines`."""
+        return [newer_line(line) for line in self.read_lines(METRICS_FILE)]
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.

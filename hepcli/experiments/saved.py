@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jax
 
@@ -14,11 +14,15 @@ from hepcli.checkpoints import (
     resolve_checkpoint,
 )
 from hepcli.config import Config, load_config
-from hepcli.data import Split, SplitName, load_split
+from hepcli.engine import Gradient
 from hepcli.errors import ConfigError
-from hepcli.experiments import build
-from hepcli.experiments.build_network import build_network
-from hepcli.networks import GraphNetwork
+from hepcli.experiments.task import Task
+
+
+class Weights(NamedTuple):
+    """The part of a `TrainState` that says what a network computes."""
+
+    params: Gradient
 
 
 class SavedRun:
@@ -26,35 +30,21 @@ class SavedRun:
 
     Args:
         checkpoint: a run folder, its checkpoints/ or one step in it.
-        split_name: which split is wanted.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
         ConfigError: an override that is not allowed.
-        DatasetError: the data set is missing or damaged.
     """
 
-    def __init__(
-        self, checkpoint: Path, split_name: SplitName, overrides: Sequence[str], data_dir: Path | None
-    ) -> None:
+    def __init__(self, checkpoint: Path, overrides: Sequence[str] = (), data_dir: Path | None = None) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
-        self.split: Split = load_split(self.config.data.name, split_name, data_dir)
-        self.network: GraphNetwork = build_network(self.config, build.data_shape(self.split))
+        self.task = Task(self.config, data_dir)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
-        # Of the training split only its size matters, and only where every example has a state.
-        remembers = self.config.relaxation.persistent_state
-        self._remembered = (
-            len(load_split(self.config.data.name, "train", data_dir).labels) if remembers else 0
-        )
-        self._target = jax.eval_shape(self._fresh_state)
-
-    def _fresh_state(self) -> Any:
-        optimizer, shape = build.build_optimizer_of(self.config, 1), build.data_shape(self.split)
-        return build.fresh_state(self.config, self.network, shape, self._remembered, optimizer)
+        self._target = Weights(jax.eval_shape(self.task.fresh_params))
 
     def chosen_step(self, step: int | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
@@ -69,12 +59,12 @@ class SavedRun:
         return self.named_step if step is None else step
 
     def restore(self, step: int | None) -> Restored:
-        """Read a step, or with None the newest intact one.
+        """Read the weights of a step, or with None of the newest intact one.
 
         Raises:
             CheckpointError: no such step, nothing intact, or of another network.
         """
-        return self.store.restore(self._target, step)
+        return self.store.restore(self._target, step, whole=False)
 
     def path_of(self, step: int) -> Path:
         """The folder of a step."""

@@ -1,24 +1,17 @@
 """Networks as Flax Linen parameters and pure functions, and their holomorphic parts."""
 
-from hepcli.networks._activations import ACTIVATIONS, dsilu, logistic, sigmoid
-from hepcli.networks._conv import ConvNetwork, DenseLayer
-from hepcli.networks._convolution import KERNELS, ConvLayer
-from hepcli.networks._dense import DenseNetwork
+from hepcli.networks._activations import dsilu, logistic, sigmoid
 from hepcli.networks._feedback import copy_gradients, rotate_feedback, weight_angle_deg
-from hepcli.networks._graph import GraphNetwork
-from hepcli.networks._losses import LOSSES, Loss
+from hepcli.networks._losses import Loss
+from hepcli.networks._network import Connection, Network, build_network, dense_network
 
 __all__ = [
-    "ACTIVATIONS",
-    "KERNELS",
-    "LOSSES",
-    "ConvLayer",
-    "ConvNetwork",
-    "DenseLayer",
-    "DenseNetwork",
-    "GraphNetwork",
+    "Connection",
     "Loss",
+    "Network",
+    "build_network",
     "copy_gradients",
+    "dense_network",
     "dsilu",
     "logistic",
     "rotate_feedback",

@@ -1,6 +1,4 @@
-"""Holomorphic activations, by name: a new one is one function and one line in `ACTIVATIONS`."""
-
-from collections.abc import Callable
+"""Holomorphic activations; to add one: a function of an array, and its line in `hepcli/settings/parts.py`."""
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +22,3 @@ def sigmoid(z: Array) -> Array:
 def dsilu(z: Array) -> Array:
     """σ(z) = ½z/(1+e^{−z}) + (1−½z)/(1+e^{−(z−2)}), real or complex. Source: METHOD §1."""
     return 0.5 * z * logistic(z) + (1 - 0.5 * z) * logistic(z - 2)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"sigmoid": sigmoid, "dsilu": dsilu}

@@ -12,43 +12,8 @@ from jaxtyping import Float, Inexact
 
 from hepcli.networks import _winograd
 from hepcli.networks._linear import apply_real
-from hepcli.networks._pooling import pooled_size, softmax_pool, softmax_pool_pullback
-
-Image = tuple[int, int, int]
-"""Height, width, channels."""
-
-
-class ConvLayer(NamedTuple):
-    """A layer of images, and the convolution and pooling that drive it from below.
-
-    Attributes:
-        channels: channels.
-        kernel_size: rows and columns of the kernel.
-        padding: ``same`` keeps the image's size before pooling, ``valid`` stays inside the image.
-        pool_size: rows and columns of a pooling window; 1 for no pooling.
-        pool_stride: from one window to the next.
-        pool_temperature: T of the softmax pooling.
-        weights: key of `KERNELS`.
-    """
-
-    channels: int
-    kernel_size: int = 3
-    padding: str = "same"
-    pool_size: int = 2
-    pool_stride: int = 2
-    pool_temperature: float = 1.0
-    weights: str = "shared"
-
-    def convolved(self, image: Image) -> Image:
-        """Shape of the convolution of an image, before pooling; not positive where the kernel is larger."""
-        lost = 0 if self.padding == "same" else self.kernel_size - 1
-        return image[0] - lost, image[1] - lost, self.channels
-
-    def pooled(self, image: Image) -> Image:
-        """Shape of the layer when it is driven by an image; 0 where no window fits."""
-        height, width, channels = self.convolved(image)
-        rows, columns = (pooled_size(size, self.pool_size, self.pool_stride) for size in (height, width))
-        return rows, columns, channels
+from hepcli.networks._pooling import softmax_pool, softmax_pool_pullback
+from hepcli.settings import KERNELS, ConvLayer, Shape
 
 
 class Kernel(NamedTuple):
@@ -63,18 +28,18 @@ class Kernel(NamedTuple):
             None where there is none.
     """
 
-    shape: Callable[[ConvLayer, Image], tuple[int, ...]]
+    shape: Callable[[ConvLayer, Shape], tuple[int, ...]]
     init: Callable[..., Array]
     convolve: Callable[[Array, Array], Array]
-    bias_shape: Callable[[ConvLayer, Image], tuple[int, ...]]
+    bias_shape: Callable[[ConvLayer, Shape], tuple[int, ...]]
     flip: Callable[[Array], Array] | None = None
 
 
-def _shared_shape(layer: ConvLayer, below: Image) -> tuple[int, ...]:
+def _shared_shape(layer: ConvLayer, below: Shape) -> tuple[int, ...]:
     return layer.kernel_size, layer.kernel_size, below[2], layer.channels
 
 
-def _local_shape(layer: ConvLayer, below: Image) -> tuple[int, ...]:
+def _local_shape(layer: ConvLayer, below: Shape) -> tuple[int, ...]:
     return (*layer.convolved(below)[:2], *_shared_shape(layer, below))
 
 
@@ -126,24 +91,22 @@ def _convolve_local(
     return sum(terms[1:], start=terms[0])
 
 
-KERNELS: dict[str, Kernel] = {
-    "shared": Kernel(
-        _shared_shape,
-        nn.initializers.lecun_normal(),
-        _convolve_shared,
-        lambda layer, below: (layer.channels,),
-        _flip_shared,
-    ),
-    "local": Kernel(
-        _local_shape,
-        nn.initializers.lecun_normal(in_axis=(-4, -3, -2), out_axis=-1, batch_axis=(0, 1)),
-        _convolve_local,
-        lambda layer, below: layer.pooled(below),
-    ),
-}
+SHARED = Kernel(
+    _shared_shape,
+    nn.initializers.lecun_normal(),
+    _convolve_shared,
+    lambda layer, below: (layer.channels,),
+    _flip_shared,
+)
+LOCAL = Kernel(
+    _local_shape,
+    nn.initializers.lecun_normal(in_axis=(-4, -3, -2), out_axis=-1, batch_axis=(0, 1)),
+    _convolve_local,
+    lambda layer, below: layer.shape(below),
+)
 
 
-class ConvConnection(nn.Module):
+class ConvWeights(nn.Module):
     """A kernel between a layer and the image below it, and for forward connections a bias, zero.
 
     The bias is added behind the pooling: it moves a pooled value as it moves what is pooled.
@@ -155,8 +118,8 @@ class ConvConnection(nn.Module):
     @nn.compact
     def __call__(self, below: Float[Array, "batch height width pre"]) -> Float[Array, "batch ..."]:
         """Bottom-up drive with bias."""
-        image: Image = below.shape[1:]  # type: ignore[assignment]
-        kind = KERNELS[self.layer.weights]
+        image: Shape = below.shape[1:]
+        kind = _kernel(self.layer)
         kernel = self.param("kernel", kind.init, kind.shape(self.layer, image))
         drive = bottom_up(self.layer, kernel, below)
         if not self.use_bias:
@@ -195,18 +158,24 @@ def top_down(
     """
     values = apply_real(partial(_convolve, layer, kernel), below)
     slopes = softmax_pool_pullback(values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature)
-    image: Image = below.shape[-3:]  # type: ignore[assignment]
+    image: Shape = below.shape[-3:]
     return apply_real(partial(_convolve_transposed, layer, kernel, image), slopes)
+
+
+def _kernel(layer: ConvLayer) -> Kernel:
+    """The kind of kernel of a layer."""
+    kernel: Kernel = KERNELS[layer.weights]
+    return kernel
 
 
 def _convolve(layer: ConvLayer, kernel: Array, image: Array) -> Array:
     """W ∗ image, real."""
-    return KERNELS[layer.weights].convolve(kernel, _pad(layer, image))
+    return _kernel(layer).convolve(kernel, _pad(layer, image))
 
 
-def _convolve_transposed(layer: ConvLayer, kernel: Array, image: Image, slopes: Array) -> Array:
+def _convolve_transposed(layer: ConvLayer, kernel: Array, image: Shape, slopes: Array) -> Array:
     """Wᵀ slopes, real, (..., *image)."""
-    flip = KERNELS[layer.weights].flip
+    flip = _kernel(layer).flip
     if flip is not None and layer.padding == "same":
         flipped, padded = flip(kernel), _pad(layer, slopes)
         if _is_filtered(flipped, padded):

@@ -51,7 +51,5 @@ def squared_error_derivative(
     return output - targets.astype(output.dtype)
 
 
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": Loss(cross_entropy, cross_entropy_derivative),
-    "squared_error": Loss(squared_error, squared_error_derivative),
-}
+CROSS_ENTROPY = Loss(cross_entropy, cross_entropy_derivative)
+SQUARED_ERROR = Loss(squared_error, squared_error_derivative)

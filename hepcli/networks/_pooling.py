@@ -7,12 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Inexact
 
+from hepcli.settings import pooled_size
+
 _WINDOW = (-4, -2)  # the axes of rows and columns within a window
-
-
-def pooled_size(size: int, pool_size: int, stride: int) -> int:
-    """Whole windows along an axis; what is left over at its end is not pooled."""
-    return max(0, (size - pool_size) // stride + 1)
 
 
 def softmax_pool(

@@ -1,6 +1,10 @@
 """Training and evaluation on the device: jitted steps, the loop, optimisers, metrics."""
 
-from hepcli.training._asymmetry import (
+from hepcli.training._evaluate import Evaluator
+from hepcli.training._feed import Batch, Feed
+from hepcli.training._layout import Layout, all_agree, same_everywhere
+from hepcli.training._loop import StepDone, check_finite, epoch_steps
+from hepcli.training._meter import (
     BIASES,
     PICTURE_STEPS,
     AsymmetryMeter,
@@ -8,15 +12,12 @@ from hepcli.training._asymmetry import (
     Pictures,
     Sample,
     batch_size_for,
+    circle_of,
     summarise,
 )
-from hepcli.training._evaluate import Evaluator
-from hepcli.training._feed import Batch, Feed
-from hepcli.training._layout import Layout, all_agree, same_everywhere
-from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
-from hepcli.training._optimizers import OPTIMIZERS, SCHEDULES, OptimizerSettings, build_optimizer
-from hepcli.training._preprocess import AUGMENTATIONS, Normalization, normalizer
+from hepcli.training._optimizers import build_optimizer
+from hepcli.training._preprocess import Augmentation, normalizer
 from hepcli.training._step import (
     Augment,
     LearningSettings,
@@ -32,21 +33,17 @@ from hepcli.training._step import (
 )
 
 __all__ = [
-    "AUGMENTATIONS",
     "BIASES",
-    "OPTIMIZERS",
     "PICTURE_STEPS",
-    "SCHEDULES",
     "AsymmetryMeter",
     "Augment",
+    "Augmentation",
     "Batch",
     "Evaluator",
     "Feed",
     "Layout",
     "LearningSettings",
     "MeterSettings",
-    "Normalization",
-    "OptimizerSettings",
     "Pictures",
     "Preprocess",
     "RunNumbers",
@@ -59,6 +56,7 @@ __all__ = [
     "batch_size_for",
     "build_optimizer",
     "check_finite",
+    "circle_of",
     "epoch_steps",
     "finite_or_none",
     "fresh_memory",

@@ -9,10 +9,8 @@ import numpy as np
 from jax import Array
 
 from hepcli.engine import (
-    GradientSettings,
     Params,
     Problem,
-    RelaxationSettings,
     System,
     activities,
     draw_noise,
@@ -20,6 +18,7 @@ from hepcli.engine import (
     homeostatic_loss,
     report,
 )
+from hepcli.settings import RelaxationSettings
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 from hepcli.training._step import Preprocess, scale_pixels
@@ -58,9 +57,7 @@ class Evaluator:
     ) -> Totals:
         images, labels = constrain(batch.images[batch.rows]), constrain(batch.labels[batch.rows])
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
-        problem = Problem(
-            self._system, params, self._preprocess(images), targets, self._relaxation, GradientSettings(), key
-        )
+        problem = Problem(self._system, params, self._preprocess(images), targets, self._relaxation, key=key)
         free = free_phase(problem)
         activity = activities(free.problem, free.phase.state)
         losses = self._system.loss(params, activity["out"], targets)
@@ -71,13 +68,16 @@ class Evaluator:
             homeostatic = homeostatic_loss(self._system, params, free.constant, activity, noise)
         return batch_totals(losses, scores, labels, report(free.phase), None, homeostatic)
 
-    def __call__(self, params: Params, feed: Feed, batch_size: int) -> tuple[Totals, Array]:
+    def __call__(
+        self, params: Params, feed: Feed, batch_size: int, *, homeostasis: bool = True
+    ) -> tuple[Totals, Array]:
         """Evaluate every example of a split; the last batch may be smaller.
 
         Args:
             params: real parameters.
             feed: of the split.
             batch_size: examples per batch.
+            homeostasis: whether the homeostatic loss is wanted.
 
         Returns:
             The sums over all examples, and the homeostatic loss on the first batch with a fixed key.
@@ -88,7 +88,7 @@ class Evaluator:
         chunks = (np.arange(start, min(start + batch_size, feed.num_examples)) for start in starts)
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
-            seen = self._batch(params, batch, own_key, feed.layout.constrain, start == 0)
+            seen = self._batch(params, batch, own_key, feed.layout.constrain, homeostasis and start == 0)
             totals = add_totals(totals, seen)
             homeostatic = homeostatic + seen["homeostatic_loss"]
         return totals, homeostatic

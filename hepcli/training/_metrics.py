@@ -19,11 +19,11 @@ _SUMS = (
     "log10_residual",
     "nudged_log10_residual",
     "homeostatic_loss",
-    "sweeps",
+    "passes",
     "signal",
     "unsettled_signal",
 )
-_COUNTS = ("examples", "batches", "top1", "top5", "converged", "nudged_converged", "nonfinite")
+_COUNTS = ("examples", "batches", "top1", "top5", "settled", "nudged_settled", "nonfinite")
 
 
 def zero_totals() -> Totals:
@@ -62,15 +62,15 @@ def batch_totals(
         "log10_residual": log10_residual(free.residual).sum().astype(jnp.float32),
         "nudged_log10_residual": jnp.float32(0) if nudged is None else log10_residual(nudged.residual).sum(),
         "homeostatic_loss": jnp.float32(homeostatic_loss),
-        "sweeps": free.sweeps.astype(jnp.float32),
+        "passes": free.passes.astype(jnp.float32),
         "signal": _norm(sums.total),
         "unsettled_signal": _norm(sums.unsettled),
         "examples": jnp.int32(labels.shape[0]),
         "batches": jnp.int32(1),
         "top1": in_top(scores, labels, 1).sum(dtype=jnp.int32),
         "top5": in_top(scores, labels, 5).sum(dtype=jnp.int32),
-        "converged": free.converged.sum(dtype=jnp.int32),
-        "nudged_converged": jnp.int32(0) if nudged is None else nudged.converged.sum(dtype=jnp.int32),
+        "settled": free.settled.sum(dtype=jnp.int32),
+        "nudged_settled": jnp.int32(0) if nudged is None else nudged.settled.sum(dtype=jnp.int32),
         "nonfinite": (~finite).sum(dtype=jnp.int32),
     }
 
@@ -85,26 +85,26 @@ def add_totals(total: Totals, new: Totals) -> Totals:
 
 
 def means(totals: Totals, *, nudged: bool) -> dict[str, float | int | None]:
-    """Means over examples: shares for top-1, top-5 and converged; what is undefined is None.
+    """Means over examples: shares for top-1, top-5 and settled; what is undefined is None.
 
     Args:
         totals: sums over at least one example.
         nudged: whether there was a nudged phase to report.
 
     Returns:
-        Plain numbers, ready for JSON. `unsettled` counts the examples whose free phase did not converge, and
+        Plain numbers, ready for JSON. `unsettled` counts the examples whose free phase did not settle, and
         `unsettled_signal_share` is the norm of their summed error signals over that of all examples', both
         summed over the batches; None where there were no signals.
     """
     host = {name: value.item() for name, value in jax.device_get(totals).items()}
     examples, batches = host["examples"], host["batches"]
-    names = ("loss", "top1", "top5", "log10_residual", "converged")
-    nudged_names = ("nudged_log10_residual", "nudged_converged")
+    names = ("loss", "top1", "top5", "log10_residual", "settled")
+    nudged_names = ("nudged_log10_residual", "nudged_settled")
     result: dict[str, float | int | None] = {name: finite_or_none(host[name] / examples) for name in names}
     result |= {name: finite_or_none(host[name] / examples) if nudged else None for name in nudged_names}
     return result | {
-        "sweeps": host["sweeps"] / batches,
-        "unsettled": examples - host["converged"],
+        "passes": host["passes"] / batches,
+        "unsettled": examples - host["settled"],
         "unsettled_signal_share": share_of(host["unsettled_signal"], host["signal"]),
         "nonfinite": host["nonfinite"],
         "examples": examples,

@@ -1,37 +1,30 @@
 """From stored pixels to inputs, on the device: augmentation and normalisation."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, UInt8
 
+from hepcli.settings import DataSettings
 from hepcli.training._step import Augment, Preprocess, scale_pixels
 
 _TAG = 0x666C6970  # "flip": keeps this stream apart from other uses of the same seed
 
 
-class Normalization(NamedTuple):
-    """(pixels/255 − mean)/(scale · std), per channel.
+Augmentation = Callable[[int, int], Augment | None]
+"""Steps per epoch and padding -> what is done to training images at random; None for nothing."""
 
-    Attributes:
-        mean: one for each channel, or one for all.
-        std: likewise.
-        scale: a factor of all of `std`.
+
+def normalizer(data: DataSettings) -> Preprocess:
+    """From uint8 images to float32 inputs: (pixels/255 − mean)/(std_scale · std), per channel.
+
+    Source: METHOD §6.
     """
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    scale: float = 1.0
-
-
-def normalizer(settings: Normalization) -> Preprocess:
-    """The function from uint8 images to float32 inputs. Source: METHOD §6."""
-    mean, std = jnp.asarray(settings.mean), settings.scale * jnp.asarray(settings.std)
-    if settings == Normalization():
+    if (data.mean, data.std, data.std_scale) == ((0.0,), (1.0,), 1.0):
         return scale_pixels
+    mean, std = jnp.asarray(data.mean), data.std_scale * jnp.asarray(data.std)
 
     def normalize(images: UInt8[Array, "batch height width channels"]) -> Float[Array, "..."]:
         return (scale_pixels(images) - mean.astype(jnp.float32)) / std.astype(jnp.float32)
@@ -77,9 +70,3 @@ def flip_crop(steps_per_epoch: int, padding: int) -> Augment:
         return changed
 
     return augment
-
-
-AUGMENTATIONS: dict[str, Callable[[int, int], Augment | None]] = {
-    "none": no_augmentation,
-    "flip_crop": flip_crop,
-}

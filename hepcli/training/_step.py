@@ -1,6 +1,7 @@
 """The jitted training step: (state, batch) to (state, loss)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,9 +13,7 @@ from jaxtyping import Float, Int, UInt8, UInt32
 
 from hepcli.engine import (
     Gradient,
-    GradientSettings,
     Problem,
-    RelaxationSettings,
     State,
     System,
     activities,
@@ -22,6 +21,7 @@ from hepcli.engine import (
     estimate,
     homeostatic_gradient,
 )
+from hepcli.settings import GradientSettings, HomeostasisSettings, RelaxationSettings
 from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 
@@ -70,16 +70,14 @@ class LearningSettings(NamedTuple):
     Attributes:
         relaxation: how phases run.
         gradient: how the learning signal is estimated.
-        homeostasis_weight: λ; 0 leaves the homeostatic loss out.
-        homeostasis_draws: noise draws per batch.
+        homeostasis: weight and draws of the homeostatic loss; a weight of 0 leaves it out.
         seed: where the keys of all steps grow from.
         change_gradient: applied to the learning signal's gradient, before homeostasis adds its own.
     """
 
     relaxation: RelaxationSettings
     gradient: GradientSettings
-    homeostasis_weight: float | Array
-    homeostasis_draws: int
+    homeostasis: HomeostasisSettings
     seed: int | Array
     change_gradient: Callable[[Gradient], Gradient] | None = None
 
@@ -134,7 +132,7 @@ def make_train_step(
         (state, images, labels, rows, indices) -> (state, mean loss of the batch before the step), with the
         last four from a `Batch`. The state is donated, and lies whole on every device.
     """
-    homeostasis = bool(settings.homeostasis_weight)
+    homeostasis = bool(settings.homeostasis.weight)
     constrain = None if layout is None else layout.constrain
     step = _pure_step(
         system, num_classes, settings, optimizer, preprocess, augment, constrain, homeostasis=homeostasis
@@ -166,14 +164,14 @@ def make_joint_step(
     Returns:
         As `make_train_step`, with a leading axis of runs on state, rows, indices and loss.
     """
-    homeostasis = bool(settings.homeostasis_weight)
+    homeostasis = bool(settings.homeostasis.weight)
 
     def one_run(
         own: RunNumbers, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
     ) -> tuple[TrainState, Array]:
         mine = settings._replace(
-            gradient=settings.gradient._replace(beta_radius=own.beta_radius),
-            homeostasis_weight=own.homeostasis_weight,
+            gradient=replace(settings.gradient, beta_radius=own.beta_radius),  # type: ignore[arg-type]
+            homeostasis=replace(settings.homeostasis, weight=own.homeostasis_weight),  # type: ignore[arg-type]
             seed=own.seed,
         )
         optimizer = build_optimizer(own.learning_rate)
@@ -229,9 +227,9 @@ def _pure_step(
         if settings.change_gradient is not None:
             gradient = settings.change_gradient(gradient)
         if homeostasis:
-            noise = draw_noise(key, activity, settings.homeostasis_draws)
+            noise = draw_noise(key, activity, settings.homeostasis.num_draws)
             homeostatic, pull = homeostatic_gradient(system, state.params, inputs, activity, noise)
-            gradient = jax.tree.map(lambda g, h: g + settings.homeostasis_weight * h, gradient, pull)
+            gradient = jax.tree.map(lambda g, h: g + settings.homeostasis.weight * h, gradient, pull)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         losses = system.loss(state.params, activity["out"], targets)
         scores = system.output(state.params, activity["out"])

@@ -12,16 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import (
-    ERROR_SIGNALS,
-    NUDGED_PHASES,
-    GradientSettings,
-    Problem,
-    RelaxationSettings,
-    compare,
-    free_phase,
-)
-from hepcli.networks import DenseNetwork
+from hepcli.engine import Problem, compare, free_phase
+from hepcli.networks import dense_network
+from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
 LAYERED = "in-l1 l1-l2 l2-l1 l2-out out-l2"
 ALL_TO_ALL = "in-l1 l1-l1 l1-l2 l1-out l2-l1 l2-l2 l2-out out-l1 out-l2 out-out"
@@ -38,7 +31,7 @@ def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: 
     rng = np.random.default_rng(seed)
     pairs = tuple(tuple(name.split("-")) for name in connections.split())
     units = dict(zip(("l1", "l2", "out"), sizes, strict=True))
-    network = DenseNetwork(tuple(units.items()), pairs, INPUTS, CLASSES)
+    network = dense_network(tuple(units.items()), pairs, INPUTS, CLASSES)
     params = {}
     for pre, post in pairs:
         fan_in = INPUTS if pre == "in" else sum(units[p] for p, q in network.edges if q == post)
@@ -64,17 +57,19 @@ def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: 
 def signals(problem: Problem) -> dict:
     """Cosine and relative error to rbp, averaged over the examples, and the residuals on circles."""
     free = free_phase(problem)
-    true = ERROR_SIGNALS["rbp"](free)[0]
+    true = ESTIMATORS["rbp"].error_signal(free)[0]
 
     def against(method: str, settings: GradientSettings) -> tuple:
         own = free._replace(problem=problem._replace(gradient=settings))
-        found = compare(ERROR_SIGNALS[method](own)[0], true)
+        found = compare(ESTIMATORS[method].error_signal(own)[0], true)
         return found.cosine["total"].mean(), found.relative_error["total"].mean()
 
     found = {f"{m} {n} {r}": against(m, GradientSettings(m, n, r)) for m in METHODS for n, r in CIRCLES}
     found |= {m: against(m, problem.gradient) for m in ("hep_exact", "asymep_exact")}
     circle = jnp.asarray(np.exp(2j * np.pi * np.arange(5) / 8))
-    residuals = {m: jnp.stack([NUDGED_PHASES[m](free)(r * circle).residual for r in RADII]) for m in METHODS}
+    residuals = {
+        m: jnp.stack([ESTIMATORS[m].nudged_phases(free)(r * circle).residual for r in RADII]) for m in METHODS
+    }
     return {"found": found, "residuals": residuals, "free": free.phase.residual}
 
 

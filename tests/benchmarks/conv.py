@@ -15,12 +15,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hepcli.engine._sweep import num_sweeps
+from hepcli.experiments.build_network import build_network
 
 from hepcli.config import Config, load_config
 from hepcli.engine import update_groups
-from hepcli.engine._sweep import num_sweeps
 from hepcli.experiments import build
-from hepcli.experiments.build_network import build_network
 from hepcli.networks import ConvNetwork
 from hepcli.training import Feed, Layout, init_state, make_train_step
 

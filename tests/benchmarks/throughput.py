@@ -14,11 +14,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hepcli.experiments.build_network import build_network
 
 from hepcli.config import load_config
 from hepcli.data import load_split
 from hepcli.experiments import build
-from hepcli.experiments.build_network import build_network
 from hepcli.networks import sigmoid
 from hepcli.training import init_state, make_train_step
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from hepcli.config import ConvLayer, load_config
+from hepcli.config import load_config
 from hepcli.errors import ConfigError
+from hepcli.settings import ConvLayer
 
 CONV = "network.layers.conv1"
 

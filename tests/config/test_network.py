@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from pydantic import TypeAdapter
 
-from hepcli.config import NetworkConfig, load_config
+from hepcli.config import load_config
 from hepcli.errors import ConfigError
+from hepcli.settings import NetworkSettings
 
 
 def message(layers, connections):
@@ -23,7 +25,7 @@ def network(layers, *connections):
         "connections": connections,
         "layers": {name: {"units": 3} for name in layers},
     }
-    return NetworkConfig.model_validate_json(json.dumps(table))
+    return TypeAdapter(NetworkSettings).validate_json(json.dumps(table))
 
 
 @pytest.mark.parametrize("connection", ["l1", "l1-", "-out", "l1-l2-out", "l1 - out", "l1>out", "L1-out", ""])

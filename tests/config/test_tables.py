@@ -1,5 +1,7 @@
 """The rule of every key, with the message that states it."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from hepcli.config import Config, load_config
@@ -146,7 +148,7 @@ def test_readout_multiplier_needs_a_readout():
 
 def test_tables_are_frozen():
     config = load_config("quickstart").config
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         config.run.seed = 4
 
 

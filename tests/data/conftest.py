@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, DatasetSpec
+from hepcli.data import DatasetSpec
 from hepcli.data._builder import OfficialFile
+from hepcli.settings import DATASETS
 
 NUM_EXAMPLES = {"train": 12, "test": 5}
 PREFIX = {"train": "train", "test": "t10k"}

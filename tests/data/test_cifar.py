@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, import_archives, load_split, prepare
+from hepcli.data import import_archives, load_split, prepare
 from hepcli.errors import DatasetError
+from hepcli.settings import DATASETS
 
 NUM_EXAMPLES = {"train": 15, "test": 4}
 CIFAR10_FILES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}

@@ -8,8 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, import_archives, load_split, prepare
+from hepcli.data import import_archives, load_split, prepare
 from hepcli.errors import DatasetError
+from hepcli.settings import DATASETS
 
 NUM_EXAMPLES = {"train": 23, "test": 4}
 TRAIN, VAL = "Imagenet32_train_npz", "Imagenet32_val_npz"

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, import_archives, load_split
+from hepcli.data import import_archives, load_split
 from hepcli.data._builder import OfficialFile
 from hepcli.errors import DatasetError
+from hepcli.settings import DATASETS
 
 
 def silent(_line):
@@ -204,7 +205,7 @@ def test_another_process_finishing_first(archives, data_dir, prepared, monkeypat
 KILLED = """
 import dataclasses, os, sys
 from pathlib import Path
-from hepcli.data import DATASETS, import_archives
+from hepcli.data import (import_archives)
 
 spec = DATASETS["fashion_mnist"]
 def killed(paths, split):

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, _cache, default_data_dir, import_archives, list_datasets, load_split
+from hepcli.data import _cache, default_data_dir, import_archives, list_datasets, load_split
 from hepcli.errors import DatasetError
+from hepcli.settings import DATASETS
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from hepcli.data import DATASETS, load_split, prepare
+from hepcli.data import load_split, prepare
 from hepcli.data._builder import OfficialFile, official_archives
 from hepcli.errors import DatasetError
+from hepcli.settings import DATASETS
 
 
 @pytest.fixture

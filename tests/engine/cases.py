@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import GradientSettings, Params, Problem, RelaxationSettings, estimate, free_phase
-from hepcli.networks import DenseNetwork
+from hepcli.engine import Params, Problem, estimate, free_phase
+from hepcli.networks import Network, dense_network
+from hepcli.settings import GradientSettings, RelaxationSettings
 
 BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
 
@@ -65,7 +66,7 @@ def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) 
     sizes = {name: int(rng.integers(smallest, largest + 1)) for name in ("l1", "l2", "l3", "l4")}
     sizes["out"] = 4 if case.readout else NUM_CLASSES
     used = {name for pair in connections for name in pair}
-    network = DenseNetwork(
+    network = dense_network(
         tuple((name, size) for name, size in sizes.items() if name in used),
         tuple(connections),
         INPUT_SIZE,
@@ -84,12 +85,13 @@ def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) 
     )
 
 
-def random_params(network: DenseNetwork, rng, symmetric: bool) -> Params:
+def random_params(network: Network, rng, symmetric: bool) -> Params:
     """Normal kernels and biases; a symmetric network's feedback is its forward weights' transpose."""
-    sizes = dict(network.units) | {"in": network.input_size}
+    sizes = {name: shape[0] for name, shape in network.shapes} | {"in": INPUT_SIZE}
     fan_in = {post: sum(sizes[p] for p, q in network.edges if q == post) for post in network.layers}
     params = {}
-    for pre, post in network.connections:
+    for connection in network.connections:
+        pre, post = connection.pre, connection.post
         scale = 1.0 if pre == "in" else 0.5 / np.sqrt(fan_in[post])
         kernel = scale * rng.standard_normal((sizes[pre], sizes[post]))
         if symmetric and pre == post:
@@ -97,7 +99,7 @@ def random_params(network: DenseNetwork, rng, symmetric: bool) -> Params:
         elif symmetric and f"{post}-{pre}" in params:
             kernel = np.asarray(params[f"{post}-{pre}"]["kernel"]).T
         params[f"{pre}-{post}"] = {"kernel": jnp.asarray(kernel)}
-        if network._is_forward(pre, post):
+        if connection.is_forward:
             params[f"{pre}-{post}"]["bias"] = jnp.asarray(0.5 + 0.3 * rng.standard_normal(sizes[post]))
     if network.readout:
         params["readout"] = {
@@ -179,7 +181,8 @@ def naive_step(problem: Problem, state, beta=0.0):
     activity = {name: sigma(u) for name, u in state.items()}
     activity["in"] = np.asarray(problem.inputs)
     new = {name: np.zeros_like(u) for name, u in state.items()}
-    for pre, post in network.connections:
+    for connection in network.connections:
+        pre, post = connection.pre, connection.post
         weights = params[f"{pre}-{post}"]
         new[post] = new[post] + activity[pre] @ weights["kernel"] + weights.get("bias", 0.0)
     output = activity["out"]
@@ -197,7 +200,7 @@ def naive_step(problem: Problem, state, beta=0.0):
 def naive_relax(problem: Problem, steps: int, beta=0.0, state=None):
     """`steps` synchronous steps, from all zeros unless told."""
     if state is None:
-        state = {name: np.zeros((BATCH, size)) for name, size in problem.system.units}
+        state = {name: np.zeros((BATCH, size)) for name, (size,) in problem.system.shapes}
     for _ in range(steps):
         state = naive_step(problem, state, beta)
     return state

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import GradientSettings, Problem, RelaxationSettings
-from hepcli.networks import ConvLayer, ConvNetwork, DenseLayer
+from hepcli.engine import Problem
+from hepcli.networks import Network, build_network
+from hepcli.settings import ConvLayer, DenseLayer, GradientSettings, NetworkSettings, RelaxationSettings
 
 from .cases import NAIVE_ACTIVATIONS
 
@@ -26,10 +27,35 @@ class ConvCase(NamedTuple):
     solver: str = "synchronous"
 
 
-SHARED = (ConvLayer(2), ConvLayer(3, 2, "same", 2, 1, 0.7), ConvLayer(4, 2, "valid", 1, 1))
-LOCAL = (ConvLayer(2, weights="local"), ConvLayer(3, weights="local", pool_size=1, pool_stride=1),
-         ConvLayer(4, 3, "valid"))  # fmt: skip
-TOPPED = (ConvLayer(2), DenseLayer(4), DenseLayer(3))
+def conv(channels: int, **settings) -> ConvLayer:
+    return ConvLayer(kind="conv", channels=channels, **settings)
+
+
+def conv_network(
+    layers, connections, image, num_classes, activation="dsilu", loss="cross_entropy", readout=True
+) -> Network:
+    """A network of (name, layer) pairs and `pre-post` names."""
+    settings = NetworkSettings(
+        activation=activation,
+        loss=loss,
+        readout=readout,
+        layers=dict(layers),
+        connections=tuple(connections),
+    )
+    return build_network(settings, image, num_classes)
+
+
+SHARED = (
+    conv(2),
+    conv(3, kernel_size=2, pool_stride=1, pool_temperature=0.7),
+    conv(4, kernel_size=2, padding="valid", pool_size=1, pool_stride=1),
+)
+LOCAL = (
+    conv(2, weights="local"),
+    conv(3, weights="local", pool_size=1, pool_stride=1),
+    conv(4, padding="valid"),
+)
+TOPPED = (conv(2), DenseLayer(units=4), DenseLayer(units=3))
 CASES = {
     "shared": ConvCase(SHARED, symmetric=False),
     "local": ConvCase(LOCAL, symmetric=False, loss="squared_error", solver="alternating"),
@@ -46,9 +72,9 @@ SYMMETRIC = [name for name, case in CASES.items() if case.symmetric]
 def make_problem(name: str, method: str = "hep", **gradient) -> Problem:
     """A batch of 8 × 8 images on the case's network, with weights that make the dynamics contract."""
     case, rng = CASES[name], np.random.default_rng(len(name))
-    network = ConvNetwork(
-        tuple(zip(("l1", "l2", "out"), case.layers, strict=True)),
-        tuple(tuple(pair.split("-")) for pair in case.connections.split()),
+    network = conv_network(
+        zip(("l1", "l2", "out"), case.layers, strict=True),
+        case.connections.split(),
         (8, 8, 2),
         NUM_CLASSES,
         "dsilu",
@@ -66,7 +92,7 @@ def make_problem(name: str, method: str = "hep", **gradient) -> Problem:
     )
 
 
-def random_params(network: ConvNetwork, rng, symmetric: bool):
+def random_params(network: Network, rng, symmetric: bool):
     """Normal kernels and biases of the shapes `init` gives, feedback of a symmetric network the partner's."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = {}
@@ -131,21 +157,20 @@ def naive_down(layer: ConvLayer, kernel, below, above):
 def naive_step(problem: Problem, state, beta=0.0):
     """u + F(u; β) with NumPy, one example after the other."""
     network, params = problem.system, jax.tree.map(np.asarray, problem.params)
-    specs, order = dict(network.specs), ["in", *network.layers]
     sigma = NAIVE_ACTIVATIONS[network.activation_name]
     new = {name: np.zeros_like(u) for name, u in state.items()}
     for example in range(BATCH):
         r = {name: sigma(u[example]) for name, u in state.items()}
         r["in"] = np.asarray(problem.inputs[example])
-        for pre, post in network.connections:
-            weights = params[f"{pre}-{post}"]
-            upper = max(pre, post, key=order.index)
-            if isinstance(specs[upper], DenseLayer):
+        for connection in network.connections:
+            pre, post, layer = connection.pre, connection.post, connection.layer
+            weights = params[connection.name]
+            if isinstance(layer, DenseLayer):
                 term = (r[pre].ravel() @ weights["kernel"]).reshape(new[post].shape[1:])
-            elif upper == post:
-                term = naive_up(specs[upper], weights["kernel"], r[pre])
+            elif connection.is_forward:
+                term = naive_up(layer, weights["kernel"], r[pre])
             else:
-                term = naive_down(specs[upper], weights["kernel"], r[post], r[pre])
+                term = naive_down(layer, weights["kernel"], r[post], r[pre])
             new[post][example] += term + weights.get("bias", 0.0)
         output = r["out"].ravel()
         if network.readout:

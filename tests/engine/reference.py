@@ -6,8 +6,9 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import GradientSettings, Problem, RelaxationSettings
-from hepcli.networks import DenseNetwork
+from hepcli.engine import Problem
+from hepcli.networks import dense_network
+from hepcli.settings import GradientSettings, RelaxationSettings
 
 FOLDER = Path(__file__).parent.parent / "reference"
 
@@ -19,7 +20,7 @@ class Reference:
         self.meta = json.loads((FOLDER / f"{name}.json").read_text())
         with np.load(FOLDER / f"{name}.npz") as arrays:
             self.arrays = dict(arrays)
-        self.network = DenseNetwork(
+        self.network = dense_network(
             units=tuple((layer, self.meta["sizes"][layer]) for layer in ("l1", "l2", "out")),
             connections=tuple(tuple(c.split("-")) for c in self.meta["connections"]),
             input_size=self.meta["input_size"],

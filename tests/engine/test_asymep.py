@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hepcli.engine import ERROR_SIGNALS, GradientSettings, compare, estimate, free_phase
-from hepcli.networks import DenseNetwork
+from hepcli.engine import compare, estimate, free_phase
+from hepcli.networks import dense_network
+from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import ASYMMETRIC, CASES, SYMMETRIC, assert_slope, distance, make_problem, on_arrays
 from .reference import Reference
@@ -26,19 +28,21 @@ PUBLISHED = {
 def errors(name: str, solver: str):
     """Relative error of asymep to rbp on a reference network, by radius and N."""
     problem = reference(name).problem(solver=solver)
-    relaxation = problem.relaxation._replace(nudged_steps=200)
-    gradient = problem.gradient._replace(adjoint_steps=400)
+    relaxation = replace(problem.relaxation, nudged_steps=200)
+    gradient = replace(problem.gradient, adjoint_steps=400)
     problem = problem._replace(relaxation=relaxation, gradient=gradient)
 
     def signals(problem):
         free = free_phase(problem)
         with_settings = lambda g: free._replace(problem=problem._replace(gradient=g))  # noqa: E731
         found = {
-            f"{radius} {n}": ERROR_SIGNALS["asymep"](with_settings(GradientSettings("asymep", n, radius)))[0]
+            f"{radius} {n}": ESTIMATORS["asymep"].error_signal(
+                with_settings(GradientSettings("asymep", n, radius))
+            )[0]
             for radius, numbers in PUBLISHED.items()
             for n in numbers
         }
-        return found, ERROR_SIGNALS["rbp"](free)[0]
+        return found, ESTIMATORS["rbp"].error_signal(free)[0]
 
     found, true = on_arrays(signals, problem)
     return {r: {n: distance(found[f"{r} {n}"], true) for n in numbers} for r, numbers in PUBLISHED.items()}
@@ -80,8 +84,8 @@ def test_the_limit_is_the_true_gradient_whatever_the_asymmetry(name, method):
     found = of_case(name)
     assert distance(found[method].error_vector, found["rbp"].error_vector) < 1e-9
     assert distance(found[method].gradient, found["rbp"].gradient) < 1e-9
-    assert np.all(found[method].free.converged)
-    assert np.all(found[method].nudged.converged)
+    assert np.all(found[method].free.settled)
+    assert np.all(found[method].nudged.settled)
 
 
 @pytest.mark.parametrize("name", ASYMMETRIC)
@@ -101,11 +105,13 @@ def test_random_networks_of_hundreds_of_units(name, largest):
         free = free_phase(problem)
         with_settings = lambda g: free._replace(problem=problem._replace(gradient=g))  # noqa: E731
         found = {
-            f"{method} {n}": ERROR_SIGNALS[method](with_settings(GradientSettings(method, n, 0.05)))[0]
+            f"{method} {n}": ESTIMATORS[method].error_signal(
+                with_settings(GradientSettings(method, n, 0.05))
+            )[0]
             for method in ("hep", "asymep")
             for n in (2, 4, 6)
         }
-        true = ERROR_SIGNALS["rbp"](free)[0]
+        true = ESTIMATORS["rbp"].error_signal(free)[0]
         return found, true, {key: compare(signal, true).cosine["total"] for key, signal in found.items()}
 
     found, true, cosine = on_arrays(signals, problem)
@@ -141,7 +147,7 @@ def test_dyadic_ep_does_not_depend_on_beta():
 
 
 @dataclasses.dataclass(frozen=True)
-class _Curved(DenseNetwork):
+class _Curved(dense_network):
     """Says that its drive is not linear, so that all products are taken."""
 
     linear_drive = False
@@ -151,6 +157,6 @@ class _Curved(DenseNetwork):
 @pytest.mark.parametrize("method", ["asymep", "asymep_exact"])
 def test_the_shortcut_of_linear_drives_changes_nothing(name, method):
     problem = make_problem(ASYMMETRIC[name], method, num_points=3, beta_radius=0.1)
-    fields = {field.name: getattr(problem.system, field.name) for field in dataclasses.fields(DenseNetwork)}
+    fields = {field.name: getattr(problem.system, field.name) for field in dataclasses.fields(dense_network)}
     short, long = (on_arrays(estimate, p) for p in (problem, problem._replace(system=_Curved(**fields))))
     assert distance(short.error_vector, long.error_vector) < 1e-12

@@ -100,7 +100,7 @@ def at_fixed_point(name):
 @pytest.mark.parametrize("name", CASES)
 def test_the_step_matrix_is_the_derivative_of_the_naive_step(name):
     problem, (state, matrices, *_) = at_fixed_point(name)
-    sizes = [(layer, i) for layer, size in problem.system.units for i in range(size)]
+    sizes = [(layer, i) for layer, (size,) in problem.system.shapes for i in range(size)]
     for column, (layer, unit) in enumerate(sizes):
         ends = []
         for shift in (1e-5, -1e-5):

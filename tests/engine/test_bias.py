@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
-    NUDGED_PHASES,
-    GradientSettings,
     ReferenceSettings,
     compare,
     estimate,
@@ -19,6 +17,7 @@ from hepcli.engine import (
     references,
     scan_circles,
 )
+from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import ASYMMETRIC, BATCH, SYMMETRIC, distance, make_problem, on_arrays
 from .reference import Reference, relative_error
@@ -136,7 +135,7 @@ def test_circles_are_those_of_the_estimator():
         ]
         errors = [compare(signal, found.hep_exact).relative_error["total"] for signal in signals]
         return jnp.stack(errors), scan_circles(
-            patient, NUDGED_PHASES["hep"](patient), found.hep_exact, jnp.asarray(radii), numbers
+            patient, ESTIMATORS["hep"].nudged_phases(patient), found.hep_exact, jnp.asarray(radii), numbers
         )
 
     errors, scan = on_arrays(measure, problem)
@@ -151,7 +150,7 @@ def test_residuals_of_the_stability_map():
     betas = np.array([0.1, 0.1j, -0.2 + 0.1j])
 
     def measure(problem):
-        phases = NUDGED_PHASES["hep"](free_phase(problem))
+        phases = ESTIMATORS["hep"].nudged_phases(free_phase(problem))
         return nudged_residuals(phases, jnp.asarray(betas)), phases(jnp.asarray(betas)).residual
 
     found, expected = on_arrays(measure, problem)

@@ -1,11 +1,14 @@
 """What XLA is given: rolled loops, real kernels, one trace."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import ESTIMATORS, estimate
+from hepcli.engine import estimate
+from hepcli.settings import ESTIMATORS
 
 from .cases import CASES, make_problem
 
@@ -37,7 +40,7 @@ def test_loops_are_rolled(method, tolerance):
         problem = make_problem(
             CASES["layered"], method, num_points=4, online_cycles=steps, adjoint_steps=steps
         )
-        relaxation = problem.relaxation._replace(free_steps=steps, nudged_steps=steps, tolerance=tolerance)
+        relaxation = replace(problem.relaxation, free_steps=steps, nudged_steps=steps, tolerance=tolerance)
         sizes.append(sum(1 for _ in equations(program(problem._replace(relaxation=relaxation)))))
     assert sizes[0] == sizes[1] < 4000
 

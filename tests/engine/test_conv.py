@@ -1,6 +1,7 @@
 """The method's laws on small convolutional networks: shared and local kernels, dense layers on top."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,19 +9,18 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
-    ERROR_SIGNALS,
-    SOLVERS,
-    GradientSettings,
+    Dynamics,
     activities,
     estimate,
     exact_parts,
     free_phase,
     jacobian_symmetry,
-    make_sweep,
+    make_solver,
+    network_update,
     per_example,
     step_matrix,
-    update_groups,
 )
+from hepcli.settings import ESTIMATORS, SOLVERS, GradientSettings
 
 from .cases import assert_slope, distance, leaves, on_arrays
 from .conv_cases import ASYMMETRIC, BATCH, CASES, SYMMETRIC, make_problem, naive_step
@@ -99,7 +99,7 @@ def test_corrected_dynamics_lose_the_bias_of_asymmetry(name):
         free = free_phase(problem)
         settings = [GradientSettings("asymep", n, 0.05) for n in (2, 4)]
         return [
-            ERROR_SIGNALS["asymep"](free._replace(problem=problem._replace(gradient=own)))[0]
+            ESTIMATORS["asymep"].error_signal(free._replace(problem=problem._replace(gradient=own)))[0]
             for own in settings
         ]
 
@@ -124,7 +124,7 @@ def test_hep_approaches_hep_exact_geometrically_in_the_points(name):
         free = free_phase(problem)
         settings = {circle: GradientSettings("hep", *circle) for circle in CIRCLES}
         return {
-            circle: ERROR_SIGNALS["hep"](free._replace(problem=problem._replace(gradient=own)))[0]
+            circle: ESTIMATORS["hep"].error_signal(free._replace(problem=problem._replace(gradient=own)))[0]
             for circle, own in settings.items()
         }
 
@@ -144,8 +144,8 @@ def test_solvers_share_their_fixed_points_and_error_signals(name):
     other = min(set(SOLVERS) - {problem.relaxation.solver})
 
     def with_other(problem):
-        free = free_phase(problem._replace(relaxation=problem.relaxation._replace(solver=other)))
-        return free.phase.state, {m: ERROR_SIGNALS[m](free)[0] for m in ("hep_exact", "rbp")}
+        free = free_phase(problem._replace(relaxation=replace(problem.relaxation, solver=other)))
+        return free.phase.state, {m: ESTIMATORS[m].error_signal(free)[0] for m in ("hep_exact", "rbp")}
 
     state, vectors = on_arrays(with_other, problem)
     assert distance(state, found["rbp"].state) < 1e-12
@@ -153,10 +153,17 @@ def test_solvers_share_their_fixed_points_and_error_signals(name):
         assert distance(vector, found[method].error_vector) < 1e-10
 
 
+def dynamics(problem, constant):
+    system = problem.system
+    update = network_update(system, problem.params, constant)
+    return Dynamics(system.layers, system.edges, update)
+
+
 def test_alternating_updates_one_group_after_the_other():
-    """Each from the newest values of the other group, and from its own of the sweep before."""
+    """Each from the newest values of the other group, and from its own of the pass before."""
     problem, found = estimates("local")
-    groups = update_groups(problem.system, "alternating")
+    solver = make_solver(replace(problem.relaxation, solver="alternating"))
+    groups = solver.groups(dynamics(problem, None))
     assert sorted(map(sorted, groups)) == [["l1", "out"], ["l2"]]
     rng = np.random.default_rng(1)
     state = {
@@ -164,11 +171,11 @@ def test_alternating_updates_one_group_after_the_other():
     }
 
     @jax.jit
-    def sweep(state):
+    def one_pass(state):
         constant = problem.system.input_drive(problem.params, problem.inputs)
-        return make_sweep(problem.system, problem.params, groups, constant)(state)
+        return solver.step(dynamics(problem, constant), state, (), 0)[0]
 
-    ours = sweep({layer: jnp.asarray(u) for layer, u in state.items()})
+    ours = one_pass({layer: jnp.asarray(u) for layer, u in state.items()})
     for layers in groups:
         new = naive_step(problem, state)
         state = state | {layer: new[layer] for layer in layers}
@@ -215,7 +222,7 @@ def test_the_jacobian_depends_on_the_example(name):
 def test_a_free_phase_in_half_precision(precision, tolerance):
     """Close to the fixed point, back in full precision, with the residual of the full field."""
     problem, found = estimates("shared")
-    relaxation = problem.relaxation._replace(free_precision=precision, tolerance=tolerance)
+    relaxation = replace(problem.relaxation, free_precision=precision, tolerance=tolerance)
     free = on_arrays(lambda p: free_phase(p)[1:], problem._replace(relaxation=relaxation))
     phase = free[1]
     expected = found["rbp"].state

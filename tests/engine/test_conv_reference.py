@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
-    ERROR_SIGNALS,
-    GradientSettings,
     Problem,
-    RelaxationSettings,
     activities,
     estimate,
     free_phase,
@@ -21,22 +18,24 @@ from hepcli.engine import (
     log10_residual,
     parameter_gradient,
 )
-from hepcli.networks import ConvLayer, ConvNetwork, weight_angle_deg
+from hepcli.networks import weight_angle_deg
+from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
 from .cases import on_arrays
+from .conv_cases import conv, conv_network
 from .reference import FOLDER
 from .test_reference import nested, second, settings_of
 
 LIMIT = 1e-6
 NAMES = "in-conv1 conv1-conv2 conv2-conv1 conv2-conv3 conv3-conv2 conv3-out out-conv3"
-NETWORK = ConvNetwork(
+NETWORK = conv_network(
     (
-        ("conv1", ConvLayer(128)),
-        ("conv2", ConvLayer(256)),
-        ("conv3", ConvLayer(512)),
-        ("out", ConvLayer(512, padding="valid")),
+        ("conv1", conv(128)),
+        ("conv2", conv(256)),
+        ("conv3", conv(512)),
+        ("out", conv(512, padding="valid")),
     ),
-    tuple(tuple(name.split("-")) for name in NAMES.split()),
+    NAMES.split(),
     (32, 32, 3),
     num_classes=10,
 )
@@ -79,7 +78,7 @@ def ours():
         found["free/log10_residual"] = log10_residual(free.phase.residual)
         for key in second("error_signal", STORED):
             settings = settings_of(key)
-            vector, _ = ERROR_SIGNALS[settings.method](
+            vector, _ = ESTIMATORS[settings.method].error_signal(
                 free._replace(problem=problem._replace(gradient=settings))
             )
             found |= nested(f"error_signal/{key}", vector)

@@ -4,10 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepcli.engine import SOLVERS
+from hepcli.engine import Dynamics, make_solver
+from hepcli.settings import RelaxationSettings
 
 few = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 LAYERS = ("l1", "l2", "l3", "l4", "l5", "out")
+
+
+def groups_of(solver, layers, edges):
+    return make_solver(RelaxationSettings(solver)).groups(Dynamics(layers, tuple(edges), lambda u, own: u))
 
 
 @st.composite
@@ -21,7 +26,7 @@ def graphs(draw):
 @given(graphs())
 def test_every_edge_leads_from_a_group_to_the_next(graph):
     layers, edges = graph
-    groups = SOLVERS["alternating"](layers, edges)
+    groups = groups_of("alternating", layers, edges)
     assert sorted(name for members in groups for name in members) == sorted(layers)
     assert all(groups)
     number = {name: index for index, members in enumerate(groups) for name in members}
@@ -32,7 +37,7 @@ def test_every_edge_leads_from_a_group_to_the_next(graph):
 @few
 @given(graphs())
 def test_synchronous_is_one_group(graph):
-    assert SOLVERS["synchronous"](*graph) == (graph[0],)
+    assert groups_of("synchronous", *graph) == (graph[0],)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,6 @@ def test_synchronous_is_one_group(graph):
 )
 def test_known_graphs(edges, expected):
     edges = [tuple(edge.split("-")) for edge in edges.split()]
-    found = [set(members) for members in SOLVERS["alternating"](("l1", "l2", "out"), edges)]
+    found = [set(members) for members in groups_of("alternating", ("l1", "l2", "out"), edges)]
     turns = [found[k:] + found[:k] for k in range(len(found))]
     assert expected in turns

@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import (
-    activity_jacobian,
-    draw_noise,
-    homeostatic_gradient,
-    homeostatic_loss,
-)
+from hepcli.engine import activity_jacobian, draw_noise, homeostatic_gradient, homeostatic_loss
 
 from .cases import BATCH, CASES, SYMMETRIC, make_problem
 
@@ -19,7 +14,7 @@ def at_activity(name: str):
     """A case, an arbitrary activity, and J = Wᵀ − 1 written out from the kernels, with n."""
     problem = make_problem(CASES[name])
     rng = np.random.default_rng(9)
-    units = dict(problem.system.units)
+    units = {name: size for name, (size,) in problem.system.shapes}
     activity = {layer: jnp.asarray(rng.random((BATCH, size))) for layer, size in units.items()}
     ends = dict(zip(units, np.cumsum(list(units.values())), strict=True))
     rows = {layer: slice(ends[layer] - size, ends[layer]) for layer, size in units.items()}

@@ -1,20 +1,15 @@
 """The method's laws on small random networks."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import (
-    ERROR_SIGNALS,
-    SOLVERS,
-    GradientSettings,
-    activities,
-    free_phase,
-    relax,
-)
+from hepcli.engine import Dynamics, activities, free_phase, make_solver, relax
+from hepcli.settings import ESTIMATORS, SOLVERS, GradientSettings
 
 from .cases import (
     ASYMMETRIC,
@@ -105,7 +100,7 @@ def circles(name: str):
     def all_circles(problem):
         free = free_phase(problem)
         return {
-            circle: ERROR_SIGNALS["hep"](
+            circle: ESTIMATORS["hep"].error_signal(
                 free._replace(problem=problem._replace(gradient=GradientSettings("hep", *circle)))
             )[0]
             for circle in CIRCLES
@@ -158,8 +153,8 @@ def test_solvers_share_their_fixed_points_and_error_signals(name):
     other = min(set(SOLVERS) - {problem.relaxation.solver})
 
     def with_other(problem):
-        free = free_phase(problem._replace(relaxation=problem.relaxation._replace(solver=other)))
-        return free.phase.state, {m: ERROR_SIGNALS[m](free)[0] for m in ("hep_exact", "rbp")}
+        free = free_phase(problem._replace(relaxation=replace(problem.relaxation, solver=other)))
+        return free.phase.state, {m: ESTIMATORS[m].error_signal(free)[0] for m in ("hep_exact", "rbp")}
 
     state, vectors = on_arrays(with_other, problem)
     assert distance(state, found["rbp"].state) < 1e-12
@@ -168,16 +163,17 @@ def test_solvers_share_their_fixed_points_and_error_signals(name):
 
 
 @pytest.mark.parametrize("name", ["layered", "loop"])
-def test_alternating_sweeps_run_one_chain_of_the_synchronous_dynamics(name):
-    """After s sweeps, class c holds what the synchronous dynamics reach in (s − 1)p + c + 1 steps."""
+def test_alternating_passes_run_one_chain_of_the_synchronous_dynamics(name):
+    """After s passes, class c holds what the synchronous dynamics reach in (s − 1)p + c + 1 steps."""
     problem = make_problem(CASES[name])
-    groups = SOLVERS["alternating"](problem.system.layers, problem.system.edges)
+    dynamics = Dynamics(problem.system.layers, problem.system.edges, lambda u, layers: u)
+    groups = make_solver(problem.relaxation).groups(dynamics)
     assert len(groups) == {"layered": 2, "loop": 3}[name]
-    sweeps = 4
-    settings = problem.relaxation._replace(free_steps=sweeps * len(groups))
+    passes = 4
+    settings = replace(problem.relaxation, free_steps=passes * len(groups))
     state = on_arrays(lambda p: free_phase(p).phase.state, problem._replace(relaxation=settings))
     for index, layers in enumerate(groups):
-        synchronous = naive_relax(problem, (sweeps - 1) * len(groups) + index + 1)
+        synchronous = naive_relax(problem, (passes - 1) * len(groups) + index + 1)
         for layer in layers:
             np.testing.assert_allclose(state[layer], synchronous[layer], rtol=0, atol=1e-14)
 
@@ -186,66 +182,66 @@ def test_alternating_sweeps_run_one_chain_of_the_synchronous_dynamics(name):
     ("name", "method"),
     [("layered", "hep"), ("lateral", "hep_exact"), ("layered", "rbp"), ("lateral", "neumann_rbp")],
 )
-def test_early_stopping_keeps_the_signal_and_saves_sweeps(name, method):
+def test_early_stopping_keeps_the_signal_and_saves_passes(name, method):
     settings = GradientSettings(method, num_points=3, beta_radius=0.1)
     problem = make_problem(CASES[name])._replace(gradient=settings)
 
     def run(problem):
         free = free_phase(problem)
-        vector, record = ERROR_SIGNALS[method](free)
-        return free.phase.sweeps, record.sweeps, vector
+        vector, record = ESTIMATORS[method].error_signal(free)
+        return free.phase.passes, record.passes, vector
 
     tolerance = 1e-9
-    eager = problem._replace(relaxation=problem.relaxation._replace(tolerance=tolerance))
-    free_sweeps, sweeps, vector = on_arrays(run, problem)
-    fewer_free_sweeps, fewer_sweeps, near = on_arrays(run, eager)
-    assert fewer_free_sweeps < free_sweeps
-    assert fewer_sweeps < sweeps
+    eager = problem._replace(relaxation=replace(problem.relaxation, tolerance=tolerance))
+    free_passes, passes, vector = on_arrays(run, problem)
+    fewer_free_passes, fewer_passes, near = on_arrays(run, eager)
+    assert fewer_free_passes < free_passes
+    assert fewer_passes < passes
     # The distance left is the last move times c/(1 − c); hep divides it by the radius.
     assert 0 < distance(near, vector) < 100 * tolerance
 
 
 def test_flags_and_residuals_belong_to_their_examples():
     problem = make_problem(CASES["lateral"])
-    short = problem.relaxation._replace(free_steps=6)
+    short = replace(problem.relaxation, free_steps=6)
     state = naive_relax(problem, 6)
     step = naive_step(problem, state)
     residual = np.sqrt(sum(((step[name] - u) ** 2).sum(axis=-1) for name, u in state.items()))
-    short = short._replace(converged_residual=float(np.sort(residual)[1]) * (1 + 1e-6))
+    short = replace(short, converged_residual=float(np.sort(residual)[1]) * (1 + 1e-6))
     phase = on_arrays(lambda p: free_phase(p).phase, problem._replace(relaxation=short))
     np.testing.assert_allclose(phase.residual, residual, rtol=1e-9)
-    np.testing.assert_array_equal(phase.converged, residual <= short.converged_residual)
-    assert sorted(np.asarray(phase.converged)) == [False, True, True]
+    np.testing.assert_array_equal(phase.settled, residual <= short.converged_residual)
+    assert sorted(np.asarray(phase.settled)) == [False, True, True]
     assert np.asarray(phase.finite).all()
-    assert phase.sweeps == 6
+    assert phase.passes == 6
 
 
 @pytest.mark.parametrize("method", ["hep", "hep_exact", "rbp"])
 def test_a_bad_example_harms_no_other(method):
     """Neither their values nor their flags, and the loop still ends early; the bad one is counted."""
     problem = make_problem(CASES["layered"], method, num_points=3, beta_radius=0.05)
-    problem = problem._replace(relaxation=problem.relaxation._replace(tolerance=1e-9))
+    problem = problem._replace(relaxation=replace(problem.relaxation, tolerance=1e-9))
 
     def run(problem):
         free = free_phase(problem)
-        return free.phase, activities(problem, free.phase.state), ERROR_SIGNALS[method](free)
+        return free.phase, activities(problem, free.phase.state), ESTIMATORS[method].error_signal(free)
 
     run = of_inputs(run, problem)
     clean_phase, clean_activity, (clean_vector, clean_record) = run(problem.inputs)
-    assert np.asarray(clean_phase.finite & clean_phase.converged & clean_record.converged).all()
+    assert np.asarray(clean_phase.finite & clean_phase.settled & clean_record.settled).all()
     others = np.array([0, 2])
     for bad in (np.nan, np.inf):
         phase, activity, (vector, record) = run(problem.inputs.at[1, 2].set(bad).at[1, 3].set(-bad))
         for layer in activity:
-            # A batch may stop a few sweeps earlier without the bad example, hence not bit by bit.
+            # A batch may stop a few passes earlier without the bad example, hence not bit by bit.
             np.testing.assert_allclose(activity[layer][others], clean_activity[layer][others], atol=1e-8)
             np.testing.assert_allclose(vector[layer][others], clean_vector[layer][others], atol=1e-6)
-        for flags in (phase.converged, record.converged):
+        for flags in (phase.settled, record.settled):
             np.testing.assert_array_equal(flags, [True, False, True])
         np.testing.assert_array_equal(phase.finite, [True, False, True])
         np.testing.assert_array_equal(record.finite, [True, False, True])
-        assert phase.sweeps < problem.relaxation.free_steps // 4
-        assert record.sweeps <= clean_record.sweeps + 1
+        assert phase.passes < problem.relaxation.free_steps // 4
+        assert record.passes <= clean_record.passes + 1
 
 
 @pytest.mark.parametrize("beta", [0.1, -0.05 + 0.08j])
@@ -271,6 +267,6 @@ def test_a_nudged_phase_ends_at_its_fixed_point(beta):
 
     phase = on_arrays(run, problem)
     assert phase.residual.shape == (BATCH,)
-    assert np.asarray(phase.converged).all()
+    assert np.asarray(phase.settled).all()
     for layer, u in naive_relax(problem, 200, betas).items():
         np.testing.assert_allclose(phase.state[layer], u, rtol=0, atol=1e-12)

@@ -1,18 +1,21 @@
 """Noise on the states: none without it, its size, its keys, and what the Cauchy sum makes of it."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import ERROR_SIGNALS, GradientSettings, Problem, RelaxationSettings, estimate, free_phase
-from hepcli.networks import DenseNetwork
+from hepcli.engine import Problem, estimate, free_phase
+from hepcli.networks import dense_network
+from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
 from .cases import CASES, distance, leaves, make_problem, on_arrays
 
 EXAMPLES = 4000
 NAMES = ("in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2")
-NETWORK = DenseNetwork(
+NETWORK = dense_network(
     (("l1", 3), ("l2", 3), ("out", 3)), tuple(tuple(name.split("-")) for name in NAMES), 2, 3
 )
 
@@ -21,8 +24,8 @@ def many_times(noise_std: float, solver: str = "alternating", steps: int = 40, *
     """The same example thousands of times: every one sees noise of its own."""
     rng = np.random.default_rng(0)
     params = {
-        f"{pre}-{post}": {"kernel": jnp.asarray(0.4 * rng.standard_normal((2 if pre == "in" else 3, 3)))}
-        for pre, post in NETWORK.connections
+        own.name: {"kernel": jnp.asarray(0.4 * rng.standard_normal((2 if own.pre == "in" else 3, 3)))}
+        for own in NETWORK.connections
     }
     for name in ("in-l1", "l1-l2", "l2-out"):
         params[name]["bias"] = jnp.full(3, 0.4)
@@ -43,7 +46,7 @@ def free_state(problem: Problem):
 
 
 def without_noise(problem: Problem) -> Problem:
-    return problem._replace(relaxation=problem.relaxation._replace(noise_std=0.0))
+    return problem._replace(relaxation=replace(problem.relaxation, noise_std=0.0))
 
 
 @pytest.mark.parametrize("method", ["hep", "online_hep", "asymep", "dyadic_ep", "bptt"])
@@ -60,7 +63,7 @@ def test_a_key_alone_changes_nothing(method):
 @pytest.mark.parametrize("method", ["hep", "hep_exact", "online_hep", "asymep", "dyadic_ep", "bptt", "rbp"])
 def test_every_method_runs_with_noise_from_its_key(method):
     problem = make_problem(CASES["layered"], method, num_points=4)
-    noisy = problem._replace(relaxation=problem.relaxation._replace(noise_std=0.01))
+    noisy = problem._replace(relaxation=replace(problem.relaxation, noise_std=0.01))
     gradient = [
         on_arrays(lambda p, key=key: estimate(p._replace(key=jax.random.key(key))).gradient, noisy)
         for key in (3, 3, 4)
@@ -79,7 +82,7 @@ def test_noise_needs_a_key():
 
 def test_the_last_update_adds_noise_of_the_given_size():
     """A layer without recurrent input is its constant drive and the last noise."""
-    alone = DenseNetwork((("out", 3),), (("in", "out"),), 2, 3)
+    alone = dense_network((("out", 3),), (("in", "out"),), 2, 3)
     problem = many_times(0.04)._replace(system=alone)
     problem = problem._replace(
         params={"in-out": problem.params["in-l1"], "readout": problem.params["readout"]}
@@ -111,8 +114,8 @@ def signal_noise(method: str, num_points: int, radius: float) -> float:
 
     def both(problem):
         free = free_phase(without_noise(problem))
-        silent = ERROR_SIGNALS[method](free)[0]
-        return silent, ERROR_SIGNALS[method](free._replace(problem=problem))[0]
+        silent = ESTIMATORS[method].error_signal(free)[0]
+        return silent, ESTIMATORS[method].error_signal(free._replace(problem=problem))[0]
 
     silent, noisy = on_arrays(both, problem)
     return float(np.sqrt(np.mean([np.mean((np.asarray(noisy[n] - silent[n])) ** 2) for n in silent])))

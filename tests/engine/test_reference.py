@@ -1,6 +1,7 @@
 """Every number computed with the method's published code, met in float64."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,6 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
-    ERROR_SIGNALS,
-    SOLVERS,
-    GradientSettings,
     activities,
     activity_jacobian,
     estimate,
@@ -20,6 +18,7 @@ from hepcli.engine import (
     parameter_gradient,
 )
 from hepcli.networks import rotate_feedback, weight_angle_deg
+from hepcli.settings import ESTIMATORS, SOLVERS, GradientSettings
 
 from .cases import on_arrays
 from .reference import Reference, relative_error
@@ -97,7 +96,7 @@ def _signals(ref, problem):
     residuals, vectors = {}, {}
     for key in second("error_signal", ref.arrays):
         settings = settings_of(key)
-        signal = ERROR_SIGNALS[settings.method]
+        signal = ESTIMATORS[settings.method].error_signal
         vectors[key], record = signal(free._replace(problem=problem._replace(gradient=settings)))
         found |= nested(f"error_signal/{key}", vectors[key])
         residuals[key] = record.residual
@@ -143,7 +142,7 @@ def _online(ref, problem):
     for key in second("online", ref.arrays):
         turns, steps, points, radius = (part.lstrip("qstepNba") for part in key.split("_"))
         settings = GradientSettings("online_hep", int(points), float(radius), int(turns) // int(points))
-        relaxation = problem.relaxation._replace(nudged_steps=int(steps))
+        relaxation = replace(problem.relaxation, nudged_steps=int(steps))
         result = estimate(problem._replace(relaxation=relaxation, gradient=settings))
         found |= nested(f"online/{key}/mean_state", result.state)
         found |= nested(f"online/{key}/error_signal", result.error_vector)

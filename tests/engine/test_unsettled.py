@@ -1,19 +1,13 @@
 """Examples whose free phase does not settle: the published code's numbers, and what becomes of them."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hepcli.engine import (
-    ERROR_SIGNALS,
-    ESTIMATORS,
-    GradientSettings,
-    estimate,
-    example_norm,
-    free_phase,
-    signal_sums,
-)
+from hepcli.engine import estimate, example_norm, free_phase, signal_sums
+from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import CASES, distance, leaves, make_problem, on_arrays
 from .reference import Reference, relative_error
@@ -31,12 +25,12 @@ def ours():
         free = free_phase(problem)
         found = nested("free/state", free.phase.state) | {"free/residual": free.phase.residual}
         for key in second("error_signal", ref.arrays):
-            gradient = settings_of(key)._replace(adjoint_steps=ref.meta["nudged_steps"])
+            gradient = replace(settings_of(key), adjoint_steps=ref.meta["nudged_steps"])
             own = problem._replace(gradient=gradient)
-            vector, _ = ERROR_SIGNALS[gradient.method](free._replace(problem=own))
+            vector, _ = ESTIMATORS[gradient.method].error_signal(free._replace(problem=own))
             found |= nested(f"error_signal/{key}", vector)
         for key in second("gradient", ref.arrays):
-            gradient = settings_of(key)._replace(adjoint_steps=ref.meta["nudged_steps"])
+            gradient = replace(settings_of(key), adjoint_steps=ref.meta["nudged_steps"])
             found |= nested(f"gradient/{key}", estimate(problem._replace(gradient=gradient)).gradient)
         return found
 
@@ -82,10 +76,10 @@ def test_gradients_agree_with_the_published_code():
 def skipping(method: str):
     """An estimate that skips what has not settled, and one of the settled examples alone."""
     problem = reference().problem(method)
-    relaxation = problem.relaxation._replace(free_steps=150, nudged_steps=20)
-    skip = problem._replace(relaxation=relaxation._replace(unsettled="skip"))
+    relaxation = replace(problem.relaxation, free_steps=150, nudged_steps=20)
+    skip = problem._replace(relaxation=replace(relaxation, unsettled="skip"))
     found = on_arrays(estimate, skip)
-    settled = np.asarray(found.free.converged)
+    settled = np.asarray(found.free.settled)
     alone = on_arrays(
         estimate,
         problem._replace(
@@ -104,18 +98,18 @@ def test_skipped_examples_leave_the_gradient_of_the_others(method):
 
 def test_online_hep_skips_by_its_mean_state():
     problem = reference().problem("online_hep", num_points=4, beta_radius=0.01)
-    relaxation = problem.relaxation._replace(nudged_steps=60, converged_residual=0.1, unsettled="skip")
+    relaxation = replace(problem.relaxation, nudged_steps=60, converged_residual=0.1, unsettled="skip")
     found = on_arrays(estimate, problem._replace(relaxation=relaxation))
-    learned = np.asarray(found.free.converged)
+    learned = np.asarray(found.free.settled)
     assert 0 < learned.sum() < len(learned)
-    everything = on_arrays(estimate, problem._replace(relaxation=relaxation._replace(unsettled="learn")))
+    everything = on_arrays(estimate, problem._replace(relaxation=replace(relaxation, unsettled="learn")))
     assert distance(found.gradient, everything.gradient) > 1e-3
 
 
 @pytest.mark.parametrize("method", ["hep", "rbp", "bptt"])
 def test_where_nothing_settles_nothing_is_learned(method):
     problem = make_problem(CASES["layered"], method)
-    relaxation = problem.relaxation._replace(converged_residual=-1.0, unsettled="skip")
+    relaxation = replace(problem.relaxation, converged_residual=-1.0, unsettled="skip")
     found = on_arrays(estimate, problem._replace(relaxation=relaxation))
     assert all(np.all(leaf == 0) for leaf in leaves(found.gradient))
 
@@ -123,10 +117,10 @@ def test_where_nothing_settles_nothing_is_learned(method):
 @pytest.mark.parametrize("method", ["hep", "hep_exact", "rbp", "dyadic_ep"])
 def test_a_skipped_example_may_hold_anything(method):
     problem = make_problem(CASES["layered"], method)
-    relaxation = problem.relaxation._replace(unsettled="skip")
+    relaxation = replace(problem.relaxation, unsettled="skip")
     bad = problem.inputs.at[1, 2].set(np.nan)
     found = on_arrays(estimate, problem._replace(inputs=bad, relaxation=relaxation))
-    assert np.asarray(found.free.converged).tolist() == [True, False, True]
+    assert np.asarray(found.free.settled).tolist() == [True, False, True]
     # The kernel of the input multiplies the bad input itself; everything else is finite.
     rest = {name: weights for name, weights in found.gradient.items() if name != "in-l1"}
     assert all(np.isfinite(leaf).all() for leaf in leaves(rest))
@@ -141,7 +135,7 @@ def test_the_share_of_unsettled_examples_in_the_signal():
 
     def sums(problem):
         free = free_phase(problem)
-        return signal_sums(ERROR_SIGNALS["hep_exact"](free)[0], free.phase)
+        return signal_sums(ESTIMATORS["hep_exact"].error_signal(free)[0], free.phase)
 
     found = on_arrays(sums, ref.problem("hep_exact"))
     for name, e in vector.items():
@@ -151,7 +145,7 @@ def test_the_share_of_unsettled_examples_in_the_signal():
 
 def test_the_signal_of_bptt_is_the_series_of_as_many_terms():
     problem = make_problem(CASES["lateral"], "bptt")  # synchronous
-    problem = problem._replace(relaxation=problem.relaxation._replace(nudged_steps=7))
+    problem = problem._replace(relaxation=replace(problem.relaxation, nudged_steps=7))
     series = problem._replace(gradient=GradientSettings("neumann_rbp", adjoint_steps=6))
     signal = on_arrays(lambda p: estimate(p).signal, problem)
     assert distance(signal, on_arrays(lambda p: estimate(p).error_vector, series)) < 1e-12

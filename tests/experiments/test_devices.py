@@ -61,7 +61,7 @@ def assert_same_history(ours, theirs):
         assert mine.keys() == its.keys()
         for key, value in its.items():
             # An example at the edge between two classes may fall to either side.
-            limit = 0.004 if "top" in key or "converged" in key else 2e-3 * abs(value)
+            limit = 0.004 if "top" in key or "settled" in key else 2e-3 * abs(value)
             assert abs(mine[key] - value) <= limit, key
 
 

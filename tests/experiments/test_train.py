@@ -11,14 +11,12 @@ import pytest
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import list_presets, load_config
-from hepcli.engine import ESTIMATORS
 from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
-from hepcli.experiments.build import init_params
 from hepcli.experiments.evaluate import evaluate
 from hepcli.experiments.measure import MeasureRequest, measure
-from hepcli.experiments.run import Bench
+from hepcli.experiments.task import Task
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
-from hepcli.training import init_state
+from hepcli.settings import ESTIMATORS
 
 pytestmark = pytest.mark.usefixtures("small_data")
 EPOCHS = 3  # of 10 steps each
@@ -60,7 +58,7 @@ def whole_run(tmp_path, small, finished_runs):
 def test_a_run_folder_holds_what_was_promised(small, whole_run):
     lines = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert {"loss", "top1", "top5", "log10_residual", "converged", "nonfinite"} <= lines[-1]["train"].keys()
+    assert {"loss", "top1", "top5", "log10_residual", "settled", "nonfinite"} <= lines[-1]["train"].keys()
     assert lines[-1]["kernel_std"].keys() == {"in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2", "readout"}
     config = tomllib.loads((whole_run / "config.toml").read_text())
     assert config["run"]["epochs"] == EPOCHS
@@ -277,17 +275,16 @@ def test_every_preset_takes_steps(tmp_path, preset):
 def test_presets_for_gpus_trace_at_full_width(preset):
     """From pixels to updated parameters, without compiling: a run of them is no test."""
     config = load_config(preset).config
-    bench = Bench(config, None)
-    params = jax.eval_shape(lambda: init_params(config, bench.network))
-    state = jax.eval_shape(lambda p: init_state(p, bench.optimizer(config)), params)
-    batch = next(bench.train_feed.batches([np.arange(config.data.batch_size)]))
-    after, loss = jax.eval_shape(bench.train_step(config), state, *batch)
+    task = Task(config)
+    state = jax.eval_shape(lambda: task.fresh_state(config))
+    batch = next(task.feed("train").batches([np.arange(config.data.batch_size)]))
+    after, loss = jax.eval_shape(task.train_step([config]), state, *batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
     assert (loss.shape, loss.dtype) == ((), np.float32)
     shapes = {"conv1": (16, 16, 128), "conv2": (8, 8, 256), "conv3": (4, 4, 512), "out": (1, 1, 512)}
-    assert bench.network.unit_shapes == shapes
+    assert task.network.unit_shapes == shapes
 
 
 def test_measures_after_every_epoch(tmp_path, small):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import ACTIVATIONS, dsilu, logistic, sigmoid
+from hepcli.networks import dsilu, logistic, sigmoid
+from hepcli.settings import ACTIVATIONS
 
 POINTS = np.array([0.3 + 0.2j, -1.1 + 0.4j, 2.5 - 0.3j, 0.5 + 0.0j, -0.2 - 0.6j])
 

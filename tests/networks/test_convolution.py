@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import ConvLayer, _winograd
+from hepcli.networks import _winograd
 from hepcli.networks._convolution import _convolve, _convolve_transposed
 
-from ..engine.conv_cases import naive_convolution
+from ..engine.conv_cases import conv, naive_convolution
 
 PRE, POST = 17, 16
 KERNEL = np.random.default_rng(0).standard_normal((3, 3, PRE, POST))
@@ -26,7 +26,7 @@ def case(request, monkeypatch):
     """A layer and images that are filtered, however few tiles they have."""
     monkeypatch.setattr(_winograd, "_MIN_TILES", 0)
     padding, size = request.param
-    return ConvLayer(POST, padding=padding), np.random.default_rng(1).standard_normal((3, *size, PRE))
+    return conv(POST, padding=padding), np.random.default_rng(1).standard_normal((3, *size, PRE))
 
 
 def test_the_filtered_convolution_is_the_convolution(case, monkeypatch):
@@ -70,7 +70,7 @@ def test_what_filtering_does_not_serve_is_left_to_the_plain_product(kernel, dtyp
 
 def test_float32_loses_no_more_than_a_digit_to_filtering():
     images = np.random.default_rng(1).standard_normal((8, 16, 16, PRE))
-    layer = ConvLayer(POST)
+    layer = conv(POST)
     assert _winograd.is_faster(KERNEL, np.pad(images.astype(np.float32), [(0, 0), (1, 1), (1, 1), (0, 0)]))
     found = _convolve(layer, jnp.float32(KERNEL), jnp.float32(images))
     assert found.dtype == jnp.float32

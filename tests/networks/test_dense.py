@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import DenseNetwork, rotate_feedback, weight_angle_deg
+from hepcli.networks import dense_network, rotate_feedback, weight_angle_deg
 
 MLP = ("in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2")
 LOOP = ("in-l1", "l1-l2", "l2-out", "out-l1")
 
 
-def network(names=MLP, units=(300, 200, 10), **settings) -> DenseNetwork:
+def network(names=MLP, units=(300, 200, 10), **settings) -> dense_network:
     layers = tuple(zip(("l1", "l2", "out"), units, strict=True))
-    return DenseNetwork(layers, tuple(tuple(name.split("-")) for name in names), 400, 10, **settings)
+    return dense_network(layers, tuple(tuple(name.split("-")) for name in names), 400, 10, **settings)
 
 
 @functools.cache
@@ -41,7 +41,7 @@ def test_parameter_names_and_shapes():
         "readout/kernel": (10, 10),
         "readout/bias": (10,),
     }
-    without = DenseNetwork((("out", 2),), (("in", "out"),), 3, 2, readout=False)
+    without = dense_network((("out", 2),), (("in", "out"),), 3, 2, readout=False)
     assert list(without.init(jax.random.key(0))) == ["in-out"]
 
 
@@ -56,7 +56,7 @@ def test_lecun_normal_kernels_and_zero_biases():
 
 
 def test_init_is_a_function_of_the_key():
-    small = DenseNetwork((("out", 3),), (("in", "out"),), 4, 2)
+    small = dense_network((("out", 3),), (("in", "out"),), 4, 2)
     first, again, other = (small.init(jax.random.key(seed)) for seed in (0, 0, 1))
     for name, weights in first.items():
         np.testing.assert_array_equal(weights["kernel"], again[name]["kernel"])
@@ -115,7 +115,7 @@ def test_known_angles():
 
 
 def test_images_are_flattened_and_the_input_enters_as_it_is():
-    dense = DenseNetwork((("l1", 3), ("out", 2)), (("in", "l1"), ("l1", "out"), ("out", "l1")), 4, 2)
+    dense = dense_network((("l1", 3), ("out", 2)), (("in", "l1"), ("l1", "out"), ("out", "l1")), 4, 2)
     params = jax.tree.map(lambda w: w + 0.1, dense.init(jax.random.key(7)))
     images = jnp.arange(8.0).reshape(2, 2, 2, 1)
     drive = dense.input_drive(params, images)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import LOSSES, DenseNetwork
+from hepcli.networks import dense_network
+from hepcli.settings import LOSSES
 
 
 def batch(seed=0, size=4):
@@ -63,7 +64,7 @@ def test_cross_entropy_derivative_does_not_overflow(dtype):
 @pytest.mark.parametrize("readout", [True, False])
 def test_loss_gradient_reaches_through_the_readout(loss, readout):
     out, classes = (6, 4) if readout else (4, 4)
-    network = DenseNetwork((("out", out),), (("in", "out"),), 3, classes, "sigmoid", loss, readout)
+    network = dense_network((("out", out),), (("in", "out"),), 3, classes, "sigmoid", loss, readout)
     params = network.init(jax.random.key(3))
     activity = jnp.asarray(np.random.default_rng(4).random((3, out)))
     _, targets = batch()

@@ -3,14 +3,16 @@
 import functools
 import json
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import ESTIMATORS, GradientSettings, ReferenceSettings
-from hepcli.networks import DenseNetwork
+from hepcli.engine import ReferenceSettings
+from hepcli.networks import dense_network
+from hepcli.settings import ESTIMATORS, GradientSettings
 from hepcli.training import AsymmetryMeter, MeterSettings, batch_size_for, summarise
 
 from .tiny import NETWORK, RELAXATION, params, split
@@ -96,7 +98,7 @@ def test_large_networks_are_estimated():
 
 def test_examples_without_a_fixed_point_are_named_and_left_out():
     impatient = meter().settings._replace(
-        relaxation=RELAXATION._replace(free_steps=1), reference=ReferenceSettings(max_steps=1)
+        relaxation=replace(RELAXATION, free_steps=1), reference=ReferenceSettings(max_steps=1)
     )
     record = measured(AsymmetryMeter(NETWORK, 3, impatient))
     assert record["examples_used"] == 0
@@ -110,7 +112,7 @@ def test_examples_without_a_fixed_point_are_named_and_left_out():
 
 def test_a_layer_without_a_signal_has_no_cosine():
     """Nothing leads back to l1, so the adjoint there comes from the way up alone; hep exact gives zero."""
-    network = DenseNetwork(
+    network = dense_network(
         (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out")), input_size=4, num_classes=3
     )
     own = meter(network=network)

@@ -1,5 +1,7 @@
 """The evaluator."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hepcli.training import Evaluator, means
 from . import tiny
 
 # Few enough steps that the residual is a number and not rounding.
-evaluate = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION._replace(free_steps=8), num_draws=2)
+evaluate = Evaluator(tiny.NETWORK, 3, replace(tiny.RELAXATION, free_steps=8), num_draws=2)
 
 
 @pytest.mark.parametrize("batch_size", [4, 1000])
@@ -18,12 +20,12 @@ def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
     whole, _ = evaluate(tiny.params(), feed, 10)
     parts, _ = evaluate(tiny.params(), feed, batch_size)
     assert parts["batches"] == -(-10 // batch_size)
-    for name in set(whole) - {"batches", "sweeps", "homeostatic_loss"}:
+    for name in set(whole) - {"batches", "passes", "homeostatic_loss"}:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, err_msg=name)
     one, other = means(whole, nudged=False), means(parts, nudged=False)
     assert one["examples"] == other["examples"] == 10
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert one["sweeps"] == other["sweeps"] == 4
+    assert one["passes"] == other["passes"] == 4
 
 
 def test_evaluation_repeats_itself_and_the_homeostatic_loss_is_that_of_the_first_batch():
@@ -44,5 +46,5 @@ def test_a_network_that_diverged_is_counted_and_never_right():
     totals, _ = evaluate(params, feed, 10)
     found = means(totals, nudged=False)
     assert found["nonfinite"] == 10
-    assert found["top1"] == found["converged"] == 0
+    assert found["top1"] == found["settled"] == 0
     assert found["loss"] is None

@@ -41,7 +41,7 @@ def test_a_streamed_epoch_learns_what_a_resident_one_does_bit_for_bit():
     """Augmentation included: it knows an example by its number in the split, not by its place in a batch."""
     augment = AUGMENTATIONS["flip_crop"](5, 1)
     step = make_train_step(
-        tiny.NETWORK, 3, tiny.learning(weight=0.5), build_optimizer(tiny.SGD), augment=augment
+        tiny.NETWORK, 3, tiny.learning(weight=0.5), build_optimizer(tiny.SGD, 10), augment=augment
     )
     order = np.random.default_rng(0).permutation(10)
     ends = []

@@ -1,5 +1,6 @@
 """Baselines of feedback: Kolen–Pollack learning and fixed feedback."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,7 +16,7 @@ STEPS = 10
 
 
 def train(settings, learning):
-    step = make_train_step(tiny.NETWORK, 3, learning, build_optimizer(settings))
+    step = make_train_step(tiny.NETWORK, 3, learning, build_optimizer(settings, 10))
     state = tiny.start(settings)
     for done in epoch_steps(step, state, tiny.feed(10), np.arange(10), 1):
         state = done.state
@@ -29,7 +30,7 @@ def apart(params):
 @pytest.mark.parametrize("method", ["hep", "hep_exact", "asymep", "bptt"])
 def test_kolen_pollack_kernels_approach_each_other_as_fast_as_they_decay(method):
     """Their difference shrinks by 1 − learning rate · decay a step, whatever the gradient is."""
-    settings = tiny.SGD._replace(momentum=0.0, weight_decay=0.3)
+    settings = replace(tiny.SGD, momentum=0.0, weight_decay=0.3)
     copies = partial(copy_gradients, pairs=tiny.NETWORK.pairs)
     learned = train(settings, tiny.learning(method)._replace(change_gradient=copies))
     start = jax.tree.map(np.asarray, tiny.params())
@@ -40,7 +41,7 @@ def test_kolen_pollack_kernels_approach_each_other_as_fast_as_they_decay(method)
 
 def test_homeostasis_adds_its_own_to_copied_gradients():
     """The homeostatic loss pulls both kernels together: they come closer than by decay alone."""
-    settings = tiny.SGD._replace(momentum=0.0, weight_decay=0.3)
+    settings = replace(tiny.SGD, momentum=0.0, weight_decay=0.3)
     copies = partial(copy_gradients, pairs=tiny.NETWORK.pairs)
     sizes = [
         np.linalg.norm(apart(train(settings, tiny.learning(weight=weight)._replace(change_gradient=copies))))
@@ -51,7 +52,7 @@ def test_homeostasis_adds_its_own_to_copied_gradients():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_fixed_feedback_stays_bit_for_bit(name):
-    settings = tiny.SGD._replace(name=name, weight_decay=0.1, learning_rate_multipliers={"out-l1": 0.0})
+    settings = replace(tiny.SGD, name=name, weight_decay=0.1, learning_rate_multipliers={"out-l1": 0.0})
     learned = train(settings, tiny.learning(weight=0.5))
     start = jax.tree.map(np.asarray, tiny.params())
     np.testing.assert_array_equal(learned["out-l1"]["kernel"], start["out-l1"]["kernel"])

@@ -72,7 +72,7 @@ def test_totals_add_up_over_uneven_batches():
     assert set(parts) == set(whole)
     for name, value in whole.items():
         assert parts[name].dtype == value.dtype
-        expected = {"batches": 3, "sweeps": 21, "homeostatic_loss": 0.75}.get(name, value)
+        expected = {"batches": 3, "passes": 21, "homeostatic_loss": 0.75}.get(name, value)
         np.testing.assert_allclose(parts[name], expected, rtol=1e-6)
 
 
@@ -80,9 +80,9 @@ def test_means_of_a_batch():
     found = means(one_batch(slice(0, 6)), nudged=True)
     assert found["examples"] == 6
     assert found["nonfinite"] == 2  # one in the free phase, one more in the nudged
-    assert found["converged"] == pytest.approx(4 / 6)
-    assert found["nudged_converged"] == pytest.approx(2 / 6)
-    assert found["sweeps"] == 7
+    assert found["settled"] == pytest.approx(4 / 6)
+    assert found["nudged_settled"] == pytest.approx(2 / 6)
+    assert found["passes"] == 7
     expected = np.mean(np.log10(np.array([1e-9, 1e-2, 1e-4, 1e-2, 1e-4, 1e-6]) + 1e-8))
     assert found["log10_residual"] == pytest.approx(expected, rel=1e-5)
     assert 0 <= found["top1"] <= found["top5"] <= 1
@@ -91,7 +91,7 @@ def test_means_of_a_batch():
 def test_what_is_undefined_is_none():
     found = means(one_batch(slice(0, 6), nudged=False), nudged=False)
     assert found["nudged_log10_residual"] is None
-    assert found["nudged_converged"] is None
+    assert found["nudged_settled"] is None
     broken = add_totals(zero_totals(), one_batch(slice(0, 6))) | {"loss": jnp.float32(np.nan)}
     assert means(broken, nudged=True)["loss"] is None
     assert [finite_or_none(x) for x in (1.5, np.nan, np.inf, -np.inf)] == [1.5, None, None, None]

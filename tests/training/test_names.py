@@ -3,12 +3,10 @@
 from typing import get_args
 
 import pytest
-
 from hepcli.config.network import ActivationName, LossName
 from hepcli.config.tables import MethodName, OptimizerName, ScheduleName, SolverName
-from hepcli.engine import ERROR_SIGNALS, ESTIMATORS, SOLVERS
-from hepcli.networks import ACTIVATIONS, LOSSES
-from hepcli.training import OPTIMIZERS, SCHEDULES
+
+from hepcli.settings import ACTIVATIONS, ESTIMATORS, LOSSES, OPTIMIZERS, SCHEDULES, SOLVERS
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Optimisers against formulas written out."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from hepcli.training import SCHEDULES, OptimizerSettings, build_optimizer
+from hepcli.settings import SCHEDULES, OptimizerSettings
+from hepcli.training import build_optimizer
 
 STEPS = 4
 
@@ -26,7 +29,7 @@ def trees():
 
 
 def run(settings: OptimizerSettings | optax.GradientTransformation):
-    optimizer = build_optimizer(settings) if isinstance(settings, OptimizerSettings) else settings
+    optimizer = build_optimizer(settings, STEPS) if isinstance(settings, OptimizerSettings) else settings
     params, gradients = trees()
     params = jax.tree.map(jnp.asarray, params)
     state = optimizer.init(params)
@@ -47,7 +50,7 @@ def assert_close(ours, theirs):
 def test_sgd_with_momentum_and_l2_by_hand(momentum, schedule, multipliers):
     """v ← m v + g + λp and p ← p − ηv, the gradient of ½λ‖p‖² passing through the momentum."""
     decays = {"readout": 2.0} if multipliers else {}
-    settings = OptimizerSettings("sgd", 0.05, schedule, momentum, 0.1, multipliers, decays, STEPS)
+    settings = OptimizerSettings("sgd", 0.05, schedule, momentum, 0.1, multipliers, decays)
     params, gradients = trees()
     for name, weights in params.items():
         for leaf in weights:
@@ -62,32 +65,31 @@ def test_sgd_with_momentum_and_l2_by_hand(momentum, schedule, multipliers):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_optax_adamw(weight_decay):
-    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, weight_decay, {}, {}, STEPS)
+    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, weight_decay, {}, {})
     assert_close(run(settings), run(optax.adamw(1e-2, weight_decay=weight_decay)))
 
 
 def test_adamw_multipliers_scale_the_whole_update_and_the_decay():
-    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, 0.1, {"readout": 3.0}, {"in-l1": 0.0}, STEPS)
+    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, 0.1, {"readout": 3.0}, {"in-l1": 0.0})
     found = run(settings)
     assert_close(found["readout"], run(optax.adamw(3e-2, weight_decay=0.1))["readout"])
     assert_close(found["in-l1"], run(optax.adamw(1e-2, weight_decay=0.0))["in-l1"])
 
 
 def test_a_multiplier_of_0_freezes_a_connection():
-    settings = OptimizerSettings("sgd", 0.05, "constant", 0.9, 0.1, {"in-l1": 0.0}, {}, STEPS)
+    settings = OptimizerSettings("sgd", 0.05, "constant", 0.9, 0.1, {"in-l1": 0.0}, {})
     found, (before, _) = run(settings), trees()
     jax.tree.map(np.testing.assert_array_equal, found["in-l1"], before["in-l1"])
     assert not np.array_equal(found["readout"]["kernel"], before["readout"]["kernel"])
 
 
 def test_cosine_falls_to_0_over_all_steps():
-    settings = OptimizerSettings("sgd", 0.3, "cosine", 0.9, 0.0, {}, {}, 100)
-    rates = [float(SCHEDULES["cosine"](settings)(step)) for step in (0, 50, 100, 120)]
+    rates = [float(SCHEDULES["cosine"](0.3, 100)(step)) for step in (0, 50, 100, 120)]
     np.testing.assert_allclose(rates, [0.3, 0.15, 0.0, 0.0], atol=1e-8)
 
 
 @pytest.mark.parametrize("changed", [{"name": "lion"}, {"schedule": "linear"}])
 def test_unknown_names_are_key_errors(changed):
-    settings = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {}, 10)
+    settings = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {})
     with pytest.raises(KeyError):
-        build_optimizer(settings._replace(**changed))
+        build_optimizer(replace(settings, **changed), 10)

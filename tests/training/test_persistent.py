@@ -1,29 +1,32 @@
 """Free phases that go on from where those of the same examples ended."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
-from hepcli.engine import GradientSettings, Problem, free_phase
+from hepcli.engine import Problem, free_phase
+from hepcli.settings import GradientSettings
 from hepcli.training import build_optimizer, fresh_memory, init_state, make_train_step, scale_pixels
 
 from . import tiny
 
 STEPS = 4
-STILL = tiny.SGD._replace(learning_rate=0.0)
+STILL = replace(tiny.SGD, learning_rate=0.0)
 
 
 def start(examples=10):
     memory = fresh_memory(tiny.NETWORK, (2, 2, 1), examples)
-    return init_state(tiny.params(), build_optimizer(STILL), memory)
+    return init_state(tiny.params(), build_optimizer(STILL, 10), memory)
 
 
 @pytest.mark.parametrize("method", ["hep", "bptt"])
 def test_visits_add_up_to_one_long_free_phase(method):
     """With weights that do not change, three visits of a few steps are one of three times as many."""
     settings = tiny.learning(method)
-    settings = settings._replace(relaxation=settings.relaxation._replace(free_steps=STEPS))
-    step = make_train_step(tiny.NETWORK, 3, settings, build_optimizer(STILL))
+    settings = settings._replace(relaxation=replace(settings.relaxation, free_steps=STEPS))
+    step = make_train_step(tiny.NETWORK, 3, settings, build_optimizer(STILL, 10))
     state = start()
     for _ in range(3):
         for rows in (np.arange(0, 6), np.arange(6, 10)):
@@ -33,7 +36,7 @@ def test_visits_add_up_to_one_long_free_phase(method):
         tiny.params(),
         scale_pixels(tiny.split(10)[0]),
         np.eye(3)[np.zeros(10, int)],
-        settings.relaxation._replace(free_steps=3 * STEPS),
+        replace(settings.relaxation, free_steps=3 * STEPS),
         GradientSettings(),
     )
     expected = jax.jit(lambda p: free_phase(problem._replace(params=p)).phase.state)(problem.params)
@@ -42,7 +45,7 @@ def test_visits_add_up_to_one_long_free_phase(method):
 
 
 def test_an_example_remembers_its_own_state_only():
-    step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(STILL))
+    step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(STILL, 10))
     state, _ = step(start(), *tiny.batch(None, np.array([7, 2])))
     for last in state.memory.values():
         seen = np.any(np.asarray(last) != 0, axis=1)

@@ -3,15 +3,15 @@
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.engine import GradientSettings, RelaxationSettings
-from hepcli.networks import DenseNetwork
-from hepcli.training import Feed, Layout, LearningSettings, OptimizerSettings, build_optimizer, init_state
+from hepcli.networks import dense_network
+from hepcli.settings import GradientSettings, HomeostasisSettings, OptimizerSettings, RelaxationSettings
+from hepcli.training import Feed, Layout, LearningSettings, build_optimizer, init_state
 
-NETWORK = DenseNetwork(
+NETWORK = dense_network(
     (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
 )
 RELAXATION = RelaxationSettings("alternating", free_steps=20, nudged_steps=10)
-SGD = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {}, total_steps=10)
+SGD = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {})
 
 
 def params():
@@ -44,8 +44,8 @@ def batch(examples, rows=None):
 
 
 def learning(method="hep", weight=0.0, seed=0) -> LearningSettings:
-    return LearningSettings(RELAXATION, GradientSettings(method), weight, homeostasis_draws=2, seed=seed)
+    return LearningSettings(RELAXATION, GradientSettings(method), HomeostasisSettings(weight, 2), seed)
 
 
 def start(optimizer_settings=SGD):
-    return init_state(params(), build_optimizer(optimizer_settings))
+    return init_state(params(), build_optimizer(optimizer_settings, 10))

@@ -1,19 +1,20 @@
 """`asymep`: nudged dynamics corrected so that their linear response is that of the transposed Jacobian."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from hepcli.engine._dynamics import Dynamics, Edges, Layers, drive
+from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._estimators.hep import cauchy_signal, nudged_key, nudged_start
 from hepcli.engine._estimators.hep_exact import derivative_signal
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._problem import FreePhase, activities
 from hepcli.engine._relax import run_phase
-from hepcli.engine._sweep import SOLVERS, Groups, drive
-from hepcli.engine._types import Phase, PhaseReport, Problem, State, Sweep
+from hepcli.engine._types import Phase, PhaseReport, Problem, State
 
 Product = Callable[[State], State]
 
@@ -46,9 +47,9 @@ def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
 
     def phases(betas: Array) -> Phase:
         start, beta = nudged_start(free, betas)
-        dynamics = partial(corrected.sweep, beta=beta)
-        steps, key = relaxation.nudged_steps, nudged_key(free, betas)
-        return run_phase(dynamics, corrected.groups, start, steps, relaxation, batch_ndim=2, key=key)
+        key = nudged_key(free, betas)
+        dynamics = replace(corrected.dynamics(beta), batch_ndim=2, noise_std=relaxation.noise_std, key=key)
+        return run_phase(dynamics, start, relaxation.nudged_steps, relaxation)
 
     return phases
 
@@ -58,8 +59,7 @@ def asymep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: METHOD §8.
     """
-    corrected = _Corrected(free)
-    return derivative_signal(free, corrected.groups, corrected.sweep)
+    return derivative_signal(free, _Corrected(free).dynamics)
 
 
 class _Corrected:
@@ -70,9 +70,8 @@ class _Corrected:
         self._constant = free.constant
         self._rest = activities(free.problem, free.phase.state)
         system = free.problem.system
-        # The correction also leads against the connections, so the classes are those of both directions.
-        both_ways = (*system.edges, *((post, pre) for pre, post in system.edges))
-        self.groups: Groups = SOLVERS[free.problem.relaxation.solver](system.layers, both_ways)
+        # The correction also leads against the connections, so layers read each other in both directions.
+        self._edges: Edges = (*system.edges, *((post, pre) for pre, post in system.edges))
         bypassed = without_activation(system)
 
         def drive_of(activity: State) -> State:
@@ -82,23 +81,20 @@ class _Corrected:
         transposed = jax.linear_transpose(self._forward, self._rest)
         self._reverse: Product = lambda v: transposed(v)[0]
 
-    def sweep(self, groups: Groups, beta: Array) -> Sweep:
-        """One update of every layer, group after group, under the nudge `beta`."""
+    def dynamics(self, beta: Array) -> Dynamics:
+        """The corrected dynamics under the nudge `beta`, without noise."""
         system, params, targets = self.problem.system, self.problem.params, self.problem.targets
 
-        def sweep(state: State) -> State:
-            state = dict(state)
-            for layers in groups:
-                activity = {name: system.activation(u) for name, u in state.items()}
-                away = {name: r - self._rest[name].astype(r.dtype) for name, r in activity.items()}
-                updated = self._drive(layers, state, away)
-                if "out" in layers:
-                    nudge = system.loss_gradient(params, activity["out"], targets)
-                    updated["out"] = updated["out"] + beta * nudge
-                state.update(updated)
-            return state
+        def update(state: State, layers: Layers) -> State:
+            activity = {name: system.activation(u) for name, u in state.items()}
+            away = {name: r - self._rest[name].astype(r.dtype) for name, r in activity.items()}
+            updated = self._drive(layers, state, away)
+            if "out" in layers:
+                nudge = system.loss_gradient(params, activity["out"], targets)
+                updated["out"] = updated["out"] + beta * nudge
+            return updated
 
-        return sweep
+        return Dynamics(system.layers, self._edges, update)
 
     def _drive(self, layers: Sequence[str], state: State, away: State) -> State:
         """W(r) − (W' − W'ᵀ)(r − r*), W the drive and W' its derivative at r*: the −1 of J cancel."""
@@ -118,3 +114,7 @@ class _Corrected:
         for _ in range(tangent["out"].ndim - self._rest["out"].ndim):
             product = jax.vmap(product)
         return dict(product(tangent))
+
+
+ASYMEP = Estimator(local_learning(asymep), asymep, corrected_phases, limit="rbp", uses_circle=True)
+ASYMEP_EXACT = Estimator(local_learning(asymep_exact), asymep_exact, limit="rbp")

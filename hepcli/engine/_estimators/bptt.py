@@ -1,10 +1,13 @@
 """`bptt`: reverse mode through the end of the free phase, the baseline without an error vector."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
+from hepcli.engine._estimator import Estimator
 from hepcli.engine._problem import free_phase, learned_examples, only, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
@@ -49,7 +52,7 @@ def bptt_gradient(
         input to each unit (batch, *units), zero for those that do not.
     """
     system = problem.system
-    every_step = problem.relaxation._replace(tolerance=0.0)
+    every_step = replace(problem.relaxation, tolerance=0.0)
     count = jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
     if learned is not None:
         start, count = only(learned, start), jnp.maximum(learned.sum(dtype=count.dtype), 1)
@@ -66,3 +69,6 @@ def bptt_gradient(
     gradient, signal = jax.grad(loss, (0, 1))(problem.params, jax.tree.map(jnp.zeros_like, start))
     mean: Gradient = jax.tree.map(lambda g: g / count, gradient)
     return mean, signal
+
+
+BPTT = Estimator(bptt, has_error_vector=False, has_nudged_record=False)

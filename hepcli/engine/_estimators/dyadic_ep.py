@@ -1,12 +1,18 @@
 """`dyadic_ep`: a midpoint and a difference that relax together from rest, without a free phase."""
 
+from dataclasses import replace
+from typing import Any
+
 from jax import Array
 
-from hepcli.engine._estimators.rbp import adjoint_sweep
+from hepcli.engine._dynamics import Dynamics, network_update, vector_field
+from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimators.rbp import adjoint_dynamics
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import learn_locally, phase_key
-from hepcli.engine._relax import all_finite, example_norm, iterate, with_noise
-from hepcli.engine._sweep import Groups, make_sweep, num_sweeps, update_groups, vector_field
-from hepcli.engine._types import Estimate, PhaseReport, Problem, State, Sweep
+from hepcli.engine._relax import report_of
+from hepcli.engine._solver import iterate, make_solver
+from hepcli.engine._types import Estimate, Problem, State
 
 
 def dyadic_ep(problem: Problem) -> Estimate:
@@ -24,38 +30,38 @@ def dyadic_ep(problem: Problem) -> Estimate:
 
     Source: Scurria et al., arXiv:2602.03670 (METHOD §8).
     """
-    system, params, beta = problem.system, problem.params, problem.gradient.beta_radius
-    relaxation = problem.relaxation
+    system, params = problem.system, problem.params
+    relaxation, beta = problem.relaxation, problem.signal_settings.beta_radius
     constant = system.input_drive(params, problem.inputs)
-    groups = update_groups(system, relaxation.solver)
-    move_midpoint = with_noise(
-        lambda group: make_sweep(system, params, group, constant),
-        groups,
-        relaxation.noise_std,
-        phase_key(problem, "midpoint"),
-    )
+    solver, noise_std = make_solver(relaxation), relaxation.noise_std
+    midpoints = Dynamics(
+        system.layers, system.edges, network_update(system, params, constant),
+        noise_std=noise_std, key=phase_key(problem, "midpoint"),
+    )  # fmt: skip
 
-    def move(pair: tuple[State, State], count: int | Array) -> tuple[State, State]:
-        midpoint = move_midpoint(pair[0], count)
+    def differences(midpoint: State) -> Dynamics:
+        around = adjoint_dynamics(problem, constant, midpoint, beta)
+        return replace(around, noise_std=noise_std, key=phase_key(problem, "difference"))
 
-        def dynamics(backwards: Groups) -> Sweep:
-            return adjoint_sweep(problem, constant, midpoint, backwards[::-1], beta)
-
-        key = phase_key(problem, "difference")
-        move_difference = with_noise(dynamics, groups[::-1], relaxation.noise_std, key)
-        return midpoint, move_difference(pair[1], count)
+    def move(carry: tuple[Any, Any], count: int | Array) -> tuple[Any, Any]:
+        (midpoint, own_memory), (difference, memory) = carry
+        midpoint, own_memory = solver.step(midpoints, midpoint, own_memory, count)
+        difference, memory = solver.step(differences(midpoint), difference, memory, count)
+        return (midpoint, own_memory), (difference, memory)
 
     rest = system.zero_state(problem.inputs)
-    sweeps = num_sweeps(len(groups), relaxation.free_steps)
-    (midpoint, difference), count = iterate(move, (rest, rest), sweeps, relaxation.tolerance, batch_ndim=1)
-    again = adjoint_sweep(problem, constant, midpoint, (system.layers,), beta)(difference)
-    moved = {name: (again[name] - d) / beta for name, d in difference.items()}
+    start = (rest, solver.init(midpoints, rest)), (rest, solver.init(differences(rest), rest))
+    passes = solver.num_passes(midpoints, relaxation.free_steps)
+    end, count = iterate(
+        move, start, passes, relaxation.tolerance, batch_ndim=1, watched=lambda own: (own[0][0], own[1][0])
+    )
+    (midpoint, _), (difference, _) = end
+    moved = {name: change / beta for name, change in differences(midpoint).change(difference).items()}
     error_vector = {name: d / beta for name, d in difference.items()}
+    change = example_norm(vector_field(system, params, constant, midpoint), 1)
+    free = report_of(change, midpoint, relaxation, count)
+    nudged = report_of(example_norm(moved, 1), error_vector, relaxation, count)
+    return learn_locally(problem, midpoint, error_vector, free, nudged)
 
-    def record(change: State, state: State) -> PhaseReport:
-        residual = example_norm(change, 1)
-        converged = residual <= relaxation.converged_residual
-        return PhaseReport(residual, converged, all_finite(state, 1), count)
 
-    free = record(vector_field(system, params, constant, midpoint), midpoint)
-    return learn_locally(problem, midpoint, error_vector, free, record(moved, error_vector))
+DYADIC_EP = Estimator(dyadic_ep, limit="rbp", has_free_phase=False)

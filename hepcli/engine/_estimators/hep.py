@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
+from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._problem import FreePhase, activities, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Phase, PhaseReport, State
@@ -44,7 +45,7 @@ def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[St
     Returns:
         dr/dβ at 0 per layer, real (batch, *units), and the record of the nudged phases.
     """
-    settings = free.problem.gradient
+    settings = free.problem.signal_settings
     real_betas, complex_betas = circle_points(settings.num_points, settings.beta_radius)
     real_phase = nudged(jnp.asarray(real_betas))
     complex_phase = nudged(jnp.asarray(complex_betas)) if len(complex_betas) else None
@@ -104,7 +105,10 @@ def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:
     real, upper = report(real_phase), report(complex_phase)
     return PhaseReport(
         jnp.maximum(real.residual, upper.residual),
-        real.converged & upper.converged,
+        real.settled & upper.settled,
         real.finite & upper.finite,
-        jax.lax.max(real.sweeps, upper.sweeps),
+        jax.lax.max(real.passes, upper.passes),
     )
+
+
+HEP = Estimator(local_learning(hep), hep, nudged_phases, uses_circle=True)

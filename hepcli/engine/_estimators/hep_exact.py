@@ -1,15 +1,19 @@
 """`hep_exact`: the derivative the Cauchy sum converges to."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from hepcli.engine._dynamics import Dynamics, network_update
+from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
-from hepcli.engine._relax import all_finite, example_norm, iterate
-from hepcli.engine._sweep import Groups, make_sweep, num_sweeps, update_groups
-from hepcli.engine._types import PhaseReport, State, Sweep
+from hepcli.engine._relax import report_of
+from hepcli.engine._solver import iterate, make_solver
+from hepcli.engine._types import PhaseReport, State
 
 
 def hep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -23,17 +27,16 @@ def hep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: paper, Eq. 8 (METHOD §3).
     """
-    problem = free.problem
+    problem, system = free.problem, free.problem.system
 
-    def dynamics(groups: Groups, beta: Array) -> Sweep:
-        return make_sweep(problem.system, problem.params, groups, free.constant, beta, problem.targets)
+    def nudged(beta: Array) -> Dynamics:
+        update = network_update(system, problem.params, free.constant, beta, problem.targets)
+        return Dynamics(system.layers, system.edges, update)
 
-    return derivative_signal(free, update_groups(problem.system, problem.relaxation.solver), dynamics)
+    return derivative_signal(free, nudged)
 
 
-def derivative_signal(
-    free: FreePhase, groups: Groups, dynamics: Callable[[Groups, Array], Sweep]
-) -> tuple[State, PhaseReport]:
+def derivative_signal(free: FreePhase, nudged: Callable[[Array], Dynamics]) -> tuple[State, PhaseReport]:
     """Forward mode through nudged dynamics as they run from the end of the free phase, at β = 0.
 
     State and derivative move on together, so that every step has the linearisation of the state it starts
@@ -42,8 +45,7 @@ def derivative_signal(
 
     Args:
         free: the problem at the end of its free phase.
-        groups: groups of layers to update in turn.
-        dynamics: groups, β -> the update of one group after the other.
+        nudged: β -> the dynamics, without noise.
 
     Returns:
         dr/dβ per layer, real (batch, *units), and its record: the residual is how far one more step would
@@ -52,18 +54,32 @@ def derivative_signal(
     Source: published code of the paper (METHOD §3, §9).
     """
     relaxation, start = free.problem.relaxation, free.phase.state
-    beta = jnp.zeros((), start["out"].dtype)
+    solver, beta = make_solver(relaxation), jnp.zeros((), start["out"].dtype)
+    at_rest = nudged(beta)
 
-    def advance(carry: tuple[State, State]) -> tuple[State, State]:
-        state, response = carry
-        return jax.jvp(lambda u, b: dynamics(groups, b)(u), (state, beta), (response, jnp.ones_like(beta)))
+    def advance(carry: tuple[Any, Any], count: int | Array) -> tuple[Any, Any]:
+        """The solver's state and memory, and their derivatives by β."""
+        return jax.jvp(
+            lambda own, b: solver.step(nudged(b), own[0], own[1], count),
+            (carry[0], beta),
+            (carry[1], jnp.ones_like(beta)),
+        )
 
-    rest = start, jax.tree.map(jnp.zeros_like, start)
-    sweeps = num_sweeps(len(groups), relaxation.nudged_steps)
-    end, count = iterate(lambda carry, _: advance(carry), rest, sweeps, relaxation.tolerance, batch_ndim=1)
-    state, response = end
-    moved = jax.tree.map(jnp.subtract, advance(end)[1], response)
-    residual = example_norm(moved, 1)
-    record = PhaseReport(residual, residual <= relaxation.converged_residual, all_finite(response, 1), count)
+    first = start, solver.init(at_rest, start)
+    passes = solver.num_passes(at_rest, relaxation.nudged_steps)
+    end, count = iterate(
+        advance,
+        (first, jax.tree.map(jnp.zeros_like, first)),
+        passes,
+        relaxation.tolerance,
+        batch_ndim=1,
+        watched=lambda carry: (carry[0][0], carry[1][0]),
+    )
+    (state, _), (response, _) = end
+    moved = jax.tree.map(jnp.subtract, advance(end, count)[1][0], response)
+    record = report_of(example_norm(moved, 1), response, relaxation, count)
     activation = free.problem.system.activation
     return {name: jax.jvp(activation, (state[name],), (v,))[1] for name, v in response.items()}, record
+
+
+HEP_EXACT = Estimator(local_learning(hep_exact), hep_exact)

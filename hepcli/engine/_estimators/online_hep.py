@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hepcli.engine._dynamics import vector_field
+from hepcli.engine._estimator import Estimator
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import activities, learn_locally, phase_key
-from hepcli.engine._relax import example_norm, relax
-from hepcli.engine._sweep import vector_field
+from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, PhaseReport, Problem, State
 
 
@@ -28,7 +30,7 @@ def online_hep(problem: Problem) -> Estimate:
 
     Source: paper, §3.2 and Table 1 (METHOD §3); which states are averaged, from the reference numbers.
     """
-    system, settings, relaxation = problem.system, problem.gradient, problem.relaxation
+    system, settings, relaxation = problem.system, problem.signal_settings, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)
@@ -49,7 +51,7 @@ def online_hep(problem: Problem) -> Estimate:
         response = {name: r / beta for name, r in activities(problem, phase.state).items()}
         sum_state = {name: total + jnp.real(phase.state[name]) for name, total in sum_state.items()}
         sum_response = {name: total + jnp.real(response[name]) for name, total in sum_response.items()}
-        record = PhaseReport(phase.residual, phase.converged, phase.finite, phase.sweeps)
+        record = PhaseReport(phase.residual, phase.settled, phase.finite, phase.passes)
         return (phase.state, sum_state, sum_response), record
 
     start = {name: u.astype(dtype) for name, u in zeros.items()}
@@ -60,8 +62,11 @@ def online_hep(problem: Problem) -> Estimate:
     error_vector = {name: total / len(betas) for name, total in sum_response.items()}
     residual = example_norm(vector_field(system, problem.params, constant, mean_state), 1)
     all_points = records.finite.all(axis=0)
-    free = PhaseReport(residual, residual <= relaxation.converged_residual, all_points, records.sweeps.sum())
+    free = PhaseReport(residual, residual <= relaxation.converged_residual, all_points, records.passes.sum())
     nudged = PhaseReport(
-        records.residual.max(axis=0), records.converged.all(axis=0), all_points, records.sweeps.max()
+        records.residual.max(axis=0), records.settled.all(axis=0), all_points, records.passes.max()
     )
     return learn_locally(problem, mean_state, error_vector, free, nudged)
+
+
+ONLINE_HEP = Estimator(online_hep, has_free_phase=False, uses_circle=True, min_points=2)

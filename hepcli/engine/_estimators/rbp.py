@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from hepcli.engine._dynamics import Dynamics, Layers, drive
+from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
-from hepcli.engine._relax import all_finite, example_norm, iterate
-from hepcli.engine._sweep import Groups, drive, num_sweeps, update_groups
-from hepcli.engine._types import PhaseReport, Problem, State, Sweep
+from hepcli.engine._relax import report_of
+from hepcli.engine._solver import iterate, make_solver, solve
+from hepcli.engine._types import PhaseReport, Problem, State
 
 
 def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -32,43 +35,34 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
     Source: paper, Eq. 5; Almeida (1987), Pineda (1987).
     """
     problem, relaxation, state = free.problem, free.problem.relaxation, free.phase.state
-    groups = update_groups(problem.system, relaxation.solver)
-    sweep = adjoint_sweep(problem, free.constant, state, groups)
-    start = jax.tree.map(jnp.zeros_like, state)
-    sweeps = num_sweeps(len(groups), problem.gradient.adjoint_steps)
-    end, count = iterate(lambda e, _: sweep(e), start, sweeps, relaxation.tolerance, batch_ndim=1)
-    residual = example_norm(jax.tree.map(jnp.subtract, sweep(end), end), 1)
-    record = PhaseReport(residual, residual <= relaxation.converged_residual, all_finite(end, 1), count)
-    return end, record
+    adjoint = adjoint_dynamics(problem, free.constant, state)
+    start, steps = jax.tree.map(jnp.zeros_like, state), problem.signal_settings.adjoint_steps
+    end, passes = solve(make_solver(relaxation), adjoint, start, steps, relaxation.tolerance)
+    moved = solve(make_solver(relaxation), adjoint, end, 1, tolerance=0.0)[0]
+    residual = example_norm(jax.tree.map(jnp.subtract, moved, end), 1)
+    return end, report_of(residual, end, relaxation, passes)
 
 
-def adjoint_sweep(
-    problem: Problem, constant: State, state: State, groups: Groups, scale: float | Array = 1.0
-) -> Sweep:
-    """One update e ← e + J_Fᵀ e + scale · ∂L/∂u of every layer, J_F and L taken at `state`.
+def adjoint_dynamics(problem: Problem, constant: State, state: State, scale: float | Array = 1.0) -> Dynamics:
+    """e ← e + J_Fᵀ e + scale · ∂L/∂u, with J_F and L taken at `state`.
 
     Args:
         problem: the batch and the network.
         constant: `System.input_drive` of the batch.
         state: pre-activations (batch, *units), real.
-        groups: groups of layers, in the order of the flow; the adjoint runs against it.
         scale: factor of the source.
 
     Returns:
-        A function from error vector to error vector.
+        Dynamics of error vectors; they run against the flow, since updating a layer's adjoint needs those of
+        the layers it drives.
     """
-    source, transposed = _adjoint(problem, constant, state, groups)
-    # Updating group g's adjoint needs the adjoint of the group after it: last group first.
-    order = list(zip(groups, transposed, strict=True))[::-1]
+    pull_back, source = _pull_back(problem, constant, state), _loss_gradient(problem, state)
 
-    def sweep(e: State) -> State:
-        e = dict(e)
-        for layers, pull_back in order:
-            pulled = pull_back(e)
-            e.update({name: pulled[name] + scale * source[name] for name in layers})
-        return e
+    def update(e: State, layers: Layers) -> State:
+        pulled = pull_back(e)
+        return {name: pulled[name] + scale * source[name] for name in layers}
 
-    return sweep
+    return Dynamics(problem.system.layers, problem.system.edges, update, backwards=True)
 
 
 def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -78,41 +72,43 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: Liao et al. (2018), "Reviving and improving recurrent back-propagation", §3 (METHOD §3).
     """
-    problem = free.problem
-    groups: Groups = (problem.system.layers,)
-    source, (pull_back,) = _adjoint(problem, free.constant, free.phase.state, groups)
+    problem, relaxation = free.problem, free.problem.relaxation
+    state = free.phase.state
+    pull_back, source = _pull_back(problem, free.constant, state), _loss_gradient(problem, state)
 
-    def add_term(carry: tuple[State, State]) -> tuple[State, State]:
+    def add_term(carry: tuple[State, State], count: int | Array) -> tuple[State, State]:
         total, term = carry
         term = pull_back(term)
         return jax.tree.map(jnp.add, total, term), term
 
-    relaxation, terms = problem.relaxation, problem.gradient.adjoint_steps
-    end, count = iterate(
-        lambda carry, _: add_term(carry), (source, source), terms, relaxation.tolerance, batch_ndim=1
-    )
-    total, last = end
-    residual = example_norm(last, 1)
-    return total, PhaseReport(
-        residual, residual <= relaxation.converged_residual, all_finite(total, 1), count
-    )
+    terms = problem.signal_settings.adjoint_steps
+    (total, last), passes = iterate(add_term, (source, source), terms, relaxation.tolerance, batch_ndim=1)
+    return total, report_of(example_norm(last, 1), total, relaxation, passes)
 
 
-def _adjoint(
-    problem: Problem, constant: State, state: State, groups: Groups
-) -> tuple[State, list[Callable[[State], State]]]:
-    """∂L/∂u, and per group the transposed derivative by its state of the updates of all layers."""
+def _pull_back(problem: Problem, constant: State, state: State) -> Callable[[State], State]:
+    """e ↦ (1 + J_F)ᵀ e; what is not read of it is compiled away."""
     system, params = problem.system, problem.params
+    transposed: Callable[[State], tuple[State]]
+    _, transposed = jax.vjp(lambda u: drive(system, params, system.layers, u, constant), state)
 
-    def pull_back_of(layers: tuple[str, ...]) -> Callable[[State], State]:
-        def update(own: State) -> State:
-            return drive(system, params, system.layers, state | own, constant)
+    def pull_back(e: State) -> State:
+        pulled: State = transposed({name: e[name] for name in system.layers})[0]
+        return pulled
 
-        _, pull_back = jax.vjp(update, {name: state[name] for name in layers})
-        return lambda e: pull_back({name: e[name] for name in system.layers})[0]
+    return pull_back
 
-    def total_loss(u_out: jax.Array) -> jax.Array:
-        return jnp.sum(system.loss(params, system.activation(u_out), problem.targets))
 
-    source = jax.tree.map(jnp.zeros_like, state) | {"out": jax.grad(total_loss)(state["out"])}
-    return source, [pull_back_of(layers) for layers in groups]
+def _loss_gradient(problem: Problem, state: State) -> State:
+    """∂L/∂u, zero but for ``out``."""
+
+    def total_loss(u_out: Array) -> Array:
+        out_activity = problem.system.activation(u_out)
+        return jnp.sum(problem.system.loss(problem.params, out_activity, problem.targets))
+
+    zeros: State = jax.tree.map(jnp.zeros_like, state)
+    return zeros | {"out": jax.grad(total_loss)(state["out"])}
+
+
+RBP = Estimator(local_learning(rbp), rbp, limit="rbp")
+NEUMANN_RBP = Estimator(local_learning(neumann_rbp), neumann_rbp, limit="rbp")

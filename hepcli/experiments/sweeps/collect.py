@@ -19,7 +19,7 @@ from hepcli.config import (
     read_config,
 )
 from hepcli.errors import ConfigError
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point
 
@@ -146,7 +146,7 @@ def _outcome(folder: SweepFolder, point: Point) -> Outcome:
         last = journal.failures()[-1]
         error = f"{last['what']} {last['advice']}"
     summary = read_summary(run.path) if state == "done" else None
-    return Outcome(point.labels, point.seed, summary, run.read_lines(METRICS_FILE), state, error)
+    return Outcome(point.labels, point.seed, summary, run.read_metrics(), state, error)
 
 
 def views(definition: SweepDefinition) -> tuple[TableView, FigureView]:
@@ -201,7 +201,7 @@ def _of_runs(path: Path) -> Collection:
     for run, one, own in zip(runs, flat, labels, strict=True):
         summary = read_summary(run)
         state = "waiting" if summary is None else "done"
-        history = RunFolder(run).read_lines(METRICS_FILE)
+        history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(own, int(str(one[_SEED])), summary, history, state))
     return Collection(path.name, axes, outcomes, *_default_views(axes))
 

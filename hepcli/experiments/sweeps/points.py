@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from hepcli.config import (
     Config,
-    Problem,
     ResolvedConfig,
     SweepDefinition,
     config_error,
@@ -16,6 +15,7 @@ from hepcli.config import (
     try_config,
 )
 from hepcli.errors import ConfigError
+from hepcli.settings import Fault
 
 VARYING = (
     "run.seed",
@@ -69,7 +69,7 @@ def expand(definition: SweepDefinition) -> list[Point]:
     """
     sweep = definition.sweep
     points: list[Point] = []
-    problems: dict[Problem, None] = {}
+    problems: dict[Fault, None] = {}
     for places in itertools.product(*(axis.places for axis in definition.axis)):
         labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
         if sweep.excludes(labels):

@@ -17,7 +17,7 @@ from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
 
 if TYPE_CHECKING:
-    from hepcli.experiments.train import TrainRequest
+    from hepcli.experiments.request import TrainRequest
 
 POLL_S = 0.5
 LARGEST_GROUP = 10
@@ -167,8 +167,8 @@ def _train(
     folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
 ) -> Iterator[tuple[Job, Outcome]]:
     """Train points, or go on where they were left; of each, whether it was finished, or its error."""
+    from hepcli.experiments.group import train_together
     from hepcli.experiments.records import Finished, Interrupted
-    from hepcli.experiments.together import train_together
     from hepcli.experiments.train import train
 
     left: list[tuple[Job, TrainRequest]] = []
@@ -199,7 +199,7 @@ def _train(
 
 def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "TrainRequest":
     """What `hep train` would be asked for; a run that was started is resumed."""
-    from hepcli.experiments.train import TrainRequest
+    from hepcli.experiments.request import TrainRequest
 
     run = folder.run(point)
     clear_unstarted(run)

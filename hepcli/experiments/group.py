@@ -1,4 +1,4 @@
-"""Runs that differ only in numbers that are no shapes, trained in one compiled program."""
+"""Training: runs at the same step go through their epochs together, one alone or several in one program."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,9 @@ from jax import Array
 from hepcli.checkpoints import CheckpointStore
 from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.records import BatchDone, Record
-from hepcli.experiments.run import Bench, Run
-from hepcli.experiments.train import TrainRequest, open_request
+from hepcli.experiments.request import TrainRequest, open_request
+from hepcli.experiments.run import Run
+from hepcli.experiments.task import Task
 from hepcli.training import Layout, TrainState, check_finite, epoch_steps
 
 
@@ -25,7 +26,9 @@ class MemberRecord(NamedTuple):
     record: Record | HepError
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
+    """A run of a group, its place in the requests, and where it is saved."""
+
     number: int
     run: Run
     store: CheckpointStore
@@ -45,33 +48,33 @@ def train_together(
         Records of each run, its last one `Finished`, `Interrupted` or an error. `BatchDone` is told for the
         first run alone.
     """
-    bench: Bench | None = None
-    members: list[_Member] = []
+    task: Task | None = None
+    members: list[Member] = []
     with ExitStack() as stack:
         for number, request in enumerate(requests):
             try:
                 resolved, folder = open_request(request)
-                bench = bench or Bench(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
-                run = Run(resolved.config, folder, request.data_dir, bench)
+                task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
+                run = Run(resolved.config, folder, request.data_dir, task)
                 if not request.resume:
                     folder.create(resolved)
                 stack.enter_context(folder.claimed())
                 store = stack.enter_context(run.open_store())
                 yield MemberRecord(number, run.restore(store) if request.resume else run.start(store))
-                members.append(_Member(number, run, store))
+                members.append(Member(number, run, store))
             except HepError as error:
                 yield MemberRecord(number, error)
         for group in _aligned(members):
-            yield from _Group(group).train(stop)
+            yield from Group(group).train(stop)
 
 
-def _aligned(members: Sequence[_Member]) -> list[list[_Member]]:
+def _aligned(members: Sequence[Member]) -> list[list[Member]]:
     """Split runs into groups that are at the same step.
 
     Runs that were killed together were saved one after the other, and so may be a save apart: those ahead
     by an epoch at most go back, where they still have the checkpoint.
     """
-    groups: list[list[_Member]] = []
+    groups: list[list[Member]] = []
     for member in sorted(members, key=lambda m: m.run.step):
         step = groups[-1][0].run.step if groups else -1
         if groups and _go_back(member, step):
@@ -81,7 +84,7 @@ def _aligned(members: Sequence[_Member]) -> list[list[_Member]]:
     return groups
 
 
-def _go_back(member: _Member, step: int) -> bool:
+def _go_back(member: Member, step: int) -> bool:
     if member.run.step == step:
         return True
     if member.run.step - step > member.run.num_batches or step not in member.store.steps():
@@ -93,8 +96,8 @@ def _go_back(member: _Member, step: int) -> bool:
     return True
 
 
-class _Group:
-    """Runs at the same step, their states stacked.
+class Group:
+    """Runs at the same step; the states of several are stacked.
 
     A run that diverges stays in the stack, where it harms no other, but nothing of it is kept.
 
@@ -102,13 +105,13 @@ class _Group:
         members: the runs, at least one.
     """
 
-    def __init__(self, members: Sequence[_Member]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
         self.errors: dict[int, HepError] = {}  # by place in `members`
         first = members[0].run
         self.first, self.step = first, first.step
         self._latest: TrainState | None = None
-        self.train_step = first.bench.joint_step([member.run.config for member in members])
+        self.train_step = first.task.train_step([member.run.config for member in members])
 
     def train(self, stop: Callable[[], bool]) -> Iterator[MemberRecord]:
         """Train until all are done, diverged or stopped."""
@@ -142,13 +145,14 @@ class _Group:
         """Run the rest of an epoch; saves every `every_steps` steps."""
         config, num_batches = self.first.config, self.first.num_batches
         every = config.checkpoints.every_steps
-        orders = np.stack([member.run.order(epoch) for member in self.members])
-        state = _stack([member.run.state for member in self.members])
+        orders = [member.run.order(epoch) for member in self.members]
+        states = [member.run.state for member in self.members]
+        is_alone = len(self.members) == 1
         for done in epoch_steps(
             self.train_step,
-            state,
-            self.first.bench.train_feed,
-            orders,
+            states[0] if is_alone else _stack(states),
+            self.first.task.feed("train"),
+            orders[0] if is_alone else np.stack(orders),
             config.data.batch_size,
             first_batch,
             self._check,
@@ -163,29 +167,33 @@ class _Group:
 
     def _check(self, step: int, losses: Array) -> None:
         """Note the runs whose loss left the finite numbers."""
-        for place in np.flatnonzero(~np.isfinite(jax.device_get(losses))):
-            self._attempt(int(place), lambda _: check_finite(step, losses[place]))  # noqa: B023
+        own = np.atleast_1d(jax.device_get(losses))
+        for place in np.flatnonzero(~np.isfinite(own)):
+            self._attempt(int(place), lambda _: check_finite(step, own[place]))  # noqa: B023
 
     def _hand_back(self) -> None:
-        """Give each run its part of the stacked state, which the next step donates."""
+        """Give each run its part of the state, which the next step donates."""
+        if len(self.members) == 1:
+            self.first.state, self.first.step = self._latest, self.step  # type: ignore[assignment]
+            return
         for place, member in enumerate(self.members):
             member.run.state = jax.tree.map(lambda leaf: leaf[place], self._latest)  # noqa: B023
             member.run.step = self.step
 
-    def _end(self, act: Callable[[_Member], Record]) -> Iterator[MemberRecord]:
+    def _end(self, act: Callable[[Member], Record]) -> Iterator[MemberRecord]:
         """The last record of every run: of `act`, or what it failed of."""
         yield from self._each(act)
         for place, error in self.errors.items():
             yield MemberRecord(self.members[place].number, error)
 
-    def _each(self, act: Callable[[_Member], Any]) -> Iterator[MemberRecord]:
+    def _each(self, act: Callable[[Member], Any]) -> Iterator[MemberRecord]:
         """Apply to every run that goes on; an error takes that run out."""
         for place, member in enumerate(self.members):
             result = self._attempt(place, act)
             if place not in self.errors:
                 yield MemberRecord(member.number, result)
 
-    def _attempt(self, place: int, act: Callable[[_Member], Any]) -> Any:
+    def _attempt(self, place: int, act: Callable[[Member], Any]) -> Any:
         if place in self.errors:
             return None
         try:

@@ -1,18 +1,21 @@
 """The [network] table: layers, the connections between them, and the checks on their graph."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
+from hepcli.settings._limits import STRICT, NonNegativeFloat, name_of
+from hepcli.settings.layers import LayerSettings, Shape
+from hepcli.settings.parts import ACTIVATIONS, LOSSES
+from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean
 
-ActivationName = Literal["sigmoid", "dsilu"]
-LossName = Literal["cross_entropy", "squared_error"]
-PaddingName = Literal["same", "valid"]
-WeightsName = Literal["shared", "local"]
+ActivationName = Annotated[str, name_of(ACTIVATIONS)]
+LossName = Annotated[str, name_of(LOSSES)]
 
 INPUT = "in"
 OUTPUT = "out"
@@ -22,62 +25,8 @@ _LAYER_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CONNECTION = re.compile(r"([a-z][a-z0-9_]*)-([a-z][a-z0-9_]*)")
 
 
-class Table(BaseModel):
-    """What every table shares: no unknown keys, no conversions, no changes, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class DenseLayer(Table):
-    """A layer of units, all connected to all.
-
-    Attributes:
-        kind: the kind of layer.
-        units: number of units.
-    """
-
-    kind: Literal["dense"] = "dense"
-    units: Annotated[int, Field(ge=1)]
-
-
-class ConvLayer(Table):
-    """A layer of images, with the convolution and the softmax pooling that drive it from below.
-
-    Attributes:
-        kind: the kind of layer.
-        channels: channels.
-        kernel_size: rows and columns of the kernel, moved one by one.
-        padding: `same` keeps the size of the image before pooling, `valid` stays inside it.
-        pool_size: rows and columns of a pooling window; 1 with a pool_stride of 1 does not pool.
-        pool_stride: rows and columns from one window to the next.
-        pool_temperature: of the softmax pooling; near 0, from 1e-6 on, the maximum.
-        weights: `shared` by all places, or `local`, a kernel for each.
-    """
-
-    kind: Literal["conv"]
-    channels: Annotated[int, Field(ge=1)]
-    kernel_size: Annotated[int, Field(ge=1)] = 3
-    padding: PaddingName = "same"
-    pool_size: Annotated[int, Field(ge=1)] = 2
-    pool_stride: Annotated[int, Field(ge=1)] = 2
-    pool_temperature: Annotated[float, Field(ge=1e-6)] = 1.0
-    weights: WeightsName = "shared"
-
-
-LAYER_KINDS: dict[str, type[Table]] = {"dense": DenseLayer, "conv": ConvLayer}
-
-
-def layer_kind(layer: Any) -> Any:
-    """The kind of a layer, given as a raw table or as a model; dense unless it says otherwise."""
-    return layer.get("kind", "dense") if isinstance(layer, Mapping) else getattr(layer, "kind", "dense")
-
-
-LayerConfig = Annotated[
-    Annotated[DenseLayer, Tag("dense")] | Annotated[ConvLayer, Tag("conv")], Discriminator(layer_kind)
-]
-
-
-class NetworkConfig(Table):
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
     """The directed graph of layers. Its order of `layers` tells forward from feedback.
 
     Attributes:
@@ -91,12 +40,14 @@ class NetworkConfig(Table):
         connections: `pre-post` names; `in` is the input.
     """
 
+    __pydantic_config__ = STRICT
+
     activation: ActivationName
     loss: LossName = "cross_entropy"
     readout: bool = True
     initial_angle_deg: Annotated[float, Field(ge=0.0, le=90.0)] = 0.0
-    feedback_strength: Annotated[float, Field(ge=0.0)] = 1.0
-    layers: Mapping[str, LayerConfig]
+    feedback_strength: NonNegativeFloat = 1.0
+    layers: Mapping[str, LayerSettings]
     connections: tuple[str, ...]
 
     # Field validators, not one for the whole table: they run although another key is wrong,
@@ -107,14 +58,14 @@ class NetworkConfig(Table):
     def _check_readout(cls, readout: bool, info: ValidationInfo) -> bool:
         if not readout and info.data.get("loss") == "cross_entropy":
             message = 'must be true with network.loss = "cross_entropy"; "squared_error" may go without'
-            raise Problems([Problem(assigned("network.readout", readout), message)])
+            raise Faults([Fault(assigned("network.readout", readout), message)])
         return readout
 
     @field_validator("layers")
     @classmethod
-    def _check_layers(cls, layers: Mapping[str, LayerConfig]) -> Mapping[str, LayerConfig]:
+    def _check_layers(cls, layers: Mapping[str, LayerSettings]) -> Mapping[str, LayerSettings]:
         if problems := _layer_problems(layers):
-            raise Problems(problems)
+            raise Faults(problems)
         return layers
 
     @field_validator("connections")
@@ -126,13 +77,65 @@ class NetworkConfig(Table):
         if not problems and layers is not None:
             problems = _path_problems(connections, tuple(layers)) or _image_problems(connections, layers)
         if problems:
-            raise Problems(problems)
+            raise Faults(problems)
         return connections
 
     @property
     def connection_pairs(self) -> list[tuple[str, str]]:
         """The connections as (pre, post), in their order."""
         return [_ends(connection) for connection in self.connections]
+
+    def shapes(self, image: Shape) -> dict[str, Shape]:
+        """Shape of the units of the input and of each layer, from the input up, for an image.
+
+        A layer of images takes its size from its first connection from below; the others have to fit, see
+        `misfits`.
+        """
+        shapes = {INPUT: image}
+        for name, layer in self.layers.items():
+            shapes[name] = layer.shape(shapes.get(self._source(name), ()))
+        return shapes
+
+    def misfits(self, image: Shape, num_classes: int) -> list[Fault]:
+        """What of the network does not fit the images of a data set, or its number of classes."""
+        shapes: dict[str, Shape] = {INPUT: image}
+        for name, layer in self.layers.items():
+            below = self._source(name)
+            if problems := layer.misfits(f"network.layers.{name}", below, shapes.get(below, ())):
+                return problems
+            shapes[name] = layer.shape(shapes.get(below, ()))
+        problems = []
+        for connection in self.connections:
+            lower, upper = _ends(connection)
+            if self.is_feedback(connection):
+                lower, upper = upper, lower
+            if self.layers[upper].shape(shapes[lower]) != shapes[upper]:
+                pre, post = _ends(connection)
+                message = f"the images of {pre} and {post} do not fit the convolution between them"
+                advice = (
+                    "connect layers whose sizes follow from one another, or change pool_stride and padding"
+                )
+                problems.append(Fault(assigned("network.connections", connection), f"{message}; {advice}"))
+        return problems or self._out_problems(shapes[OUTPUT], num_classes)
+
+    def _source(self, name: str) -> str:
+        """What lies below a layer: where its first connection from below comes from, or another driver."""
+        order = [INPUT, *self.layers]
+        drivers = [pre for pre, post in self.connection_pairs if post == name]
+        return next((pre for pre in drivers if order.index(pre) < order.index(name)), drivers[0])
+
+    def _out_problems(self, shape: Shape, num_classes: int) -> list[Fault]:
+        """Without a readout the activity of layer out is the scores."""
+        size = math.prod(shape)
+        if self.readout or size == num_classes:
+            return []
+        out = self.layers[OUTPUT]
+        stated = getattr(out, out.size_key)
+        counted = "" if stated == size else f" ({size} units)"
+        rule = (
+            f"without a readout it must be the number of classes, {num_classes}, or set network.readout=true"
+        )
+        return [Fault(f"network.layers.{OUTPUT}.{out.size_key} = {stated}{counted}", rule)]
 
     @property
     def has_pair(self) -> bool:
@@ -179,51 +182,52 @@ def _ends(connection: str) -> tuple[str, str]:
     return pre, post
 
 
-def _layer_problems(layers: Mapping[str, LayerConfig]) -> list[Problem]:
+def _layer_problems(layers: Mapping[str, LayerSettings]) -> list[Fault]:
     """Check the names of the layers."""
     if not layers:
-        return [Problem("network.layers = {}", "must hold at least the layer out")]
+        return [Fault("network.layers = {}", "must hold at least the layer out")]
     problems = []
     for name in layers:
         key = f"network.layers.{name}"
         if name in (INPUT, READOUT):
-            problems.append(Problem(key, f"{name} is taken; choose another name"))
+            problems.append(Fault(key, f"{name} is taken; choose another name"))
         elif not _LAYER_NAME.fullmatch(name):
             rule = "a layer's name is lower-case letters, digits and _, a letter first"
-            problems.append(Problem(key, rule))
+            problems.append(Fault(key, rule))
     if OUTPUT not in layers:
         names = ", ".join(layers)
-        problems.append(Problem("network.layers", f"one layer must be called out, found {names}"))
-    dense = [name for name, layer in layers.items() if isinstance(layer, DenseLayer)]
-    for name in list(layers)[list(layers).index(dense[0]) :] if dense else ():
-        if isinstance(layers[name], ConvLayer):
-            rule = f"a conv layer cannot come after a dense one ({dense[0]}), which has no image"
-            problems.append(Problem(f"network.layers.{name}", rule))
+        problems.append(Fault("network.layers", f"one layer must be called out, found {names}"))
+    flat = [name for name, layer in layers.items() if not layer.is_image]
+    for name in list(layers)[list(layers).index(flat[0]) :] if flat else ():
+        if layers[name].is_image:
+            kind, other = layers[name].kind, layers[flat[0]].kind
+            rule = f"a {kind} layer cannot come after a {other} one ({flat[0]}), which has no image"
+            problems.append(Fault(f"network.layers.{name}", rule))
     return problems
 
 
-def _connection_problems(connections: tuple[str, ...], layers: tuple[str, ...] | None) -> list[Problem]:
+def _connection_problems(connections: tuple[str, ...], layers: tuple[str, ...] | None) -> list[Fault]:
     """Check each connection by itself; `layers` is None where the layers are wrong already."""
     problems = []
     for connection, count in Counter(connections).items():
         key = assigned("network.connections", connection)
         match = _CONNECTION.fullmatch(connection)
         if not match:
-            problems.append(Problem(key, 'must be "pre-post", such as "in-l1"'))
+            problems.append(Fault(key, 'must be "pre-post", such as "in-l1"'))
             continue
         if count > 1:
-            problems.append(Problem(key, f"is listed {count} times"))
+            problems.append(Fault(key, f"is listed {count} times"))
         pre, post = match.groups()
         if post == INPUT:
-            problems.append(Problem(key, "the input takes no connection"))
+            problems.append(Fault(key, "the input takes no connection"))
         for name in dict.fromkeys((pre, post)):
             if layers is not None and name not in (INPUT, *layers):
                 hint = did_you_mean(name, layers) or f"; layers are {', '.join(layers)}"
-                problems.append(Problem(key, f"there is no layer {name}{hint}"))
+                problems.append(Fault(key, f"there is no layer {name}{hint}"))
     return problems
 
 
-def _path_problems(connections: tuple[str, ...], layers: tuple[str, ...]) -> list[Problem]:
+def _path_problems(connections: tuple[str, ...], layers: tuple[str, ...]) -> list[Fault]:
     """Check that every layer lies on a way from the input to `out`."""
     pairs = [_ends(connection) for connection in connections]
     driven = _reached(INPUT, pairs)
@@ -232,24 +236,26 @@ def _path_problems(connections: tuple[str, ...], layers: tuple[str, ...]) -> lis
     for name in layers:
         key = f"network.layers.{name}"
         if name not in driven:
-            problems.append(Problem(key, f"no connections lead from in to {name}"))
+            problems.append(Fault(key, f"no connections lead from in to {name}"))
         if name not in useful:
-            problems.append(Problem(key, f"no connections lead from {name} to out"))
+            problems.append(Fault(key, f"no connections lead from {name} to out"))
     return problems
 
 
-def _image_problems(connections: tuple[str, ...], layers: Mapping[str, LayerConfig]) -> list[Problem]:
-    """Check that every conv layer has an image below it, and none is connected to itself."""
+def _image_problems(connections: tuple[str, ...], layers: Mapping[str, LayerSettings]) -> list[Fault]:
+    """Check that every layer of images has one below it, and none is connected to itself."""
     order = (INPUT, *layers)
     pairs = [_ends(connection) for connection in connections]
     problems = []
-    for name in (name for name, layer in layers.items() if isinstance(layer, ConvLayer)):
+    for name, layer in layers.items():
+        if not layer.is_image:
+            continue
         if (name, name) in pairs:
-            rule = "a conv layer cannot be connected to itself"
-            problems.append(Problem(assigned("network.connections", f"{name}-{name}"), rule))
+            rule = f"a {layer.kind} layer cannot be connected to itself"
+            problems.append(Fault(assigned("network.connections", f"{name}-{name}"), rule))
         if not any(post == name and order.index(pre) < order.index(name) for pre, post in pairs):
-            rule = "a conv layer needs a connection from in or from a layer listed before it"
-            problems.append(Problem(f"network.layers.{name}", rule))
+            rule = f"a {layer.kind} layer needs a connection from in or from a layer listed before it"
+            problems.append(Fault(f"network.layers.{name}", rule))
     return problems
 
 

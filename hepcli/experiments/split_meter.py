@@ -12,9 +12,16 @@ from hepcli.config import Config
 from hepcli.data import Report, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
-from hepcli.experiments import build
-from hepcli.networks import GraphNetwork
-from hepcli.training import AsymmetryMeter, MeterSettings, Pictures, Sample, batch_size_for, summarise
+from hepcli.networks import Network
+from hepcli.training import (
+    AsymmetryMeter,
+    MeterSettings,
+    Pictures,
+    Preprocess,
+    Sample,
+    batch_size_for,
+    summarise,
+)
 
 _PICTURE_UNITS = 2**13  # state units of all examples in the figures: 8 of the presets' dense networks
 
@@ -27,6 +34,7 @@ class SplitMeter:
     Args:
         config: of the run.
         network: of the configuration.
+        preprocess: uint8 images to real inputs.
         split: where the examples are from.
         examples: how many, the first of the split.
         key: what the number of examples is called in errors, such as `--examples`.
@@ -35,15 +43,22 @@ class SplitMeter:
         ConfigError: there are not as many examples.
     """
 
-    def __init__(self, config: Config, network: GraphNetwork, split: Split, examples: int, key: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        preprocess: Preprocess,
+        split: Split,
+        examples: int,
+        key: str,
+    ) -> None:
         available = len(split.labels)
         if not 1 <= examples <= available:
             raise ConfigError(
                 f"{key} {examples}: the split of {config.data.name} has {available} examples.",
                 f"Choose 1 to {available}.",
             )
-        settings = MeterSettings(build.relaxation_settings(config), build.gradient_settings(config))
-        preprocess = build.build_preprocess(config, build.data_shape(split))
+        settings = MeterSettings(config.relaxation, config.gradient)
         self._meter = AsymmetryMeter(network, split.num_classes, settings, preprocess)
         self._split, self._examples = split, examples
         self._units = self._meter.num_units(split.images.shape[1:])

@@ -1,6 +1,7 @@
 """The asymmetry meter: every measure of METHOD §5 on a batch, and what the batches come to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,24 +12,23 @@ from jax import Array
 from numpy.typing import NDArray
 
 from hepcli.engine import (
-    NUDGED_PHASES,
     CircleScan,
     Comparison,
     FreePhase,
     Gradient,
-    GradientSettings,
     JacobianParts,
     Params,
+    Phase,
     Problem,
     References,
     ReferenceSettings,
-    RelaxationSettings,
     SignalSums,
     System,
     activities,
     activity_jacobian_matrix,
     compare,
     estimated_parts,
+    estimator_of,
     exact_parts,
     example_norm,
     free_phase,
@@ -46,6 +46,7 @@ from hepcli.engine import (
     step_matrix,
     step_product,
 )
+from hepcli.settings import GradientSettings, RelaxationSettings
 from hepcli.training._metrics import finite_or_none, share_of
 from hepcli.training._step import Preprocess, scale_pixels
 
@@ -79,7 +80,7 @@ class Sample(NamedTuple):
 
     Attributes:
         residual: ‖F(u)‖ at the end of the run's own free phase.
-        converged: whether it is at most `converged_residual`.
+        own_settled: whether it is at most `converged_residual`.
         sums: the run's own error signals at its end, summed; None where there are none.
         settled: a free fixed point was reached by going on; one of unsettled examples may be another than
             the run's own steps would have come to.
@@ -96,7 +97,7 @@ class Sample(NamedTuple):
     """
 
     residual: Array
-    converged: Array
+    own_settled: Array
     sums: SignalSums | None
     settled: Array
     solved: Array
@@ -205,7 +206,7 @@ class AsymmetryMeter:
         eigenvalue, spectral_residual = self._eigenvalue(found.free)
         return Sample(
             own_free.phase.residual,
-            own_free.phase.converged,
+            own_free.phase.settled,
             own_sums(problem, own_free, counts),
             found.settled,
             found.solved,
@@ -253,11 +254,11 @@ class AsymmetryMeter:
             activity = activities(free.problem, u)
             jacobian = activity_jacobian_matrix(self.system, params, constant, activity)
             one_step = step_matrix(self.system, params, constant, u)
-        relaxation = self.settings.relaxation._replace(nudged_steps=PICTURE_STEPS, tolerance=0.0)
+        relaxation = replace(self.settings.relaxation, nudged_steps=PICTURE_STEPS, tolerance=0.0)
         nudged = free._replace(problem=free.problem._replace(relaxation=relaxation))
-        method = self.settings.gradient.method
-        phases = NUDGED_PHASES.get(method, NUDGED_PHASES["hep"])(nudged)
-        limit = found.rbp if method == "asymep" else found.hep_exact
+        circle = circle_of(self.settings.gradient.method)
+        phases = circle.phases(nudged)
+        limit = {"rbp": found.rbp, "hep_exact": found.hep_exact}[circle.limit]
         return Pictures(
             kept,
             nudged_residuals(phases, betas),
@@ -280,6 +281,21 @@ class AsymmetryMeter:
     def _eigenvalue(self, free: FreePhase) -> tuple[Array, Array]:
         product = step_product(self.system, free.problem.params, free.constant, free.phase.state)
         return leading_eigenvalues(product, free.phase.state, jax.random.key(2), _KRYLOV_VECTORS)
+
+
+class Circle(NamedTuple):
+    """Nudged phases and the name of the limit of their Cauchy sum."""
+
+    phases: Callable[[FreePhase], Callable[[Array], Phase]]
+    limit: str
+
+
+def circle_of(method: str) -> Circle:
+    """The Cauchy sum that the figures show: of the method itself, or where it has none of `hep`."""
+    own = estimator_of(method)
+    if own.nudged_phases is None:
+        return circle_of("hep")
+    return Circle(own.nudged_phases, own.limit)
 
 
 def batch_size_for(units: int) -> int:
@@ -334,9 +350,9 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]], un
     }
     statistics = {name: _statistic(values) for name, values in single.items()}
     record: dict[str, Any] = {name: found.mean for name, found in statistics.items()}
-    converged = column([s.converged for s in samples])
-    record["converged"] = float(converged.mean())
-    record["unsettled"] = int((~converged).sum())
+    settled_in_time = column([s.own_settled for s in samples])
+    record["converged"] = float(settled_in_time.mean())
+    record["unsettled"] = int((~settled_in_time).sum())
     record["unsettled_signal_share"] = _unsettled_share([s.sums for s in samples])
     errors: dict[str, Any] = {name: found.standard_error for name, found in statistics.items()}
     for measure in ("cosine", "relative_error"):

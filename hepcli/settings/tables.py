@@ -1,36 +1,36 @@
-"""The tables of a configuration; defaults live here and nowhere else."""
+"""The tables of a configuration: every key with its limits, its meaning and its default."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from hepcli.config.network import READOUT, NetworkConfig, Table
-from hepcli.config.problems import Problem, Problems, assigned, did_you_mean
+from hepcli.settings._limits import (
+    STRICT,
+    Count,
+    CountOrNone,
+    NonNegativeFloat,
+    PositiveFloat,
+    Seed,
+    name_of,
+)
+from hepcli.settings.parts import AUGMENTATIONS, DATASETS, ESTIMATORS, OPTIMIZERS, SCHEDULES, SOLVERS
+from hepcli.settings.problems import Fault, Faults, assigned
 
-DatasetName = Literal["fashion_mnist_mini", "fashion_mnist", "cifar10", "cifar100", "imagenet32"]
-SolverName = Literal["synchronous", "alternating"]
-MethodName = Literal[
-    "hep", "hep_exact", "online_hep", "rbp", "neumann_rbp", "bptt", "asymep", "asymep_exact", "dyadic_ep"
-]
-OptimizerName = Literal["sgd", "adamw"]
-ScheduleName = Literal["constant", "cosine"]
+DatasetName = Annotated[str, name_of(DATASETS)]
+SolverName = Annotated[str, name_of(SOLVERS)]
+MethodName = Annotated[str, name_of(ESTIMATORS)]
+OptimizerName = Annotated[str, name_of(OPTIMIZERS)]
+ScheduleName = Annotated[str, name_of(SCHEDULES)]
+AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
-AugmentationName = Literal["none", "flip_crop"]
 UnsettledName = Literal["learn", "skip"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-NonNegativeFloat = Annotated[float, Field(ge=0.0)]
-# A random key holds 32 bits of seed; larger seeds would silently repeat smaller ones.
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-MULTIPLIERS = ("learning_rate_multipliers", "weight_decay_multipliers")
-
-
-class RunConfig(Table):
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
     """One run.
 
     Attributes:
@@ -40,12 +40,15 @@ class RunConfig(Table):
             after every epoch, in float64; 0 leaves that out.
     """
 
+    __pydantic_config__ = STRICT
+
     seed: Seed = 0
     epochs: Count
     measure_examples: CountOrNone = 0
 
 
-class DataConfig(Table):
+@dataclass(frozen=True)
+class DataSettings:
     """What is learned.
 
     Attributes:
@@ -59,6 +62,8 @@ class DataConfig(Table):
             and crops them at random; `none` leaves them.
         crop_padding: rows and columns of black on each side.
     """
+
+    __pydantic_config__ = STRICT
 
     name: DatasetName
     batch_size: Count = 50
@@ -74,20 +79,21 @@ class DataConfig(Table):
     def _check_channels(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         if not values:
             message = "must hold a number for each channel, or one for all"
-            raise Problems([Problem(assigned(f"data.{info.field_name}", []), message)])
+            raise Faults([Fault(assigned(f"data.{info.field_name}", []), message)])
         return values
 
 
-class RelaxationConfig(Table):
+@dataclass(frozen=True)
+class RelaxationSettings:
     """How the network settles.
 
     Attributes:
         solver: order in which the layers are updated.
         free_steps: most steps of a free phase.
         nudged_steps: most steps of a nudged phase.
-        tolerance: a phase ends early once every example moves less than this in a sweep; 0 runs all steps.
-        converged_residual: residual ‖F(u)‖ up to which an example counts as converged.
-        unsettled: what to do with examples whose free phase has not converged: `learn` from them like from
+        tolerance: a phase ends early once every example moves less than this in a pass; 0 runs all steps.
+        converged_residual: residual ‖F(u)‖ up to which an example counts as settled.
+        unsettled: what to do with examples whose free phase has not settled: `learn` from them like from
             all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
             The homeostatic loss counts them either way.
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
@@ -96,6 +102,8 @@ class RelaxationConfig(Table):
         persistent_state: start the free phase of a training example from where it ended last, an epoch
             ago; the states of all examples are kept on every device and in checkpoints.
     """
+
+    __pydantic_config__ = STRICT
 
     solver: SolverName = "alternating"
     free_steps: Count = 150
@@ -108,7 +116,8 @@ class RelaxationConfig(Table):
     persistent_state: bool = False
 
 
-class GradientConfig(Table):
+@dataclass(frozen=True)
+class GradientSettings:
     """How the learning signal is computed.
 
     Attributes:
@@ -119,6 +128,8 @@ class GradientConfig(Table):
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.
     """
 
+    __pydantic_config__ = STRICT
+
     method: MethodName
     num_points: Count = 2
     beta_radius: PositiveFloat = 0.5
@@ -128,13 +139,16 @@ class GradientConfig(Table):
     @field_validator("num_points")
     @classmethod
     def _check_num_points(cls, num_points: int, info: ValidationInfo) -> int:
-        if info.data.get("method") == "online_hep" and num_points < 2:
-            message = 'must be at least 2 with gradient.method = "online_hep"'
-            raise Problems([Problem(assigned("gradient.num_points", num_points), message)])
+        # Only numbers below every estimator's are worth loading one for.
+        method = info.data.get("method")
+        if num_points < 2 and method is not None and num_points < ESTIMATORS[method].min_points:
+            least = f"must be at least {ESTIMATORS[method].min_points} with gradient.method = "
+            raise Faults([Fault(assigned("gradient.num_points", num_points), f'{least}"{method}"')])
         return num_points
 
 
-class HomeostasisConfig(Table):
+@dataclass(frozen=True)
+class HomeostasisSettings:
     """The Jacobian homeostasis that keeps feedback aligned.
 
     Attributes:
@@ -142,11 +156,14 @@ class HomeostasisConfig(Table):
         num_draws: random directions for each batch.
     """
 
+    __pydantic_config__ = STRICT
+
     weight: NonNegativeFloat = 0.0
     num_draws: Count = 5
 
 
-class OptimizerConfig(Table):
+@dataclass(frozen=True)
+class OptimizerSettings:
     """How parameters follow the gradient.
 
     Attributes:
@@ -162,17 +179,20 @@ class OptimizerConfig(Table):
             `fixed` leaves them as they are (feedback alignment). The homeostatic loss adds its own.
     """
 
+    __pydantic_config__ = STRICT
+
     name: OptimizerName
     learning_rate: PositiveFloat
     schedule: ScheduleName = "constant"
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     weight_decay: NonNegativeFloat = 0.0
-    learning_rate_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
-    weight_decay_multipliers: Mapping[str, NonNegativeFloat] = Field(default_factory=dict)
+    learning_rate_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
+    weight_decay_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     feedback_learning: FeedbackLearningName = "gradient"
 
 
-class CheckpointsConfig(Table):
+@dataclass(frozen=True)
+class CheckpointSettings:
     """Which steps stay on disk.
 
     Attributes:
@@ -182,86 +202,9 @@ class CheckpointsConfig(Table):
         keep_every_epochs: epochs between checkpoints kept for good; 0 keeps none.
     """
 
+    __pydantic_config__ = STRICT
+
     every_steps: CountOrNone = 0
     keep_latest: Count = 2
     keep_best: CountOrNone = 1
     keep_every_epochs: CountOrNone = 0
-
-
-class Config(Table):
-    """Everything that decides what a run computes, one attribute for each table."""
-
-    run: RunConfig
-    data: DataConfig
-    network: NetworkConfig
-    relaxation: RelaxationConfig = Field(default_factory=RelaxationConfig)
-    gradient: GradientConfig
-    homeostasis: HomeostasisConfig = Field(default_factory=HomeostasisConfig)
-    optimizer: OptimizerConfig
-    checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
-
-    @model_validator(mode="after")
-    def _check_across_tables(self) -> "Config":
-        names = multiplier_names(self.network.connections, self.network.readout)
-        by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
-        problems = multiplier_problems(by_key, names)
-        if self.relaxation.persistent_state and self.gradient.method in ("online_hep", "dyadic_ep"):
-            key = assigned("relaxation.persistent_state", True)
-            problems.append(Problem(key, f"{self.gradient.method} has no free phase to start"))
-        if self.optimizer.feedback_learning == "kolen_pollack":
-            problems += _kolen_pollack_problems(self.network, self.optimizer)
-        if problems:
-            raise Problems(problems)
-        return self
-
-
-def _kolen_pollack_problems(network: NetworkConfig, optimizer: OptimizerConfig) -> list[Problem]:
-    """Check that every top-down kernel has a partner, and that their difference decays."""
-    key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
-    problems = []
-    if optimizer.weight_decay == 0:
-        problems.append(Problem(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
-    for name in filter(network.is_top_down, network.connections):
-        partner = network.partner(name)
-        if partner is None:
-            problems.append(Problem(key, f"{name} has no forward partner to learn from"))
-            continue
-        for table in MULTIPLIERS:
-            factors = getattr(optimizer, table)
-            if factors.get(name, 1.0) != factors.get(partner, 1.0):
-                problems.append(Problem(key, f"needs equal optimizer.{table} of {name} and {partner}"))
-    return problems
-
-
-def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:
-    """List what a multiplier may name.
-
-    Args:
-        connections: connections of the network.
-        readout: whether the network has a readout.
-
-    Returns:
-        The connections, then `readout` where there is one.
-    """
-    return [*connections, READOUT] if readout else list(connections)
-
-
-def multiplier_problems(by_key: Mapping[str, Mapping[str, object]], names: list[str]) -> list[Problem]:
-    """Check that each multiplier names a connection of the network, or its readout.
-
-    Args:
-        by_key: key of the [optimizer] table to its table of multipliers.
-        names: what `multiplier_names` lists.
-
-    Returns:
-        One problem for each name the network does not have.
-    """
-    return [
-        Problem(
-            assigned(f"optimizer.{key}.{name}", factor),
-            f"the network has no connection {name}{did_you_mean(name, names)}",
-        )
-        for key, multipliers in by_key.items()
-        for name, factor in multipliers.items()
-        if name not in names
-    ]

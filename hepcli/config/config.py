@@ -1,0 +1,106 @@
+"""The whole configuration, and the rules that hold across its tables."""
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, Field, model_validator
+
+from hepcli.settings import (
+    ESTIMATORS,
+    READOUT,
+    STRICT,
+    CheckpointSettings,
+    DataSettings,
+    Fault,
+    Faults,
+    GradientSettings,
+    HomeostasisSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    RelaxationSettings,
+    RunSettings,
+    assigned,
+    did_you_mean,
+)
+
+MULTIPLIERS = ("learning_rate_multipliers", "weight_decay_multipliers")
+
+
+class Config(BaseModel):
+    """Everything that decides what a run computes, one attribute for each table."""
+
+    model_config = STRICT
+
+    run: RunSettings
+    data: DataSettings
+    network: NetworkSettings
+    relaxation: RelaxationSettings = Field(default_factory=RelaxationSettings)
+    gradient: GradientSettings
+    homeostasis: HomeostasisSettings = Field(default_factory=HomeostasisSettings)
+    optimizer: OptimizerSettings
+    checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
+
+    @model_validator(mode="after")
+    def _check_across_tables(self) -> "Config":
+        names = multiplier_names(self.network.connections, self.network.readout)
+        by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
+        problems = multiplier_problems(by_key, names)
+        if self.relaxation.persistent_state and not ESTIMATORS[self.gradient.method].has_free_phase:
+            key = assigned("relaxation.persistent_state", True)
+            problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
+        if self.optimizer.feedback_learning == "kolen_pollack":
+            problems += _kolen_pollack_problems(self.network, self.optimizer)
+        if problems:
+            raise Faults(problems)
+        return self
+
+
+def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
+    """Check that every top-down kernel has a partner, and that their difference decays."""
+    key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
+    problems = []
+    if optimizer.weight_decay == 0:
+        problems.append(Fault(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
+    for name in filter(network.is_top_down, network.connections):
+        partner = network.partner(name)
+        if partner is None:
+            problems.append(Fault(key, f"{name} has no forward partner to learn from"))
+            continue
+        for table in MULTIPLIERS:
+            factors = getattr(optimizer, table)
+            if factors.get(name, 1.0) != factors.get(partner, 1.0):
+                problems.append(Fault(key, f"needs equal optimizer.{table} of {name} and {partner}"))
+    return problems
+
+
+def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:
+    """List what a multiplier may name.
+
+    Args:
+        connections: connections of the network.
+        readout: whether the network has a readout.
+
+    Returns:
+        The connections, then `readout` where there is one.
+    """
+    return [*connections, READOUT] if readout else list(connections)
+
+
+def multiplier_problems(by_key: Mapping[str, Mapping[str, object]], names: list[str]) -> list[Fault]:
+    """Check that each multiplier names a connection of the network, or its readout.
+
+    Args:
+        by_key: key of the [optimizer] table to its table of multipliers.
+        names: what `multiplier_names` lists.
+
+    Returns:
+        One problem for each name the network does not have.
+    """
+    return [
+        Fault(
+            assigned(f"optimizer.{key}.{name}", factor),
+            f"the network has no connection {name}{did_you_mean(name, names)}",
+        )
+        for key, multipliers in by_key.items()
+        for name, factor in multipliers.items()
+        if name not in names
+    ]

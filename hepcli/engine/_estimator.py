@@ -1,0 +1,80 @@
+"""What an estimator of the learning signal is, and running the one that settings name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jax import Array
+
+from hepcli.engine._problem import FreePhase, free_phase, learn_locally
+from hepcli.engine._relax import report
+from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
+from hepcli.settings import ESTIMATORS
+
+ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport]]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A way to compute the learning signal, with what the rest of the tool has to know of it.
+
+    To add one: one file in `engine/_estimators` with a value of this type, and one line in
+    `hepcli/settings/parts.py`.
+
+    Attributes:
+        estimate: the signal of a batch, whether its examples settle or not.
+        error_signal: e at the end of a free phase, for estimators that read it there; None for others.
+        nudged_phases: the phases whose Cauchy sum e is, as a function of their nudges (points,); None where e
+            is no such sum.
+        limit: the signal that e comes to with many small nudges, or is.
+        has_error_vector: whether there is an e at all.
+        has_free_phase: whether it starts with a free phase, which may be given a state to start from.
+        has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
+        uses_circle: whether |β| is the radius of a circle of nudges.
+        min_points: fewest points on it.
+    """
+
+    estimate: Callable[[Problem], Estimate]
+    error_signal: ErrorSignal | None = None
+    nudged_phases: Callable[[FreePhase], Callable[[Array], Phase]] | None = None
+    limit: Literal["hep_exact", "rbp"] = "hep_exact"
+    has_error_vector: bool = True
+    has_free_phase: bool = True
+    has_nudged_record: bool = True
+    uses_circle: bool = False
+    min_points: int = 1
+
+
+def local_learning(error_signal: ErrorSignal) -> Callable[[Problem], Estimate]:
+    """The estimate that runs a free phase, reads `error_signal` and applies the local learning rule.
+
+    Rule and signal take the state the free phase ends with, whether it has settled or not.
+    """
+
+    def estimate(problem: Problem) -> Estimate:
+        free = free_phase(problem)
+        error_vector, nudged = error_signal(free)
+        return learn_locally(problem, free.phase.state, error_vector, report(free.phase), nudged)
+
+    return estimate
+
+
+def estimator_of(method: str) -> Estimator:
+    """The estimator of a `gradient.method`; KeyError where there is none."""
+    estimator: Estimator = ESTIMATORS[method]
+    return estimator
+
+
+def estimate(problem: Problem) -> Estimate:
+    """The learning signal of a batch by the method its settings name.
+
+    Args:
+        problem: network, parameters, batch and settings.
+
+    Returns:
+        State, error vector, gradient and records of the phases.
+
+    Raises:
+        KeyError: there is no such method.
+    """
+    return estimator_of(problem.signal_settings.method).estimate(problem)

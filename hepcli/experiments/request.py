@@ -1,0 +1,83 @@
+"""What a training run is asked to be, and the folder and configuration that come of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from hepcli.checkpoints import CONFIG_FILE
+from hepcli.config import ResolvedConfig, differences, load_config, read_config
+from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.run_folder import RunFolder
+
+
+class TrainRequest(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        preset: name or path; None for the default, or with `resume` for the run's own configuration.
+        overrides: KEY=VALUE texts.
+        flags: dotted key -> value of an option of its own; None where not given.
+        out: run folder; None for runs/<preset>-<time>.
+        resume: continue the run in `out`.
+        data_dir: where data sets are kept; None for the default folder.
+    """
+
+    preset: str | None = None
+    overrides: Sequence[str] = ()
+    flags: Mapping[str, object] = {}
+    out: Path | None = None
+    resume: bool = False
+    data_dir: Path | None = None
+
+
+def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
+    """The configuration and the folder of a run that is to start or to go on; nothing is written.
+
+    Raises:
+        ConfigError: settings that are not allowed, or that differ from those of the run to resume.
+        CheckpointError: there is no run to resume.
+    """
+    if not request.resume:
+        resolved = load_config(request.preset, request.overrides, request.flags)
+        return resolved, RunFolder(request.out or _new_folder(resolved.preset))
+    if request.out is None:
+        raise ConfigError(
+            "--resume needs to know which run.", "Give its folder: hep train --resume --out DIR"
+        )
+    folder = RunFolder(request.out)
+    if not folder.holds_run:
+        raise CheckpointError(
+            f"{request.out} holds no run to resume.",
+            "Start one there: leave out --resume, or choose another --out.",
+        )
+    saved = read_config(request.out)
+    asked = _asked_for(request, folder)
+    for key, old, new in differences(saved, asked.config):
+        if key == "run.epochs" and asked.config.optimizer.schedule == "constant":
+            continue  # training for longer changes nothing of what was done
+        raise ConfigError(
+            f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
+            f"Resume it as it is: hep train --resume --out {request.out}   or start anew with another --out.",
+        )
+    return asked, folder
+
+
+def _asked_for(request: TrainRequest, folder: RunFolder) -> ResolvedConfig:
+    """The configuration that a resume asks for: the run's own, changed by what is given now."""
+    preset = request.preset or str(folder.path / CONFIG_FILE)
+    return load_config(preset, request.overrides, request.flags)
+
+
+def _toml(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value)
+
+
+def _new_folder(preset: str) -> Path:
+    name = f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    path, attempt = Path("runs") / name, 1
+    while path.exists():
+        attempt += 1
+        path = Path("runs") / f"{name}-{attempt}"
+    return path

@@ -1,0 +1,234 @@
+"""What a configuration computes, for training, evaluating and measuring: data, network, steps, meters."""
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from hepcli.config import Config, config_error
+from hepcli.data import Split, SplitName, find_spec, load_split
+from hepcli.engine import Gradient
+from hepcli.errors import ConfigError, DatasetError
+from hepcli.experiments.split_meter import SplitMeter
+from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
+from hepcli.settings import AUGMENTATIONS
+from hepcli.training import (
+    Augment,
+    Augmentation,
+    Evaluator,
+    Feed,
+    Layout,
+    LearningSettings,
+    Preprocess,
+    RunNumbers,
+    TrainState,
+    TrainStep,
+    build_optimizer,
+    fresh_memory,
+    init_state,
+    make_joint_step,
+    make_train_step,
+    normalizer,
+)
+
+
+class Task:
+    """A configuration on its data set; splits are opened, and programs made, when they are first asked for.
+
+    Args:
+        config: the configuration; runs that differ only in numbers share a task.
+        data_dir: where data sets are kept; None for the default folder.
+        layout: the devices; None for all there are.
+
+    Raises:
+        ConfigError: the configuration does not suit the data set.
+    """
+
+    def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
+        self.config, self._data_dir, self._layout = config, data_dir, layout
+        self.spec = find_spec(config.data.name)
+        self._splits: dict[SplitName, Split] = {}
+        self._feeds: dict[SplitName, Feed] = {}
+        image, num_classes = self.spec.image_shape, self.spec.num_classes
+        if misfits := config.network.misfits(image, num_classes):
+            raise config_error(misfits)
+        self.network: Network = build_network(config.network, image, num_classes)
+        self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The devices."""
+        return self._layout or Layout()
+
+    def split(self, name: SplitName) -> Split:
+        """A split.
+
+        Raises:
+            DatasetError: the data set is missing or damaged.
+        """
+        if name not in self._splits:
+            self._splits[name] = load_split(self.config.data.name, name, self._data_dir)
+        return self._splits[name]
+
+    def feed(self, name: SplitName) -> Feed:
+        """The examples of a split on the devices, or streamed where they are too large.
+
+        Raises:
+            DatasetError: they should fit, but the memory is taken; or as `split`.
+        """
+        if name not in self._feeds:
+            split = self.split(name)
+            try:
+                self._feeds[name] = Feed(split.images, split.labels, self.layout)
+            except jax.errors.JaxRuntimeError as error:
+                raise DatasetError(
+                    f"The images ({split.images.nbytes / 2**20:.0f} MiB) do not fit the device's memory.",
+                    "Free the device, or run on the CPU: JAX_PLATFORMS=cpu hep …",
+                ) from error
+        return self._feeds[name]
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples."""
+        return self.spec.num_examples["train"]
+
+    @property
+    def num_batches(self) -> int:
+        """Whole batches in an epoch.
+
+        Raises:
+            ConfigError: a batch is larger than the split.
+        """
+        batches = self.num_examples // self.config.data.batch_size
+        if batches == 0:
+            raise ConfigError(
+                f"data.batch_size = {self.config.data.batch_size}: {self.spec.name} has only "
+                f"{self.num_examples} training examples",
+                f"Choose at most {self.num_examples}.",
+            )
+        return batches
+
+    def check_devices(self) -> None:
+        """Check that the devices share a batch evenly.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        batch, devices = self.config.data.batch_size, self.layout.num_devices
+        if batch % devices:
+            raise ConfigError(
+                f"data.batch_size = {batch}: {devices} devices cannot share it evenly.",
+                f"Choose a multiple of {devices}, or fewer devices: CUDA_VISIBLE_DEVICES=0 hep …",
+            )
+
+    def fresh_params(self, config: Config | None = None) -> Gradient:
+        """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
+        config = config or self.config
+        params = self.network.init(jax.random.key(config.run.seed))
+        return rotate_feedback(params, self.network.pairs, config.network.initial_angle_deg)
+
+    def fresh_state(self, config: Config) -> TrainState:
+        """The state before the first step of a run of this task."""
+        memory = None
+        if config.relaxation.persistent_state:
+            memory = fresh_memory(self.network, self.spec.image_shape, self.num_examples)
+        return init_state(self.fresh_params(config), self.optimizer(config), memory)
+
+    def optimizer(self, config: Config, learning_rate: Array | None = None) -> optax.GradientTransformation:
+        """The optimiser of a run, or of runs together with a traced learning rate."""
+        network, settings = config.network, config.optimizer
+        fixed = [name for name in network.connections if network.is_top_down(name)]
+        return build_optimizer(
+            settings,
+            config.run.epochs * self.num_batches,
+            learning_rate,
+            fixed if settings.feedback_learning == "fixed" else (),
+        )
+
+    def train_step(self, configs: Sequence[Config]) -> TrainStep:
+        """The step of a run, or with several configurations that of their runs together, states stacked."""
+        first = configs[0]
+        learning = self._learning(first)
+        augment = self._augment()
+        if len(configs) == 1:
+            return make_train_step(
+                self.network, self.spec.num_classes, learning, self.optimizer(first),
+                self.preprocess, augment, self.layout,
+            )  # fmt: skip
+        return make_joint_step(
+            self.network, self.spec.num_classes, learning, partial(self.optimizer, first),
+            _numbers(configs), self.preprocess, augment,
+        )  # fmt: skip
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates parameters on a feed."""
+        config = self.config
+        return Evaluator(
+            self.network,
+            self.spec.num_classes,
+            config.relaxation,
+            config.homeostasis.num_draws,
+            self.preprocess,
+        )
+
+    def meter(self, split: SplitName, examples: int, key: str) -> SplitMeter:
+        """Measures parameters on the first examples of a split; `key` is what errors call their number."""
+        config = self.config
+        return SplitMeter(config, self.network, self.preprocess, self.split(split), examples, key)
+
+    def _learning(self, config: Config) -> LearningSettings:
+        copies = config.optimizer.feedback_learning == "kolen_pollack"
+        return LearningSettings(
+            config.relaxation,
+            config.gradient,
+            config.homeostasis,
+            config.run.seed,
+            partial(copy_gradients, pairs=self.network.pairs) if copies else None,
+        )
+
+    def _augment(self) -> Augment | None:
+        """What is done to training images at random; None for nothing.
+
+        Raises:
+            ConfigError: a crop could miss the image altogether.
+        """
+        data, (height, width, _) = self.config.data, self.spec.image_shape
+        if data.augmentation != "none" and data.crop_padding >= min(height, width):
+            raise ConfigError(
+                f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
+                "pixels",
+                f"Give less than {min(height, width)}, else crops are black all over.",
+            )
+        augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
+        return augmentation(self.num_batches, data.crop_padding)
+
+
+def _preprocess(config: Config, channels: int) -> Preprocess:
+    """The normalisation of images.
+
+    Raises:
+        ConfigError: mean or std is neither for one channel nor for all.
+    """
+    data = config.data
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"data.{key} = {list(values)}: images of {data.name} have {channels} channels",
+                f"Give 1 or {channels} values.",
+            )
+    return normalizer(data)
+
+
+def _numbers(configs: Sequence[Config]) -> RunNumbers:
+    """What runs of one compiled step differ in."""
+    return RunNumbers(
+        jnp.asarray([config.run.seed for config in configs], jnp.uint32),
+        jnp.asarray([config.gradient.beta_radius for config in configs], jnp.float32),
+        jnp.asarray([config.homeostasis.weight for config in configs], jnp.float32),
+        jnp.asarray([config.optimizer.learning_rate for config in configs], jnp.float32),
+    )

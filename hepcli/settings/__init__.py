@@ -1,0 +1,80 @@
+"""Every setting stated once: its limits, its meaning and its default; and every replaceable part by name.
+
+Frozen records, free of JAX, that the configuration validates and all other rooms use as they are. To add a
+key: its line and its documentation in the record of its table (`tables.py`, `network.py`, `layers.py`), and
+its use. To add a part: one file in the room it belongs to, and one line in `parts.py`.
+"""
+
+from hepcli.settings._limits import STRICT, Seed
+from hepcli.settings.layers import (
+    LAYERS,
+    ConvLayer,
+    DenseLayer,
+    LayerSettings,
+    Shape,
+    layer_kind,
+    pooled_size,
+)
+from hepcli.settings.network import INPUT, OUTPUT, READOUT, NetworkSettings
+from hepcli.settings.parts import (
+    ACTIVATIONS,
+    AUGMENTATIONS,
+    DATASETS,
+    ESTIMATORS,
+    KERNELS,
+    LAYER_KINDS,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    SOLVERS,
+    Parts,
+)
+from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
+from hepcli.settings.tables import (
+    CheckpointSettings,
+    DataSettings,
+    GradientSettings,
+    HomeostasisSettings,
+    OptimizerSettings,
+    RelaxationSettings,
+    RunSettings,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "AUGMENTATIONS",
+    "DATASETS",
+    "ESTIMATORS",
+    "INPUT",
+    "KERNELS",
+    "LAYERS",
+    "LAYER_KINDS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "OUTPUT",
+    "READOUT",
+    "SCHEDULES",
+    "SOLVERS",
+    "STRICT",
+    "CheckpointSettings",
+    "ConvLayer",
+    "DataSettings",
+    "DenseLayer",
+    "Fault",
+    "Faults",
+    "GradientSettings",
+    "HomeostasisSettings",
+    "LayerSettings",
+    "NetworkSettings",
+    "OptimizerSettings",
+    "Parts",
+    "RelaxationSettings",
+    "RunSettings",
+    "Seed",
+    "Shape",
+    "assigned",
+    "did_you_mean",
+    "layer_kind",
+    "pooled_size",
+    "show",
+]

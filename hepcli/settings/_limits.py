@@ -1,0 +1,29 @@
+"""What the values of many keys have in common."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
+
+from hepcli.settings.parts import Parts
+
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+"""Of every table: no unknown keys, no conversions, no changes, no NaN."""
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0)]
+# A random key holds 32 bits of seed; larger seeds would silently repeat smaller ones.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+def name_of(parts: Parts) -> BeforeValidator:
+    """The rule of a key that names one of `parts`."""
+
+    def check(name: object) -> object:
+        if not isinstance(name, str) or name not in parts:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(parts)})
+        return name
+
+    return BeforeValidator(check)

@@ -1,0 +1,122 @@
+"""The kinds of layers: what [network.layers] may say of each, and what follows from it for its neighbours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from hepcli.settings._limits import STRICT, Count, name_of
+from hepcli.settings.parts import KERNELS
+from hepcli.settings.problems import Fault, assigned
+
+PaddingName = Literal["same", "valid"]
+WeightsName = Annotated[str, name_of(KERNELS)]
+
+Shape = tuple[int, ...]
+"""Of the units of one example: (units,), or (height, width, channels) of an image."""
+
+
+def pooled_size(size: int, pool_size: int, stride: int) -> int:
+    """Whole windows along an axis; what is left over at its end is not pooled."""
+    return max(0, (size - pool_size) // stride + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseLayer:
+    """A layer of units, all connected to all.
+
+    Attributes:
+        kind: the kind of layer.
+        units: number of units.
+    """
+
+    __pydantic_config__ = STRICT
+    is_image: ClassVar[bool] = False
+    size_key: ClassVar[str] = "units"
+
+    kind: Literal["dense"] = "dense"
+    units: Count
+
+    def shape(self, below: Shape) -> Shape:
+        """Shape of the layer when it is driven from below by `below`, which it flattens."""
+        return (self.units,)
+
+    def misfits(self, key: str, below: str, shape: Shape) -> list[Fault]:
+        """What does not fit the layer below: nothing."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvLayer:
+    """A layer of images, with the convolution and the softmax pooling that drive it from below.
+
+    Attributes:
+        kind: the kind of layer.
+        channels: channels.
+        kernel_size: rows and columns of the kernel, moved one by one.
+        padding: `same` keeps the size of the image before pooling, `valid` stays inside it.
+        pool_size: rows and columns of a pooling window; 1 with a pool_stride of 1 does not pool.
+        pool_stride: rows and columns from one window to the next.
+        pool_temperature: of the softmax pooling; near 0, from 1e-6 on, the maximum.
+        weights: `shared` by all places, or `local`, a kernel for each.
+    """
+
+    __pydantic_config__ = STRICT
+    is_image: ClassVar[bool] = True
+    size_key: ClassVar[str] = "channels"
+
+    kind: Literal["conv"]
+    channels: Count
+    kernel_size: Count = 3
+    padding: PaddingName = "same"
+    pool_size: Count = 2
+    pool_stride: Count = 2
+    pool_temperature: Annotated[float, Field(ge=1e-6)] = 1.0
+    weights: WeightsName = "shared"
+
+    def convolved(self, below: Shape) -> Shape:
+        """Shape of the convolution of an image, before pooling; not positive where the kernel is larger."""
+        lost = 0 if self.padding == "same" else self.kernel_size - 1
+        return below[0] - lost, below[1] - lost, self.channels
+
+    def shape(self, below: Shape) -> Shape:
+        """Shape of the layer when it is driven from below by an image; 0 where no window fits."""
+        height, width, channels = self.convolved(below)
+        rows, columns = (pooled_size(size, self.pool_size, self.pool_stride) for size in (height, width))
+        return rows, columns, channels
+
+    def misfits(self, key: str, below: str, shape: Shape) -> list[Fault]:
+        """What does not fit the image below: one of which nothing is left, or a kernel far larger than it.
+
+        Args:
+            key: dotted key of this layer.
+            below: name of the layer below, or `in`.
+            shape: of its image.
+        """
+        rows, columns = shape[:2]
+        if 0 in self.shape(shape):
+            lost = (
+                f"nothing is left of the {rows} × {columns} image of {below} after "
+                f"kernel_size = {self.kernel_size} ({self.padding}) and pool_size = {self.pool_size}"
+            )
+            advice = f'set a smaller {key}.pool_size, padding="same", or fewer conv layers'
+            return [Fault(key, f"{lost}; {advice}")]
+        widest = 2 * max(rows, columns) + 1  # from any place beyond the far side
+        if self.kernel_size > widest:
+            larger = f"more than twice the {rows} × {columns} image of {below}; give at most {widest}"
+            return [Fault(assigned(f"{key}.kernel_size", self.kernel_size), larger)]
+        return []
+
+
+def layer_kind(layer: Any) -> Any:
+    """The kind of a layer, given as a raw table or as settings; dense unless it says otherwise."""
+    return layer.get("kind", "dense") if isinstance(layer, Mapping) else getattr(layer, "kind", "dense")
+
+
+LAYERS: dict[str, type[DenseLayer] | type[ConvLayer]] = {"dense": DenseLayer, "conv": ConvLayer}
+"""Settings of a layer by kind; what it does is the part of that name in `parts.LAYER_KINDS`."""
+
+LayerSettings = Annotated[
+    Annotated[DenseLayer, Tag("dense")] | Annotated[ConvLayer, Tag("conv")], Discriminator(layer_kind)
+]

@@ -1,0 +1,124 @@
+"""Every replaceable part by name, and where it is: a new one is one file and one line here.
+
+Parts are loaded when they are first used, so that settings can be checked without JAX.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any
+
+
+class Parts(MutableMapping[str, Any]):
+    """Parts of one kind by name; what type they are of is said where they are used.
+
+    Args:
+        kind: what they are, in words, such as `solver`.
+        places: name -> `module:attribute`.
+    """
+
+    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._places = dict(places)
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            module, _, attribute = self._places[name].partition(":")
+            self._loaded[name] = getattr(import_module(module), attribute)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, part: Any) -> None:
+        self._places.setdefault(name, "")
+        self._loaded[name] = part
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+        self._loaded.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+ESTIMATORS = Parts(
+    "estimator",
+    {
+        "hep": "hepcli.engine._estimators.hep:HEP",
+        "hep_exact": "hepcli.engine._estimators.hep_exact:HEP_EXACT",
+        "online_hep": "hepcli.engine._estimators.online_hep:ONLINE_HEP",
+        "rbp": "hepcli.engine._estimators.rbp:RBP",
+        "neumann_rbp": "hepcli.engine._estimators.rbp:NEUMANN_RBP",
+        "bptt": "hepcli.engine._estimators.bptt:BPTT",
+        "asymep": "hepcli.engine._estimators.asymep:ASYMEP",
+        "asymep_exact": "hepcli.engine._estimators.asymep:ASYMEP_EXACT",
+        "dyadic_ep": "hepcli.engine._estimators.dyadic_ep:DYADIC_EP",
+    },
+)
+SOLVERS = Parts(
+    "solver",
+    {
+        "synchronous": "hepcli.engine._solvers.grouped:synchronous",
+        "alternating": "hepcli.engine._solvers.grouped:alternating",
+    },
+)
+ACTIVATIONS = Parts(
+    "activation",
+    {
+        "sigmoid": "hepcli.networks._activations:sigmoid",
+        "dsilu": "hepcli.networks._activations:dsilu",
+    },
+)
+LOSSES = Parts(
+    "loss",
+    {
+        "cross_entropy": "hepcli.networks._losses:CROSS_ENTROPY",
+        "squared_error": "hepcli.networks._losses:SQUARED_ERROR",
+    },
+)
+LAYER_KINDS = Parts(
+    "layer kind",
+    {
+        "dense": "hepcli.networks._kinds.dense:DENSE",
+        "conv": "hepcli.networks._kinds.conv:CONV",
+    },
+)
+KERNELS = Parts(
+    "kernel",
+    {
+        "shared": "hepcli.networks._convolution:SHARED",
+        "local": "hepcli.networks._convolution:LOCAL",
+    },
+)
+OPTIMIZERS = Parts(
+    "optimizer",
+    {
+        "sgd": "hepcli.training._optimizers:sgd",
+        "adamw": "hepcli.training._optimizers:adamw",
+    },
+)
+SCHEDULES = Parts(
+    "schedule",
+    {
+        "constant": "hepcli.training._optimizers:constant",
+        "cosine": "hepcli.training._optimizers:cosine",
+    },
+)
+AUGMENTATIONS = Parts(
+    "augmentation",
+    {
+        "none": "hepcli.training._preprocess:no_augmentation",
+        "flip_crop": "hepcli.training._preprocess:flip_crop",
+    },
+)
+DATASETS = Parts(
+    "data set",
+    {
+        "fashion_mnist_mini": "hepcli.data._fashion_mnist:FASHION_MNIST_MINI",
+        "fashion_mnist": "hepcli.data._fashion_mnist:FASHION_MNIST",
+        "cifar10": "hepcli.data._cifar:CIFAR10",
+        "cifar100": "hepcli.data._cifar:CIFAR100",
+        "imagenet32": "hepcli.data._imagenet32:IMAGENET32",
+    },
+)
