@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from hepcli.config.compare import flatten
 from hepcli.config.network import LAYER_KINDS, layer_kind
-from hepcli.config.presets import preset_text
+from hepcli.config.presets import DEFAULT_PRESET, preset_text
 from hepcli.config.problems import Problem, assigned, describe
 from hepcli.config.tables import MULTIPLIERS, Config, multiplier_names, multiplier_problems
+from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
-DEFAULT_PRESET = "quickstart"
 SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 
 _FLAG = "flag"
@@ -85,32 +84,6 @@ def try_config(
     return ResolvedConfig(config, complete_sources(config, sources), name), []
 
 
-def parse_tables(text: str, label: str) -> dict[str, Any]:
-    """Read TOML.
-
-    Args:
-        text: the TOML.
-        label: what to call it in an error.
-
-    Returns:
-        The tables as they stand.
-
-    Raises:
-        ConfigError: it is not TOML; the message names the line.
-    """
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:
-        message = str(error)
-        place = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)", message)
-        line = place[1] if place and place[1] else max(1, len(text.splitlines()))
-        reason = message[: place.start()] if place else message
-        raise ConfigError(
-            f"{label} is not valid TOML: line {line}: {reason}",
-            f"Correct that line; `hep presets {DEFAULT_PRESET}` shows a valid file.",
-        ) from error
-
-
 def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     """Check tables against the models.
 
@@ -165,20 +138,6 @@ def config_error(problems: Sequence[Problem], label: str = "") -> ConfigError:
         return ConfigError(f"{prefix}{problems[0]}", SEE_KEYS)
     lines = "".join(f"\n  {problem}" for problem in problems)
     return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", SEE_KEYS)
-
-
-def read_text(path: Path) -> str:
-    """Read a TOML file as text, or raise ConfigError saying why it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "Save it as UTF-8.") from error
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if missing else error.strerror or "it cannot be opened"
-        raise ConfigError(
-            f"cannot read {path}: {reason}", "Check the path; `hep presets` lists the shipped presets."
-        ) from error
 
 
 def _read_preset(preset: str) -> tuple[str, str, str]:

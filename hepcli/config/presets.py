@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hepcli.config.problems import did_you_mean
 from hepcli.errors import ConfigError
 
+DEFAULT_PRESET = "quickstart"
 SWEEPS = "sweeps/"
 
 

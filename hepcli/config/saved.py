@@ -6,15 +6,9 @@ import tomlkit
 from tomlkit.items import Item
 
 from hepcli.config.compare import flatten
-from hepcli.config.load import (
-    ResolvedConfig,
-    complete_sources,
-    config_error,
-    parse_tables,
-    read_text,
-    validate,
-)
+from hepcli.config.load import ResolvedConfig, complete_sources, config_error, validate
 from hepcli.config.tables import Config
+from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
 CONFIG_FILE = "config.toml"
