@@ -5,10 +5,27 @@ import sys
 
 import pytest
 
-from hepcli.config import list_presets, load_config, preset_text, presets_folder
+from hepcli.config import config_hash, list_presets, load_config, preset_text, presets_folder
 from hepcli.errors import ConfigError
 
 NAMES = [info.name for info in list_presets()]
+HASHES = {
+    "cifar10": "11f3afb60ac6",
+    "cifar10-small": "b123ad4fd09a",
+    "cifar100": "3b587407f569",
+    "fashion-mnist": "4d36e58f3613",
+    "fashion-mnist-asymep": "70d118ab12ad",
+    "fashion-mnist-homeostasis": "a13f00ed6b80",
+    "fashion-mnist-loop": "88f431aab79f",
+    "fashion-mnist-loop-asymep": "3b89df58690d",
+    "imagenet32": "4b3d7de144bc",
+    "quickstart": "3e9512b6434a",
+}
+WHEN_TO_CHANGE = (
+    "{name} resolves to other values than it did. Sweep folders name their runs by this hash. Change it only "
+    "where the preset is meant to compute something else, and name the preset in CHANGELOG.md; a new key at "
+    "its default, or a value that moves to or from a base, must leave it as it is."
+)
 
 
 def test_the_promised_presets_are_there():
@@ -21,6 +38,12 @@ def test_the_promised_presets_are_there():
 def test_every_preset_states_all_keys(name):
     resolved = load_config(name)
     assert set(resolved.sources.values()) == {f"preset {name}"}
+
+
+def test_hashes_stay_from_version_to_version():
+    assert sorted(HASHES) == NAMES
+    for name, pinned in HASHES.items():
+        assert config_hash(load_config(name).config) == pinned, WHEN_TO_CHANGE.format(name=name)
 
 
 @pytest.mark.parametrize("name", NAMES)
