@@ -1,6 +1,7 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
 from hepcli.config.compare import config_hash, differences, flatten
+from hepcli.config.extends import preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
 from hepcli.config.network import (
     INPUT,
@@ -13,7 +14,14 @@ from hepcli.config.network import (
     LossName,
     NetworkConfig,
 )
-from hepcli.config.presets import PresetInfo, list_presets, list_sweeps, preset_text, presets_folder
+from hepcli.config.presets import (
+    SWEEPS,
+    PresetInfo,
+    list_presets,
+    list_sweeps,
+    preset_text,
+    presets_folder,
+)
 from hepcli.config.problems import Problem
 from hepcli.config.saved import dump_config, parse_config, read_config
 from hepcli.config.sweep import (
@@ -54,6 +62,7 @@ __all__ = [
     "INPUT",
     "OUTPUT",
     "READOUT",
+    "SWEEPS",
     "ActivationName",
     "Axis",
     "AxisPoint",
@@ -100,6 +109,7 @@ __all__ = [
     "parse_shard",
     "parse_sweep",
     "parse_vary",
+    "preset_header",
     "preset_text",
     "presets_folder",
     "read_config",

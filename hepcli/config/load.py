@@ -1,21 +1,19 @@
-"""Resolve a configuration: default < preset < flag, all errors at once."""
+"""Resolve a configuration: default < base of a preset < preset < flag, all errors at once."""
 
 import copy
 import json
-import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from hepcli.config.compare import flatten
+from hepcli.config.compare import flatten, overlap
+from hepcli.config.extends import EXTENDS, mark_source, read_stated
 from hepcli.config.network import LAYER_KINDS, layer_kind
-from hepcli.config.presets import DEFAULT_PRESET, preset_text
+from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import Problem, assigned, describe
 from hepcli.config.tables import MULTIPLIERS, Config, multiplier_names, multiplier_problems
-from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
 SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
@@ -68,15 +66,13 @@ def try_config(
     flags: Mapping[str, object] | None = None,
 ) -> tuple[ResolvedConfig | None, list[Problem]]:
     """Resolve as `load_config` does, but return the configuration or None, and every problem."""
-    name, label, text = _read_preset(DEFAULT_PRESET if preset is None else preset)
-    tables = parse_tables(text, label)
-    sources = dict.fromkeys(flatten(tables), label)
+    name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, problems = read_settings(overrides, flags or {})
     for key, value in settings.items():
         if problem := _assign(tables, key, value):
             problems.append(problem)
         else:
-            _mark(sources, key, value)
+            mark_source(sources, key, value, _FLAG)
     config, found = validate(tables)
     problems.extend(found)
     if config is None or problems:
@@ -105,7 +101,7 @@ def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
 
 def known_keys(tables: Mapping[str, Any]) -> list[str]:
     """List every dotted key that may be set, with those of the layers that `tables` name."""
-    keys: list[str] = []
+    keys = [] if EXTENDS in tables else [EXTENDS]  # wrong where it is given: no hint to itself
     for table_name, table in Config.model_fields.items():
         model = table.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
@@ -140,15 +136,6 @@ def config_error(problems: Sequence[Problem], label: str = "") -> ConfigError:
     return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", SEE_KEYS)
 
 
-def _read_preset(preset: str) -> tuple[str, str, str]:
-    """Return name, label and text of a shipped preset or of a file."""
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    if preset.endswith(".toml") or any(separator in preset for separator in separators):
-        path = Path(preset)
-        return path.stem, f"file {preset}", read_text(path)
-    return preset, f"preset {preset}", preset_text(preset)
-
-
 def read_settings(
     overrides: Iterable[str], flags: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Problem]]:
@@ -169,7 +156,7 @@ def read_settings(
             settings[key] = read_value(text)
     given = {key: value for key, value in flags.items() if value is not None}
     for key in given:
-        for rival in [rival for rival in settings if _overlap(key, rival)]:
+        for rival in [rival for rival in settings if overlap(key, rival)]:
             option = f"--{key.rpartition('.')[2]}"
             problems.append(Problem(key, f"set by both {option} and --set {rival}; give one of them"))
     return settings | given, problems
@@ -185,12 +172,10 @@ def read_value(text: str) -> object:
     return tables["value"] if len(tables) == 1 else text
 
 
-def _overlap(key: str, other: str) -> bool:
-    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
 def _assign(tables: dict[str, Any], key: str, value: object) -> Problem | None:
     """Set a dotted key, making tables on the way; refuse to look inside a plain value."""
+    if key == EXTENDS:
+        return Problem(assigned(key, value), "only a file extends another; choose one with --preset")
     *path, name = key.split(".")
     here = tables
     for depth, part in enumerate(path, start=1):
@@ -201,13 +186,6 @@ def _assign(tables: dict[str, Any], key: str, value: object) -> Problem | None:
         here = inner
     here[name] = copy.deepcopy(value)
     return None
-
-
-def _mark(sources: dict[str, str], key: str, value: object) -> None:
-    """Record a flag as the source of a key and of all keys inside it."""
-    for old in [old for old in sources if _overlap(old, key)]:
-        del sources[old]
-    sources.update(dict.fromkeys(flatten({key: value}), _FLAG))
 
 
 def _across_tables(tables: Mapping[str, Any]) -> list[Problem]:
