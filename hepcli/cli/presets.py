@@ -12,7 +12,12 @@ EPILOG = "Example: hep presets fashion-mnist > mine.toml && hep train --preset m
 @handle_errors
 def presets_command(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Print this preset's TOML.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Print this preset (or TOML file), every value with its source, or this sweep.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """List the presets and sweeps, or print one."""

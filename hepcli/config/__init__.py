@@ -2,8 +2,16 @@
 
 from hepcli.config.compare import config_hash, differences, flatten
 from hepcli.config.config import Config
+from hepcli.config.extends import preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
-from hepcli.config.presets import PresetInfo, list_presets, list_sweeps, preset_text, presets_folder
+from hepcli.config.presets import (
+    SWEEPS,
+    PresetInfo,
+    list_presets,
+    list_sweeps,
+    preset_text,
+    presets_folder,
+)
 from hepcli.config.saved import dump_config, parse_config, read_config
 from hepcli.config.sweep import (
     Axis,
@@ -25,6 +33,7 @@ from hepcli.config.sweep_files import (
 from hepcli.config.vary import parse_seeds, parse_shard, parse_vary
 
 __all__ = [
+    "SWEEPS",
     "Axis",
     "AxisPoint",
     "Config",
@@ -52,6 +61,7 @@ __all__ = [
     "parse_shard",
     "parse_sweep",
     "parse_vary",
+    "preset_header",
     "preset_text",
     "presets_folder",
     "read_config",

@@ -27,6 +27,11 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]
     return flat
 
 
+def overlap(key: str, other: str) -> bool:
+    """Tell whether two dotted keys are the same, or one lies inside the other."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
 def differences(a: Config, b: Config) -> list[tuple[str, object, object]]:
     """List the dotted keys in which two configurations differ.
 

@@ -1,25 +1,22 @@
-"""Resolve a configuration: default < preset < flag, all errors at once."""
+"""Resolve a configuration: default < base of a preset < preset < flag, all errors at once."""
 
 import copy
 import json
-import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from hepcli.config.compare import flatten
+from hepcli.config.compare import flatten, overlap
 from hepcli.config.config import MULTIPLIERS, Config, multiplier_names, multiplier_problems
-from hepcli.config.presets import preset_text
+from hepcli.config.extends import EXTENDS, mark_source, read_stated
+from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import describe
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, assigned, layer_kind
 
-DEFAULT_PRESET = "quickstart"
 SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 
 _FLAG = "flag"
@@ -70,46 +67,18 @@ def try_config(
     flags: Mapping[str, object] | None = None,
 ) -> tuple[ResolvedConfig | None, list[Fault]]:
     """Resolve as `load_config` does, but return the configuration or None, and every problem."""
-    name, label, text = _read_preset(DEFAULT_PRESET if preset is None else preset)
-    tables = parse_tables(text, label)
-    sources = dict.fromkeys(flatten(tables), label)
+    name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, problems = read_settings(overrides, flags or {})
     for key, value in settings.items():
         if problem := _assign(tables, key, value):
             problems.append(problem)
         else:
-            _mark(sources, key, value)
+            mark_source(sources, key, value, _FLAG)
     config, found = validate(tables)
     problems.extend(found)
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []
-
-
-def parse_tables(text: str, label: str) -> dict[str, Any]:
-    """Read TOML.
-
-    Args:
-        text: the TOML.
-        label: what to call it in an error.
-
-    Returns:
-        The tables as they stand.
-
-    Raises:
-        ConfigError: it is not TOML; the message names the line.
-    """
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:
-        message = str(error)
-        place = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)", message)
-        line = place[1] if place and place[1] else max(1, len(text.splitlines()))
-        reason = message[: place.start()] if place else message
-        raise ConfigError(
-            f"{label} is not valid TOML: line {line}: {reason}",
-            f"Correct that line; `hep presets {DEFAULT_PRESET}` shows a valid file.",
-        ) from error
 
 
 def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
@@ -133,7 +102,7 @@ def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
 
 def known_keys(tables: Mapping[str, Any]) -> list[str]:
     """List every dotted key that may be set, with those of the layers that `tables` name."""
-    keys: list[str] = []
+    keys = [] if EXTENDS in tables else [EXTENDS]  # wrong where it is given: no hint to itself
     for table_name, table in Config.model_fields.items():
         if is_dataclass(table.annotation):
             keys += [table_name, *(f"{table_name}.{key.name}" for key in fields(table.annotation))]
@@ -167,29 +136,6 @@ def config_error(problems: Sequence[Fault], label: str = "") -> ConfigError:
     return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", SEE_KEYS)
 
 
-def read_text(path: Path) -> str:
-    """Read a TOML file as text, or raise ConfigError saying why it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path}: it is not UTF-8 text", "Save it as UTF-8.") from error
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if missing else error.strerror or "it cannot be opened"
-        raise ConfigError(
-            f"cannot read {path}: {reason}", "Check the path; `hep presets` lists the shipped presets."
-        ) from error
-
-
-def _read_preset(preset: str) -> tuple[str, str, str]:
-    """Return name, label and text of a shipped preset or of a file."""
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    if preset.endswith(".toml") or any(separator in preset for separator in separators):
-        path = Path(preset)
-        return path.stem, f"file {preset}", read_text(path)
-    return preset, f"preset {preset}", preset_text(preset)
-
-
 def read_settings(
     overrides: Iterable[str], flags: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Fault]]:
@@ -210,7 +156,7 @@ def read_settings(
             settings[key] = read_value(text)
     given = {key: value for key, value in flags.items() if value is not None}
     for key in given:
-        for rival in [rival for rival in settings if _overlap(key, rival)]:
+        for rival in [rival for rival in settings if overlap(key, rival)]:
             option = f"--{key.rpartition('.')[2]}"
             problems.append(Fault(key, f"set by both {option} and --set {rival}; give one of them"))
     return settings | given, problems
@@ -226,12 +172,10 @@ def read_value(text: str) -> object:
     return tables["value"] if len(tables) == 1 else text
 
 
-def _overlap(key: str, other: str) -> bool:
-    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
 def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
     """Set a dotted key, making tables on the way; refuse to look inside a plain value."""
+    if key == EXTENDS:
+        return Fault(assigned(key, value), "only a file extends another; choose one with --preset")
     *path, name = key.split(".")
     here = tables
     for depth, part in enumerate(path, start=1):
@@ -242,13 +186,6 @@ def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
         here = inner
     here[name] = copy.deepcopy(value)
     return None
-
-
-def _mark(sources: dict[str, str], key: str, value: object) -> None:
-    """Record a flag as the source of a key and of all keys inside it."""
-    for old in [old for old in sources if _overlap(old, key)]:
-        del sources[old]
-    sources.update(dict.fromkeys(flatten({key: value}), _FLAG))
 
 
 def _across_tables(tables: Mapping[str, Any]) -> list[Fault]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hepcli.errors import ConfigError
 from hepcli.settings import did_you_mean
 
+DEFAULT_PRESET = "quickstart"
 SWEEPS = "sweeps/"
 
 

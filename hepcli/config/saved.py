@@ -1,4 +1,4 @@
-"""The config.toml of a run: every value, with where it came from."""
+"""Resolved configurations as TOML, such as the config.toml of a run: every value and its source."""
 
 from pathlib import Path
 
@@ -7,30 +7,26 @@ from tomlkit.items import Item
 
 from hepcli.config.compare import flatten
 from hepcli.config.config import Config
-from hepcli.config.load import (
-    ResolvedConfig,
-    complete_sources,
-    config_error,
-    parse_tables,
-    read_text,
-    validate,
-)
+from hepcli.config.load import ResolvedConfig, complete_sources, config_error, validate
+from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
 CONFIG_FILE = "config.toml"
 
+_RUN_HEADER = "# Every value of this run, and where it came from."
 
-def dump_config(resolved: ResolvedConfig) -> str:
+
+def dump_config(resolved: ResolvedConfig, header: str = _RUN_HEADER) -> str:
     """Write a configuration as TOML, one line for each value, its source behind it.
 
     Args:
         resolved: the configuration and its sources.
+        header: comment lines to open with, or nothing.
 
     Returns:
-        TOML that `parse_config` reads back to the same configuration.
+        TOML that `parse_config` reads back to the same configuration, and `load_config` as a preset.
     """
     document = tomlkit.document()
-    document.add(tomlkit.comment("Every value of this run, and where it came from."))
     for name, values in resolved.config.model_dump(mode="json").items():
         table = tomlkit.table()
         for key, value in flatten(values).items():
@@ -39,7 +35,7 @@ def dump_config(resolved: ResolvedConfig) -> str:
             table.add(tomlkit.key(key.split(".")), item)
         document.add(tomlkit.nl())
         document.add(name, table)
-    return tomlkit.dumps(document)
+    return f"{header}\n{tomlkit.dumps(document)}".lstrip("\n")
 
 
 def parse_config(text: str, label: str) -> ResolvedConfig:

@@ -9,10 +9,10 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 
 from hepcli.config.compare import flatten
-from hepcli.config.load import parse_tables, read_text
 from hepcli.config.presets import sweep_text
 from hepcli.config.problems import describe
 from hepcli.config.sweep import Axis, AxisPoint, FigureView, SweepDefinition, SweepTable, TableView
+from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
 SEE_SWEEPS = "Type `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."

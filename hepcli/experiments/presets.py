@@ -9,5 +9,17 @@ def list_presets() -> list[config.PresetInfo]:
 
 
 def preset_text(name: str) -> str:
-    """The TOML of a shipped preset; ConfigError when there is none of that name."""
-    return config.preset_text(name)
+    """The TOML of a preset, every value resolved and with its source, or of a sweep as it stands.
+
+    Args:
+        name: name of a shipped preset, path of a TOML file, or sweeps/NAME.
+
+    Returns:
+        TOML that `hep train --preset` or `hep sweep` takes.
+
+    Raises:
+        ConfigError: there is none of that name, or it is not allowed.
+    """
+    if name.startswith(config.SWEEPS):
+        return config.preset_text(name)
+    return config.dump_config(config.load_config(name), config.preset_header(name))

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hepcli.cli import app
+from hepcli.config import load_config, preset_text, read_config
 
 SMALL = [
     *("--set", "network.layers.l1.units=16", "--set", "network.layers.l2.units=12"),
@@ -154,9 +155,36 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "CheckpointError" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_printed_preset_trains_as_the_preset_does(tmp_path):
+    printed = hep("presets", "quickstart")
+    assert printed.stderr == ""
+    mine, more = tmp_path / "mine.toml", tmp_path / "more.toml"
+    mine.write_text(printed.stdout, encoding="utf-8")
+    more.write_text('extends = "mine.toml"\n[data]\nbatch_size = 500\n')
+    done = hep("train", *SMALL, "--preset", more, "--epochs", 1, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    settings = [*SMALL[1::2], "run.epochs=1", "data.batch_size=500"]
+    assert read_config(tmp_path / "run") == load_config("quickstart", settings).config
+    saved = (tmp_path / "run" / "config.toml").read_text()
+    for line in (f"batch_size = 500 # file {more}", f"tolerance = 0.0001 # file {mine}", "epochs = 1 # flag"):
+        assert f"\n{line}\n" in saved
+
+
+def test_a_file_of_ones_own_is_printed_too(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('# Mine\nextends = "cifar10"\n[run]\nepochs = 7\n')
+    printed = CliRunner().invoke(app, ["presets", str(path)]).stdout
+    assert printed.startswith(f"# Mine\n\n[run]\nseed = 0 # preset cifar10\nepochs = 7 # file {path}\n")
+
+
 def test_presets_print_and_list():
     listed = CliRunner().invoke(app, ["presets"])
     assert "fashion-mnist-loop" in listed.stdout
     printed = CliRunner().invoke(app, ["presets", "quickstart"])
-    assert "[relaxation]" in printed.stdout
+    assert printed.stdout.startswith("# First run: ")
+    assert "\ntolerance = 0.0001 # preset quickstart\n" in printed.stdout
+    assert "\nfree_steps = 150 # preset fashion-mnist\n" in printed.stdout
+    sweep = CliRunner().invoke(app, ["presets", "sweeps/fig3"])
+    assert sweep.stdout == preset_text("sweeps/fig3")
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("hep ")

@@ -68,8 +68,8 @@ def test_defaults_are_the_documented_ones(own_preset):
 def test_flag_source_only_on_the_key_that_was_set():
     sources = load_config(None, ["network.layers.l1.units=128"]).sources
     assert sources["network.layers.l1.units"] == "flag"
-    assert sources["network.layers.l1.kind"] == "preset quickstart"
-    assert sources["network.layers.l2.units"] == "preset quickstart"
+    assert sources["network.layers.l1.kind"] == "preset fashion-mnist"
+    assert sources["network.layers.l2.units"] == "preset fashion-mnist"
 
 
 def test_whole_table_as_override():
@@ -111,7 +111,7 @@ def test_split_at_the_first_equals_sign():
 
 
 def test_flags_that_were_not_given_are_ignored():
-    assert load_config(None, flags={"run.seed": None}).sources["run.seed"] == "preset quickstart"
+    assert load_config(None, flags={"run.seed": None}).sources["run.seed"] == "preset fashion-mnist"
 
 
 def test_flag_and_set_for_one_key():

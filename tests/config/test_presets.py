@@ -1,14 +1,33 @@
-"""The presets that ship: every one is valid and depends on no default."""
+"""The presets that ship: every one is valid, depends on no default, and stays what it is."""
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-from hepcli.config import list_presets, load_config, preset_text, presets_folder
+from hepcli.config import config_hash, list_presets, load_config, preset_header, preset_text, presets_folder
 from hepcli.errors import ConfigError
 
 NAMES = [info.name for info in list_presets()]
+BASES = ["cifar10", "fashion-mnist"]
+HASHES = {
+    "cifar10": "11f3afb60ac6",
+    "cifar10-small": "b123ad4fd09a",
+    "cifar100": "3b587407f569",
+    "fashion-mnist": "4d36e58f3613",
+    "fashion-mnist-asymep": "70d118ab12ad",
+    "fashion-mnist-homeostasis": "a13f00ed6b80",
+    "fashion-mnist-loop": "88f431aab79f",
+    "fashion-mnist-loop-asymep": "3b89df58690d",
+    "imagenet32": "4b3d7de144bc",
+    "quickstart": "3e9512b6434a",
+}
+WHEN_TO_CHANGE = (
+    "{name} resolves to other values than it did. Sweep folders name their runs by this hash. Change it only "
+    "where the preset is meant to compute something else, and name the preset in CHANGELOG.md; a new key at "
+    "its default, or a value that moves to or from a base, must leave it as it is."
+)
 
 
 def test_the_promised_presets_are_there():
@@ -19,13 +38,31 @@ def test_the_promised_presets_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_states_all_keys(name):
-    resolved = load_config(name)
-    assert set(resolved.sources.values()) == {f"preset {name}"}
+    """With what it extends: a default that changes changes no preset."""
+    own = tomllib.loads(preset_text(name))
+    labels = {f"preset {name}"} | ({f"preset {own['extends']}"} if "extends" in own else set())
+    assert set(load_config(name).sources.values()) == labels
+    assert own.get("extends") in (BASES if name not in BASES else [None])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_extending_preset_states_only_what_differs(name):
+    own = tomllib.loads(preset_text(name))
+    base = load_config(own.pop("extends", name)).config.model_dump(mode="json")
+    same = [f"{table}.{key}" for table in own for key in own[table] if own[table][key] == base[table][key]]
+    assert name in BASES or same == []
+
+
+def test_hashes_stay_from_version_to_version():
+    assert sorted(HASHES) == NAMES
+    for name, pinned in HASHES.items():
+        assert config_hash(load_config(name).config) == pinned, WHEN_TO_CHANGE.format(name=name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_opens_with_its_header(name):
-    header = preset_text(name).partition("\n\n")[0].splitlines()
+    text, header = preset_text(name), preset_header(name).splitlines()
+    assert text.partition("\n\n")[0].splitlines() == header
     assert all(line.startswith("# ") for line in header)
     for field in ("# Source: ", "# Command: hep train", "# Expected: ", "# Time: "):
         assert any(line.startswith(field) for line in header), field

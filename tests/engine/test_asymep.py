@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import compare, estimate, free_phase
-from hepcli.networks import dense_network
+from hepcli.networks import Network
 from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import ASYMMETRIC, CASES, SYMMETRIC, assert_slope, distance, make_problem, on_arrays
@@ -147,7 +147,7 @@ def test_dyadic_ep_does_not_depend_on_beta():
 
 
 @dataclasses.dataclass(frozen=True)
-class _Curved(dense_network):
+class _Curved(Network):
     """Says that its drive is not linear, so that all products are taken."""
 
     linear_drive = False
@@ -157,6 +157,6 @@ class _Curved(dense_network):
 @pytest.mark.parametrize("method", ["asymep", "asymep_exact"])
 def test_the_shortcut_of_linear_drives_changes_nothing(name, method):
     problem = make_problem(ASYMMETRIC[name], method, num_points=3, beta_radius=0.1)
-    fields = {field.name: getattr(problem.system, field.name) for field in dataclasses.fields(dense_network)}
+    fields = {field.name: getattr(problem.system, field.name) for field in dataclasses.fields(Network)}
     short, long = (on_arrays(estimate, p) for p in (problem, problem._replace(system=_Curved(**fields))))
     assert distance(short.error_vector, long.error_vector) < 1e-12

@@ -4,7 +4,7 @@ import pytest
 
 from hepcli.config import check_sweep, config_hash, load_sweep
 from hepcli.errors import ConfigError
-from hepcli.experiments.sweeps.points import expand, program_of, resolve
+from hepcli.experiments.sweeps.points import absolute_preset, expand, program_of, resolve
 
 
 def points(axis, **sweep):
@@ -58,6 +58,23 @@ def test_the_product_of_axes_and_seeds():
     assert (config.gradient.method, config.gradient.num_points, config.run.seed) == ("rbp", 2, 5)
     assert config_hash(config) == found[-1].hash
     assert config.run.epochs == 1
+
+
+def test_a_preset_that_extends_a_file_beside_it(tmp_path, monkeypatch):
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    (folder / "base.toml").write_text('extends = "quickstart"\n[run]\nepochs = 3\n')
+    (folder / "mine.toml").write_text('extends = "base.toml"\n[data]\nbatch_size = 25\n')
+    monkeypatch.chdir(tmp_path)
+    axes = [{"name": "N", "key": "gradient.num_points", "values": [1]}]
+    same = points(axes, set={"run.epochs": 3, "data.batch_size": 25})
+    assert [point.hash for point in points(axes, preset="presets/mine.toml")] == [same[0].hash]
+    point = points(axes, preset=absolute_preset("presets/mine.toml"))[0]
+    monkeypatch.chdir("/")
+    assert config_hash(resolve(point).config) == point.hash == same[0].hash
+    (folder / "base.toml").write_text('extends = "quickstart"\n[run]\nepochs = 4\n')
+    with pytest.raises(ConfigError, match=r"mine\.toml has changed since this sweep was started"):
+        resolve(point)
 
 
 def test_all_problems_of_all_points_once():
