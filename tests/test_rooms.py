@@ -32,7 +32,7 @@ ROOMS = {
         "settings",
         "errors",
     },
-    "cli": {"experiments", "errors"},
+    "cli": {"experiments", "settings", "errors"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
     "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},

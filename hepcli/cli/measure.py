@@ -12,6 +12,7 @@ from rich.table import Table
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, SplitChoice, SplitName, Step
 from hepcli.cli._tables import number, print_table
+from hepcli.settings import MEASURES
 
 EPILOG = (
     "Example: hep measure-asymmetry runs/n4 --all-steps   or: hep measure-asymmetry --preset fashion-mnist"
@@ -133,11 +134,9 @@ def _network_table(record: dict[str, Any]) -> Table:
     rows = [
         ("weight angle / °", number(record["weight_angle_deg"], ".2f")),
         *((f"  {name}", number(angle, ".2f")) for name, angle in record["weight_angle_deg_by_pair"].items()),
-        (f"Jacobian symmetry S ({record['jacobian']})", _pm(record, errors, "jacobian_symmetry")),
-        ("homeostatic loss", _pm(record, errors, "homeostatic_loss")),
-        ("spectral radius of a step", _pm(record, errors, "spectral_radius")),
-        ("log10 residual, own free phase", _pm(record, errors, "log10_residual")),
-        ("converged, own free phase / %", number(record["converged"], ".1f", 100)),
+        *((own.title, _pm(record, errors, key, own.pattern)) for key, own in MEASURES.items()),
+        ("Jacobian", record["jacobian"]),
+        ("settled in the run's own free phase / %", number(record["converged"], ".1f", 100)),
         ("unsettled examples' share of the signal / %", number(record["unsettled_signal_share"], ".1f", 100)),
     ]
     for row in rows:
@@ -179,7 +178,8 @@ def _gradient_table(record: dict[str, Any]) -> Table:
 
 def _along_table(records: list[dict[str, Any]]) -> Table:
     table = Table(box=None)
-    names = ("epoch", "angle", "S", "homeo.", "radius", *(f"cos {name}" for name in _BIASES.values()))
+    shorts = [measure.short for measure in MEASURES.values()]
+    names = ("epoch", "angle", *shorts, *(f"cos {name}" for name in _BIASES.values()))
     for name in (*names, "cos gradient", "test error", "used"):
         table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for record in records:
@@ -187,9 +187,7 @@ def _along_table(records: list[dict[str, Any]]) -> Table:
         table.add_row(
             f"{record['epoch']:g}",
             number(record["weight_angle_deg"], ".1f"),
-            number(record["jacobian_symmetry"]),
-            number(record["homeostatic_loss"], ".3g"),
-            number(record["spectral_radius"]),
+            *(number(record[key], ".3g") for key in MEASURES),
             *(number(record["cosine"][bias]["total"]) for bias in _BIASES),
             number(record["gradient_cosine"]["total"]),
             number(None if top1 is None else 1 - top1, ".2f", 100),

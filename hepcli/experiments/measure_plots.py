@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
 _NAMES = {
@@ -160,19 +161,18 @@ def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     gradient = [r["gradient_cosine"]["total"] for r in records]
     test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
     panels = [
-        ("Jacobian symmetry S", single("jacobian_symmetry")),
         ("weight angle / °", single("weight_angle_deg")),
+        *((measure.title, single(key)) for key, measure in MEASURES.items()),
         ("cosine", biases("cosine") | {"gradient (own vs bptt)": (gradient, [None] * len(records))}),
         ("relative error", biases("relative_error")),
-        ("spectral radius of a step", single("spectral_radius")),
         ("test error / %", {"test": (test_error, [None] * len(records))}),
     ]
-    figure = _figure(12, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
-    for axes, (label, curves) in zip(figure.subplots(2, 3, sharex=True).flat, panels, strict=True):
+    figure = _figure(15, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
+    for axes, (label, curves) in zip(figure.subplots(2, 4, sharex=True).flat, panels, strict=True):
         _draw_curves(axes, [record["epoch"] for record in records], curves)
         axes.set(xlabel="epoch", ylabel=label)
-    if figure.axes[3].lines:
-        figure.axes[3].set_yscale("log")
+        if label == "relative error" and axes.lines:
+            axes.set_yscale("log")
     figure.savefig(folder / "along-run.png", dpi=120)
     return ["along-run.png"]
 

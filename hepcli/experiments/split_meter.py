@@ -13,6 +13,7 @@ from hepcli.data import Report, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
 from hepcli.networks import Network
+from hepcli.settings import MEASURES
 from hepcli.training import (
     AsymmetryMeter,
     MeterSettings,
@@ -94,7 +95,7 @@ class SplitMeter:
                 counts.append(rows < self._examples)
                 batch = self._rows(np.minimum(rows, self._examples - 1))
                 samples.append(jax.device_get(self._meter.batch(exact, *batch, jnp.asarray(counts[-1]))))
-            return summarise(samples, counts, self._units)
+            return summarise(samples, counts)
 
     def pictures(
         self,
@@ -140,8 +141,7 @@ def in_short(measures: dict[str, Any], examples: int) -> dict[str, Any]:
         "examples_used": measures["examples_used"],
         "unsettled": measures["unsettled"],
         "unsettled_signal_share": measures["unsettled_signal_share"],
-        "jacobian_symmetry": measures["jacobian_symmetry"],
-        "spectral_radius": measures["spectral_radius"],
+        **{key: measures[key] for key in MEASURES},
         "cosine": {bias: table["total"] for bias, table in measures["cosine"].items()},
         "relative_error": {bias: table["total"] for bias, table in measures["relative_error"].items()},
         "gradient_cosine": measures["gradient_cosine"]["total"],

@@ -15,6 +15,7 @@ from hepcli.settings.layers import (
     layer_kind,
     pooled_size,
 )
+from hepcli.settings.measures import MEASURES, Measure
 from hepcli.settings.network import INPUT, OUTPUT, READOUT, NetworkSettings
 from hepcli.settings.parts import (
     ACTIVATIONS,
@@ -50,6 +51,7 @@ __all__ = [
     "LAYERS",
     "LAYER_KINDS",
     "LOSSES",
+    "MEASURES",
     "OPTIMIZERS",
     "OUTPUT",
     "READOUT",
@@ -65,6 +67,7 @@ __all__ = [
     "GradientSettings",
     "HomeostasisSettings",
     "LayerSettings",
+    "Measure",
     "NetworkSettings",
     "OptimizerSettings",
     "Parts",

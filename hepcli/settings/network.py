@@ -119,10 +119,10 @@ class NetworkSettings:
         return problems or self._out_problems(shapes[OUTPUT], num_classes)
 
     def _source(self, name: str) -> str:
-        """What lies below a layer: where its first connection from below comes from, or another driver."""
+        """Where the first connection from below to a layer comes from; empty where there is none."""
         order = [INPUT, *self.layers]
-        drivers = [pre for pre, post in self.connection_pairs if post == name]
-        return next((pre for pre in drivers if order.index(pre) < order.index(name)), drivers[0])
+        lower = order[: order.index(name)]
+        return next((pre for pre, post in self.connection_pairs if post == name and pre in lower), "")
 
     def _out_problems(self, shape: Shape, num_classes: int) -> list[Fault]:
         """Without a readout the activity of layer out is the scores."""

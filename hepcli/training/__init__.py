@@ -4,6 +4,7 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._layout import Layout, all_agree, same_everywhere
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
+from hepcli.training._measures import Measured
 from hepcli.training._meter import (
     BIASES,
     PICTURE_STEPS,
@@ -13,7 +14,6 @@ from hepcli.training._meter import (
     Sample,
     batch_size_for,
     circle_of,
-    summarise,
 )
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import build_optimizer
@@ -31,6 +31,7 @@ from hepcli.training._step import (
     make_train_step,
     scale_pixels,
 )
+from hepcli.training._summary import summarise
 
 __all__ = [
     "BIASES",
@@ -43,6 +44,7 @@ __all__ = [
     "Feed",
     "Layout",
     "LearningSettings",
+    "Measured",
     "MeterSettings",
     "Pictures",
     "Preprocess",

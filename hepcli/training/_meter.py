@@ -1,15 +1,13 @@
-"""The asymmetry meter: every measure of METHOD §5 on a batch, and what the batches come to."""
+"""The asymmetry meter: every measure of METHOD §5 on a batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
 from hepcli.engine import (
     CircleScan,
@@ -30,12 +28,9 @@ from hepcli.engine import (
     estimated_parts,
     estimator_of,
     exact_parts,
-    example_norm,
     free_phase,
     gradient_sums,
-    jacobian_symmetry,
     leading_eigenvalues,
-    log10_residual,
     nudged_residuals,
     num_units,
     own_signal,
@@ -46,8 +41,8 @@ from hepcli.engine import (
     step_matrix,
     step_product,
 )
-from hepcli.settings import GradientSettings, RelaxationSettings
-from hepcli.training._metrics import finite_or_none, share_of
+from hepcli.settings import MEASURES, GradientSettings, RelaxationSettings
+from hepcli.training._measures import Measured
 from hepcli.training._step import Preprocess, scale_pixels
 
 BIASES = ("finite_nudge", "asymmetry", "total")
@@ -79,8 +74,8 @@ class Sample(NamedTuple):
     """Measures of a batch, per example (batch,), and gradients summed over the examples that count.
 
     Attributes:
-        residual: ‖F(u)‖ at the end of the run's own free phase.
-        own_settled: whether it is at most `converged_residual`.
+        values: key of `MEASURES` -> value.
+        own_settled: whether the run's own free phase settled.
         sums: the run's own error signals at its end, summed; None where there are none.
         settled: a free fixed point was reached by going on; one of unsettled examples may be another than
             the run's own steps would have come to.
@@ -88,15 +83,13 @@ class Sample(NamedTuple):
         fixed_point_residual: ‖F(u*)‖ there.
         hep_exact_residual: of the solve, relative to its solution.
         rbp_residual: likewise.
-        parts: squared norms of the parts of J.
-        spectral_radius: of the one-step map at u*.
-        spectral_residual: of that eigenvalue, absolute.
+        spectral_residual: of the leading eigenvalue of a step, absolute.
         biases: `BIASES` -> comparison; None where the method has no error vector.
         own_gradient: of the run's own signal.
         bptt_gradient: by bptt.
     """
 
-    residual: Array
+    values: dict[str, Array]
     own_settled: Array
     sums: SignalSums | None
     settled: Array
@@ -104,8 +97,6 @@ class Sample(NamedTuple):
     fixed_point_residual: Array
     hep_exact_residual: Array
     rbp_residual: Array
-    parts: JacobianParts
-    spectral_radius: Array
     spectral_residual: Array
     biases: dict[str, Comparison | None]
     own_gradient: Gradient | None
@@ -204,8 +195,9 @@ class AsymmetryMeter:
             problem, state, found.rbp if signal is None else signal, found.free, kept
         )
         eigenvalue, spectral_residual = self._eigenvalue(found.free)
+        measured = Measured(own_free, found, self._parts(found.free), eigenvalue)
         return Sample(
-            own_free.phase.residual,
+            {key: measure.function(measured) for key, measure in MEASURES.items()},
             own_free.phase.settled,
             own_sums(problem, own_free, counts),
             found.settled,
@@ -213,8 +205,6 @@ class AsymmetryMeter:
             found.free.phase.residual,
             found.hep_exact_residual,
             found.rbp_residual,
-            self._parts(found.free),
-            jnp.abs(eigenvalue),
             spectral_residual,
             biases,
             None if signal is None else own,
@@ -301,126 +291,3 @@ def circle_of(method: str) -> Circle:
 def batch_size_for(units: int) -> int:
     """Examples measured at once, so that a few dozen states fit into memory."""
     return max(1, min(256, 2**18 // units))
-
-
-class _Statistic(NamedTuple):
-    """Mean and standard error over examples; None where there is nothing to average."""
-
-    mean: float | None
-    standard_error: float | None
-
-
-def _statistic(values: NDArray[Any]) -> _Statistic:
-    """Over the values that are defined."""
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return _Statistic(None, None)
-    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
-    return _Statistic(float(values.mean()), error)
-
-
-def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]], units: int) -> dict[str, Any]:
-    """What the samples come to, with the keys of `hep measure-asymmetry --json`.
-
-    Args:
-        samples: one for each batch, on the host.
-        counts: which examples of each count.
-        units: state units of an example.
-
-    Returns:
-        Means over the examples with a fixed point and solved references; their standard errors under
-        ``standard_error``; which examples were left out, by their number, under ``left_out``.
-    """
-    chosen = np.concatenate(counts)
-
-    def column(values: Sequence[Array]) -> NDArray[Any]:
-        return np.concatenate([np.asarray(v) for v in values])[chosen]
-
-    settled, solved = column([s.settled for s in samples]), column([s.solved for s in samples])
-    kept = settled & solved
-    parts = JacobianParts(
-        column([s.parts.symmetric for s in samples])[kept],
-        column([s.parts.antisymmetric for s in samples])[kept],
-    )
-    single = {
-        "jacobian_symmetry": np.asarray(jacobian_symmetry(parts)),
-        "homeostatic_loss": 2 * parts.antisymmetric / units,
-        "spectral_radius": column([s.spectral_radius for s in samples])[kept],
-        "log10_residual": np.asarray(log10_residual(jnp.asarray(column([s.residual for s in samples])))),
-    }
-    statistics = {name: _statistic(values) for name, values in single.items()}
-    record: dict[str, Any] = {name: found.mean for name, found in statistics.items()}
-    settled_in_time = column([s.own_settled for s in samples])
-    record["converged"] = float(settled_in_time.mean())
-    record["unsettled"] = int((~settled_in_time).sum())
-    record["unsettled_signal_share"] = _unsettled_share([s.sums for s in samples])
-    errors: dict[str, Any] = {name: found.standard_error for name, found in statistics.items()}
-    for measure in ("cosine", "relative_error"):
-        tables = {bias: _by_layer(samples, bias, measure, column, kept) for bias in BIASES}
-        record[measure] = {bias: {k: v.mean for k, v in table.items()} for bias, table in tables.items()}
-        errors[measure] = {
-            bias: {k: v.standard_error for k, v in table.items()} for bias, table in tables.items()
-        }
-    record["gradient_cosine"] = _gradient_cosine(samples)
-    record["standard_error"] = errors
-    numbers = np.arange(kept.size)
-    record["examples_used"] = int(kept.sum())
-    record["left_out"] = {
-        "no_fixed_point": numbers[~settled].tolist(),
-        "not_solved": numbers[settled & ~solved].tolist(),
-    }
-    record["largest_residual"] = {
-        name: _largest(column([getattr(s, name) for s in samples])[kept])
-        for name in ("fixed_point_residual", "hep_exact_residual", "rbp_residual", "spectral_residual")
-    }
-    return record
-
-
-def _by_layer(
-    samples: Sequence[Sample], bias: str, measure: str, column: Any, kept: NDArray[np.bool_]
-) -> dict[str, _Statistic]:
-    comparisons = [sample.biases[bias] for sample in samples]
-    layers = list(getattr(samples[0].biases["asymmetry"], measure))
-    if comparisons[0] is None:
-        return dict.fromkeys(layers, _Statistic(None, None))
-    return {
-        name: _statistic(column([getattr(c, measure)[name] for c in comparisons])[kept]) for name in layers
-    }
-
-
-def _gradient_cosine(samples: Sequence[Sample]) -> dict[str, float | None]:
-    """Per connection and in total, readout left out: its gradient does not depend on the signal."""
-    by_bptt = _summed([sample.bptt_gradient for sample in samples])
-    if samples[0].own_gradient is None:
-        return dict.fromkeys([*by_bptt, "total"])
-    own = _summed([sample.own_gradient for sample in samples if sample.own_gradient is not None])
-    own["total"], by_bptt["total"] = (np.concatenate(list(tree.values())) for tree in (own, by_bptt))
-    return {name: _cosine(own[name], by_bptt[name]) for name in own}
-
-
-def _unsettled_share(sums: Sequence[SignalSums | None]) -> float | None:
-    """Norm of the error signals of unsettled examples, summed over all batches, over that of all's."""
-    known = [own for own in sums if own is not None]
-    if not known:
-        return None
-    total: SignalSums = jax.tree.map(lambda *leaves: sum(leaves), *known)
-    return share_of(float(example_norm(total.unsettled, 0)), float(example_norm(total.total, 0)))
-
-
-def _summed(gradients: Sequence[Gradient]) -> dict[str, NDArray[Any]]:
-    """One vector a connection."""
-    total: Mapping[str, Mapping[str, Any]] = jax.tree.map(lambda *leaves: sum(leaves), *gradients)
-    return {
-        name: np.concatenate([np.ravel(leaf) for leaf in weights.values()])
-        for name, weights in total.items()
-        if name != "readout"
-    }
-
-
-def _cosine(a: NDArray[Any], b: NDArray[Any]) -> float | None:
-    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return finite_or_none(float(a @ b) / sizes) if sizes else None
-
-
-def _largest(values: NDArray[Any]) -> float | None:
-    return finite_or_none(float(values.max())) if values.size else None

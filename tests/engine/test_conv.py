@@ -53,7 +53,8 @@ def test_one_step_is_the_naive_step(name, beta):
         system = problem.system
         constant = system.input_drive(problem.params, problem.inputs)
         nudge = jnp.asarray(beta) if beta else None
-        return make_sweep(system, problem.params, (system.layers,), constant, nudge, problem.targets)(state)
+        update = network_update(system, problem.params, constant, nudge, problem.targets)
+        return update(state, system.layers)
 
     ours, naive = (
         step({layer: jnp.asarray(u) for layer, u in state.items()}),

@@ -68,7 +68,7 @@ def ours():
     params, images, targets, noise = drawn()
     # The published phases are converged; stopping where nothing moves any more spares half the time.
     relaxation = RelaxationSettings("synchronous", META["free_steps"], META["nudge_steps"], tolerance=1e-13)
-    problem = Problem(NETWORK, params, images, targets, relaxation, GradientSettings())
+    problem = Problem(NETWORK, params, images, targets, relaxation, GradientSettings("hep"))
 
     def measure(problem):
         free = free_phase(problem)

@@ -36,7 +36,7 @@ def many_times(noise_std: float, solver: str = "alternating", steps: int = 40, *
         jnp.ones((EXAMPLES, 2)),
         jnp.broadcast_to(jnp.eye(3)[0], (EXAMPLES, 3)),
         RelaxationSettings(solver, free_steps=steps, nudged_steps=steps, noise_std=noise_std),
-        GradientSettings(**gradient),
+        GradientSettings(**{"method": "hep"} | gradient),
         jax.random.key(1),
     )
 

@@ -48,7 +48,7 @@ def measured(own, size=EXAMPLES):
         rows = np.minimum(rows, EXAMPLES - 1)
         batch = own.batch(in_float64(), images[rows], labels[rows], jnp.asarray(counts[-1]))
         samples.append(jax.device_get(batch))
-    return summarise(samples, counts, UNITS)
+    return summarise(samples, counts)
 
 
 def numbers(tree):
@@ -119,7 +119,7 @@ def test_a_layer_without_a_signal_has_no_cosine():
     weights = {name: w for name, w in in_float64().items() if name != "out-l1"}
     images, labels = split(EXAMPLES)
     sample = own.batch(weights, images, labels, jnp.ones(EXAMPLES, bool))
-    record = summarise([jax.device_get(sample)], [np.ones(EXAMPLES, bool)], UNITS)
+    record = summarise([jax.device_get(sample)], [np.ones(EXAMPLES, bool)])
     assert record["cosine"]["asymmetry"]["l1"] is None
     assert record["relative_error"]["asymmetry"]["l1"] == pytest.approx(1.0)
     assert record["relative_error"]["asymmetry"]["out"] < 1e-10

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hepcli.settings import AUGMENTATIONS
 from hepcli.training import (
-    AUGMENTATIONS,
     Evaluator,
     Feed,
     Layout,

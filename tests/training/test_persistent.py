@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from hepcli.engine import Problem, free_phase
-from hepcli.settings import GradientSettings
 from hepcli.training import build_optimizer, fresh_memory, init_state, make_train_step, scale_pixels
 
 from . import tiny
@@ -37,7 +36,6 @@ def test_visits_add_up_to_one_long_free_phase(method):
         scale_pixels(tiny.split(10)[0]),
         np.eye(3)[np.zeros(10, int)],
         replace(settings.relaxation, free_steps=3 * STEPS),
-        GradientSettings(),
     )
     expected = jax.jit(lambda p: free_phase(problem._replace(params=p)).phase.state)(problem.params)
     for name, u in expected.items():

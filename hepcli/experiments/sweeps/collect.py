@@ -22,6 +22,7 @@ from hepcli.errors import ConfigError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point
+from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
 _ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
@@ -33,7 +34,7 @@ _TITLES = {
     "homeostatic_loss": "homeostatic loss",
     "test.log10_residual": "log10 residual, test",
     "images_per_second": "images/s",
-    "asymmetry.jacobian_symmetry": "Jacobian symmetry S",
+    **{f"asymmetry.{key}": measure.title for key, measure in MEASURES.items()},
     "asymmetry.cosine.total": "cosine of e with rbp's",
     "asymmetry.gradient_cosine": "cosine of the gradient with bptt's",
 }

@@ -1,0 +1,52 @@
+"""The measures of a network: what each is called, how it is shown, and where it is computed.
+
+To add one: a function from `hepcli.training.Measured` to a value per example, and its line in `MEASURES`.
+Records, --json, the terminal's tables, figures along a run and sweeps follow from it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a network, the mean of a value per example.
+
+    Attributes:
+        key: in records and --json.
+        title: in tables and figures, with its unit.
+        short: at the head of a narrow column.
+        place: `module:function` that computes it.
+        pattern: format of a number.
+        of_all: whether examples without a fixed point count too.
+    """
+
+    key: str
+    title: str
+    short: str
+    place: str
+    pattern: str = ".4g"
+    of_all: bool = False
+
+    @property
+    def function(self) -> Callable[[Any], Any]:
+        """From `hepcli.training.Measured` to a value per example (batch,), real."""
+        module, _, name = self.place.partition(":")
+        function: Callable[[Any], Any] = getattr(import_module(module), name)
+        return function
+
+
+_HOME = "hepcli.training._measures"
+
+MEASURES: dict[str, Measure] = {
+    measure.key: measure
+    for measure in (
+        Measure("jacobian_symmetry", "Jacobian symmetry S", "S", f"{_HOME}:symmetry"),
+        Measure("homeostatic_loss", "homeostatic loss", "homeo.", f"{_HOME}:homeostatic"),
+        Measure("spectral_radius", "spectral radius of a step", "radius", f"{_HOME}:radius"),
+        Measure("log10_residual", "log10 residual", "resid.", f"{_HOME}:residual", of_all=True),
+    )
+}
+"""Measures by key, in the order they are shown."""
