@@ -20,6 +20,6 @@ def find_spec(name: str) -> DatasetSpec:
     if name in DATASETS:
         spec: DatasetSpec = DATASETS[name]
         return spec
-    raise DatasetError(
-        f"Unknown data set {name!r}{did_you_mean(name, DATASETS)}", f"Known data sets: {', '.join(DATASETS)}."
-    )
+    hint = did_you_mean(name, DATASETS).removeprefix("; ").capitalize()
+    known = f"Known data sets: {', '.join(DATASETS)}."
+    raise DatasetError(f"Unknown data set {name!r}.", f"{hint} {known}".lstrip())

@@ -215,7 +215,7 @@ def scan_circles(
     Returns:
         Errors and residuals per example.
 
-    Source: paper, §3.1 and Figure 2; METHOD §5.
+    Source: Laborieux & Zenke (2024), §3.1 and Figure 2; METHOD §5.
     """
     turns = sorted({k / n for n in numbers for k in range(1, (n + 1) // 2)})
     angles_rad = 2 * np.pi * np.asarray(turns)

@@ -20,7 +20,7 @@ def circle_points(
     Returns:
         The real points (|β|, and −|β| for even N) and the complex ones of the upper half plane.
 
-    Source: paper, Eq. 9 (METHOD §3).
+    Source: Laborieux & Zenke (2024), Eq. 9 (METHOD §3).
     """
     real = beta_radius * np.array([1.0, -1.0][: 2 - num_points % 2])
     angles_rad = 2 * math.pi * np.arange(1, (num_points + 1) // 2) / num_points
@@ -46,7 +46,7 @@ def cauchy_derivative(
     Returns:
         The estimate, real; exact up to terms of order |β|^N.
 
-    Source: paper, Eq. 10 (METHOD §3).
+    Source: Laborieux & Zenke (2024), Eq. 10 (METHOD §3).
     """
     total = real_points[0]
     if real_points.shape[0] == 2:

@@ -93,7 +93,7 @@ def network_update(
             it out.
         targets: targets (..., batch, classes), needed with `beta`.
 
-    Source: paper, Eq. 1 (METHOD §1).
+    Source: Laborieux & Zenke (2024), Eq. 1 (METHOD §1).
     """
 
     def update(state: State, layers: Layers) -> State:
@@ -115,6 +115,6 @@ def vector_field(
     beta: Array | None = None,
     targets: Array | None = None,
 ) -> State:
-    """F(u; β) per layer, real or complex like the state. Source: paper, Eq. 1 (METHOD §1)."""
+    """F(u; β) per layer, real or complex like the state. Source: METHOD §1."""
     update = network_update(system, params, constant, beta, targets)
     return {name: new - state[name] for name, new in update(state, tuple(system.layers)).items()}

@@ -80,7 +80,7 @@ def homeostatic_loss(
     Returns:
         The mean over draws and examples, divided by the number n of state units.
 
-    Source: paper, Eq. 12 (METHOD §4).
+    Source: Laborieux & Zenke (2024), Eq. 12 (METHOD §4).
     """
     product = activity_jacobian(system, params, constant, activity)
 

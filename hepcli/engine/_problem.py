@@ -111,7 +111,7 @@ def parameter_gradient(
     Returns:
         The gradient, with the structure of the parameters; zero where no example counts.
 
-    Source: paper, Eq. 6–7 (METHOD §3).
+    Source: Laborieux & Zenke (2024), Eq. 6–7 (METHOD §3).
     """
     system, count = problem.system, jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
     if learned is not None:

@@ -42,7 +42,7 @@ def relax(
     Returns:
         The final state with its true residual, per-example flags and the passes run.
 
-    Source: paper, Eq. 1–3 (METHOD §1).
+    Source: Laborieux & Zenke (2024), Eq. 1–3 (METHOD §1).
     """
     update = network_update(system, params, constant, beta, targets)
     dynamics = Dynamics(

@@ -236,7 +236,12 @@ class _Measurement:
                 f"references stayed above {settings.relative_residual:g} after {settings.max_steps} steps."
             )
         method = self._task.config.gradient.method
-        if not estimator_of(method).has_error_vector:
+        estimator = estimator_of(method)
+        if estimator.limit == "rbp":
+            notes.append(
+                f"{method} has no bias of asymmetry: finite_nudge compares it with hep exact, which has."
+            )
+        if not estimator.has_error_vector:
             undefined = "finite_nudge, total and gradient_cosine are undefined"
             notes.append(f"{method} has no error vector: {undefined}.")
         if angle is None and not self._task.network.pairs:

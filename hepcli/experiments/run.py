@@ -39,6 +39,7 @@ class Run:
     def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, task: Task) -> None:
         self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
         self.num_batches = task.num_batches
+        task.prepare()
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from hepcli.config import Config, config_error
-from hepcli.data import Split, SplitName, find_spec, load_split
+from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.split_meter import SplitMeter
@@ -124,6 +124,17 @@ class Task:
                 f"data.batch_size = {batch}: {devices} devices cannot share it evenly.",
                 f"Choose a multiple of {devices}, or fewer devices: CUDA_VISIBLE_DEVICES=0 hep …",
             )
+
+    def prepare(self) -> None:
+        """Open all that training needs, so that what is wrong shows before anything is written.
+
+        Raises:
+            ConfigError: a batch is larger than the split, or a crop could miss the image altogether.
+            DatasetError: the data set is missing or damaged.
+        """
+        self._augment()
+        for name in SPLIT_NAMES:
+            self.feed(name)
 
     def fresh_params(self, config: Config | None = None) -> Gradient:
         """Fresh parameters from the run's seed, feedback mixed at the initial angle."""

@@ -15,7 +15,7 @@ def logistic(z: Array) -> Array:
 
 
 def sigmoid(z: Array) -> Array:
-    """σ(z) = 1/(1 + e^{−4z+2}), real or complex. Source: paper, §4 (METHOD §1)."""
+    """σ(z) = 1/(1 + e^{−4z+2}), real or complex. Source: Laborieux & Zenke (2024), §4 (METHOD §1)."""
     return logistic(4 * z - 2)
 
 

@@ -21,7 +21,7 @@ def rotate_feedback(params: Params, pairs: Sequence[tuple[str, str]], angle_deg:
     Returns:
         New parameters; all else unchanged.
 
-    Source: paper, §4.2 (METHOD §2).
+    Source: Laborieux & Zenke (2024), §4.2 (METHOD §2).
     """
     angle_rad = jnp.deg2rad(angle_deg)
     mixed = {name: dict(weights) for name, weights in params.items()}
@@ -61,7 +61,7 @@ def weight_angle_deg(params: Params, pairs: Sequence[tuple[str, str]]) -> Mappin
     Returns:
         Degrees, per pair under its forward name and over all pairs under ``total``; empty without pairs.
 
-    Source: paper, §4.2 (METHOD §5).
+    Source: Laborieux & Zenke (2024), §4.2 (METHOD §5).
     """
     if not pairs:
         return {}

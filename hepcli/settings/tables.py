@@ -176,7 +176,7 @@ class OptimizerSettings:
         weight_decay_multipliers: the same for the weight decay.
         feedback_learning: `gradient` trains top-down kernels like all others; `kolen_pollack` gives them
             the gradient of their forward partners, transposed, so that the decay of both aligns them;
-            `fixed` leaves them as they are (feedback alignment). The homeostatic loss adds its own.
+            `fixed` leaves them as they are, whatever the homeostatic loss says (feedback alignment).
     """
 
     __pydantic_config__ = STRICT

@@ -175,7 +175,7 @@ def test_a_file_of_ones_own_is_printed_too(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('# Mine\nextends = "cifar10"\n[run]\nepochs = 7\n')
     printed = CliRunner().invoke(app, ["presets", str(path)]).stdout
-    assert printed.startswith(f"# Mine\n\n[run]\nseed = 0 # preset cifar10\nepochs = 7 # file {path}\n")
+    assert printed.startswith(f"# Mine\n\n[run]\nseed = 0 # preset fashion-mnist\nepochs = 7 # file {path}\n")
 
 
 def test_presets_print_and_list():

@@ -10,7 +10,14 @@ from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 
 def metrics(epoch, nonfinite=0):
-    split = {"loss": 0.5, "top1": 0.8125, "top5": None, "log10_residual": -5.4, "settled": 0.975}
+    split = {
+        "loss": 0.5,
+        "top1": 0.8125,
+        "top5": None,
+        "log10_residual": -5.4,
+        "settled": 0.975,
+        "unsettled_signal_share": 0.125,
+    }
     split["nonfinite"] = nonfinite
     undefined = {"homeostatic_loss": None, "weight_angle_deg": None}
     return {"epoch": epoch, "train": split, "test": split, **undefined}

@@ -205,7 +205,8 @@ def test_another_process_finishing_first(archives, data_dir, prepared, monkeypat
 KILLED = """
 import dataclasses, os, sys
 from pathlib import Path
-from hepcli.data import (import_archives)
+from hepcli.settings import DATASETS
+from hepcli.data import import_archives
 
 spec = DATASETS["fashion_mnist"]
 def killed(paths, split):

@@ -1,7 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from hepcli.data import Split, load_split
+from hepcli.data import Split
+from hepcli.data._bundled import load_bundled
+from hepcli.settings import DATASETS
 
 SMALL = (
     "network.layers.l1.units=16",
@@ -18,17 +22,20 @@ SMALL = (
 def small_data(monkeypatch):
     """Every data set is 1,000 training and 200 test images of the bundled one, or colour images of noise."""
 
+    bundled = DATASETS["fashion_mnist_mini"], DATASETS["fashion_mnist_mini"].source
+
     def load(name, split, data_dir=None):
-        full = load_split("fashion_mnist_mini", split)
+        full = load_bundled(*bundled, split)
         keep = 1000 if split == "train" else 200
         if "mnist" not in name:
             images = np.random.default_rng(keep).integers(0, 256, (keep, 32, 32, 3), np.uint8)
             return Split(images, full.labels[:keep], 100 if name == "cifar100" else 10)
         return Split(full.images[:keep], full.labels[:keep], full.num_classes)
 
-    monkeypatch.setattr("hepcli.experiments.run.load_split", load)
-    monkeypatch.setattr("hepcli.experiments.saved.load_split", load)
-    monkeypatch.setattr("hepcli.experiments.measure.load_split", load)
+    monkeypatch.setattr("hepcli.experiments.task.load_split", load)
+    for name, spec in DATASETS.items():
+        small = dataclasses.replace(spec, num_examples={"train": 1000, "test": 200})
+        monkeypatch.setitem(DATASETS, name, small)
 
 
 @pytest.fixture

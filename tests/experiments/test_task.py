@@ -9,7 +9,7 @@ from hepcli.errors import ConfigError
 from hepcli.experiments.task import Task
 from hepcli.settings import DATASETS
 
-COLOUR, GREY = (32, 32, 3), (28, 28, 1)
+COLOUR, GREY = (32, 32, 3), (32, 32, 1)
 
 
 @pytest.fixture
@@ -59,7 +59,10 @@ def test_feedback_named_first_takes_nothing_from_an_image(built, refusal):
 def test_a_kernel_of_which_most_sees_no_image(built, refusal):
     built("network.layers.conv2.kernel_size=17")
     text = refusal("network.layers.conv2.kernel_size=18")
-    assert text == "network.layers.conv2.kernel_size = 18: more than twice the 8 × 8 image of conv1"
+    assert (
+        text
+        == "network.layers.conv2.kernel_size = 18: more than twice the 8 × 8 image of conv1; give at most 17"
+    )
 
 
 def test_images_that_do_not_fit_each_other(refusal):
@@ -80,11 +83,12 @@ def test_without_a_readout_the_output_must_be_the_classes(built, refusal):
 
 
 def test_crops_without_a_pixel_of_the_image(built):
-    padding = "data.crop_padding=28"
+    padding = "data.crop_padding=32"
     config = load_config("cifar10-small", [padding]).config
-    built(padding).train_step([config])
-    with pytest.raises(ConfigError, match=r"data\.crop_padding = 28: .* 28 × 28 pixels"):
-        built(padding, "data.mean=[0.5]", "data.std=[0.25]", image=GREY).train_step([config])
+    built(padding, image=(48, 48, 3)).train_step([config])
+    grey = built(padding, "data.mean=[0.5]", "data.std=[0.25]", image=GREY)
+    with pytest.raises(ConfigError, match=r"data\.crop_padding = 32: .* 32 × 32 pixels"):
+        grey.prepare()
 
 
 def test_a_mean_for_each_channel_or_one_for_all(built):

@@ -25,12 +25,12 @@ def hep(free: FreePhase) -> tuple[State, PhaseReport]:
     as one complex batch; the rest are conjugates.
 
     Args:
-        free: the problem at its free fixed point.
+        free: the problem at the end of its free phase.
 
     Returns:
         e per layer, real (batch, *units), and the record of the nudged phases.
 
-    Source: paper, Eq. 9–10 (METHOD §3).
+    Source: Laborieux & Zenke (2024), Eq. 9–10 (METHOD §3).
     """
     return cauchy_signal(free, nudged_phases(free))
 
@@ -39,7 +39,7 @@ def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[St
     """The Cauchy sum over the activities of nudged phases.
 
     Args:
-        free: the problem at its free fixed point.
+        free: the problem at the end of its free phase.
         nudged: nudges (points,), real or complex -> their phases, states (points, batch, *units).
 
     Returns:

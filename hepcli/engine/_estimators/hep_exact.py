@@ -25,7 +25,7 @@ def hep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
     Returns:
         e per layer, real (batch, *units), and the record of the derivative.
 
-    Source: paper, Eq. 8 (METHOD §3).
+    Source: Laborieux & Zenke (2024), Eq. 8 (METHOD §3).
     """
     problem, system = free.problem, free.problem.system
 
@@ -51,7 +51,7 @@ def derivative_signal(free: FreePhase, nudged: Callable[[Array], Dynamics]) -> t
         dr/dβ per layer, real (batch, *units), and its record: the residual is how far one more step would
         move du/dβ.
 
-    Source: published code of the paper (METHOD §3, §9).
+    Source: published code of Laborieux & Zenke (2024) (METHOD §3, §9).
     """
     relaxation, start = free.problem.relaxation, free.phase.state
     solver, beta = make_solver(relaxation), jnp.zeros((), start["out"].dtype)

@@ -28,7 +28,8 @@ def online_hep(problem: Problem) -> Estimate:
     Returns:
         The estimate. The mean state stands in for the free fixed point: `free` holds its residual.
 
-    Source: paper, §3.2 and Table 1 (METHOD §3); which states are averaged, from the reference numbers.
+    Source: Laborieux & Zenke (2024), §3.2 and Table 1 (METHOD §3); which states are averaged, from the
+        reference numbers.
     """
     system, settings, relaxation = problem.system, problem.signal_settings, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)

@@ -32,7 +32,7 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
         e per layer, real (batch, *units), and the record of the iteration; its residual is how far one
         more would move e.
 
-    Source: paper, Eq. 5; Almeida (1987), Pineda (1987).
+    Source: Laborieux & Zenke (2024), Eq. 5; Almeida (1987), Pineda (1987).
     """
     problem, relaxation, state = free.problem, free.problem.relaxation, free.phase.state
     adjoint = adjoint_dynamics(problem, free.constant, state)
