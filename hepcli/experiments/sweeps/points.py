@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def program_of(config: Config) -> str:
         "homeostasis": {"weight": 1.0 if config.homeostasis.weight > 0 else 0.0},
         "optimizer": {"learning_rate": 1.0},
     }
-    tables = {name: getattr(config, name).model_copy(update=values) for name, values in numbers.items()}
+    tables = {name: replace(getattr(config, name), **values) for name, values in numbers.items()}
     return config_hash(config.model_copy(update=tables))
 
 
