@@ -115,15 +115,15 @@ def changed_error(preset: str) -> ConfigError:
 
 def program_of(config: Config) -> str:
     """Name the compiled program of a run: equal for runs that can train together."""
-    numbers = {
-        "run": {"seed": 0},
-        "network": {"initial_angle_deg": 0.0},
-        "gradient": {"beta_radius": 1.0},
-        "homeostasis": {"weight": 1.0 if config.homeostasis.weight > 0 else 0.0},
-        "optimizer": {"learning_rate": 1.0},
+    weight = 1.0 if config.homeostasis.weight > 0 else 0.0
+    same_numbers = {
+        "run": replace(config.run, seed=0),
+        "network": replace(config.network, initial_angle_deg=0.0),
+        "gradient": replace(config.gradient, beta_radius=1.0),
+        "homeostasis": replace(config.homeostasis, weight=weight),
+        "optimizer": replace(config.optimizer, learning_rate=1.0),
     }
-    tables = {name: replace(getattr(config, name), **values) for name, values in numbers.items()}
-    return config_hash(config.model_copy(update=tables))
+    return config_hash(config.model_copy(update=same_numbers))
 
 
 def _point(
