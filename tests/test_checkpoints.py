@@ -533,3 +533,30 @@ def test_a_run_without_a_checkpoint_is_an_error(run: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint yet") as error:
         resolve_checkpoint(run)
     assert "hep train --resume" in error.value.advice
+
+
+def test_a_part_of_a_state_is_read_alone(tmp_path):
+    store = store_with(tmp_path / "run", 1)
+    with pytest.raises(CheckpointError, match="another network"):
+        store.restore({"w": small_state(1)["w"]})
+    restored = store.restore({"w": small_state(1)["w"]}, whole=False)
+    assert_identical(restored.state, {"w": small_state(1)["w"]})
+    with pytest.raises(CheckpointError, match="another network"):
+        store.restore({"w": np.zeros((4, 6), np.float32)}, whole=False)
+    with pytest.raises(CheckpointError, match=r"its leaf .*'v'.* is none"):
+        store.restore({"v": small_state(1)["w"]}, whole=False)
+
+
+def test_leaves_that_were_called_otherwise_or_are_new(tmp_path):
+    """What an older version saved is read under the names of this one; nothing else is guessed."""
+    store = store_with(tmp_path / "run", 3)
+    target = {"weights": small_state(3)["w"], "step": np.array(0), "seen": np.ones(2)}
+    older = {"['weights']": "['w']", "['seen']": None}
+    restored = store.restore(target, older=older).state
+    expected = {"weights": small_state(3)["w"], "step": np.array(3), "seen": np.zeros(2)}
+    assert_identical(restored, expected)
+    with pytest.raises(CheckpointError, match="another network"):
+        store.restore(target, older={"['weights']": "['w']"})
+    store_with(tmp_path / "new", 1)
+    again = CheckpointStore(tmp_path / "new").restore(small_state(0), older={"['w']": "['old']"})
+    assert_identical(again.state, small_state(1))

@@ -7,6 +7,7 @@ import pytest
 
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.evaluate import evaluate
+from hepcli.experiments.records import newer_line
 from hepcli.experiments.train import TrainRequest, train
 
 pytestmark = pytest.mark.usefixtures("small_data")
@@ -60,3 +61,9 @@ def test_refusals(run, tmp_path):
         evaluate(run / "checkpoints/20", step=10)
     with pytest.raises(CheckpointError, match="does not exist"):
         evaluate(tmp_path / "nowhere")
+
+
+def test_lines_of_older_versions_are_read_under_the_names_of_this_one():
+    old = {"epoch": 1, "train": {"converged": 0.5, "sweeps": 75.0, "loss": 1.0}, "test": {"top1": 0.5}}
+    new = {"epoch": 1, "train": {"settled": 0.5, "passes": 75.0, "loss": 1.0}, "test": {"top1": 0.5}}
+    assert newer_line(old) == newer_line(new) == new
