@@ -1,11 +1,6 @@
 """Checkpoints of runs: saved with Orbax, hashed, verified before they are loaded."""
 
-from hepcli.checkpoints._store import (
-    CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
-    CheckpointStore,
-    Restored,
-    resolve_checkpoint,
-)
+from hepcli.checkpoints._resolve import CHECKPOINTS_FOLDER, CONFIG_FILE, resolve_checkpoint
+from hepcli.checkpoints._store import CheckpointStore, Restored
 
 __all__ = ["CHECKPOINTS_FOLDER", "CONFIG_FILE", "CheckpointStore", "Restored", "resolve_checkpoint"]

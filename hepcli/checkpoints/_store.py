@@ -26,7 +26,6 @@ from hepcli.checkpoints._step import (
     PyTree,
     file_digests,
     is_complete,
-    is_number,
     named_leaves,
     read_step,
     step_folders,
@@ -37,9 +36,6 @@ from hepcli.checkpoints._step import (
     write_state,
 )
 from hepcli.errors import CheckpointError, OutputError
-
-CHECKPOINTS_FOLDER = "checkpoints"
-CONFIG_FILE = "config.toml"
 
 _NO_STEP_ADVICE = "Copy the run folder again from its source, or train into a new one: hep train --out DIR"
 
@@ -285,35 +281,3 @@ class CheckpointStore:
         if folder.exists():
             doomed = folder.rename(self._directory / f"{DELETING}{step}")
             shutil.rmtree(doomed)
-
-
-def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
-    """Find the run that a CHECKPOINT argument means.
-
-    Args:
-        path: a run folder, its checkpoints/ folder, or one step in it.
-
-    Returns:
-        The run folder, and the step where one was named.
-
-    Raises:
-        CheckpointError: when it does not exist, is none of the three, or holds no step.
-    """
-    usage = "Give a run folder, its checkpoints/ folder or one step in it, such as runs/NAME/checkpoints/100."
-    folder = path.resolve()
-    if not folder.is_dir():
-        raise CheckpointError(f"{path} {'is not a folder' if folder.exists() else 'does not exist'}.", usage)
-    run, step = folder, None
-    # The configuration decides, not the name: a run folder may itself be called "checkpoints" or "100".
-    if not (run / CONFIG_FILE).is_file():
-        if is_number(run.name):
-            run, step = run.parent, int(run.name)
-        run = run.parent if run.name == CHECKPOINTS_FOLDER else folder
-    if not (run / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{path} is not (part of) a run: there is no {run / CONFIG_FILE}.", usage)
-    if not step_folders(run / CHECKPOINTS_FOLDER):
-        raise CheckpointError(
-            f"{run} holds no checkpoint yet.",
-            f"Train it until the first is saved: hep train --resume --out {run}",
-        )
-    return run, step

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from hepcli.cli._tables import number
+from hepcli.cli._tables import number, whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 _COLUMNS = (
@@ -19,16 +19,19 @@ _COLUMNS = (
     "top-1",
     "top-5",
     "resid.",
-    "conv.",
+    "settled",
     "uns. e",
     "homeo.",
     "angle",
     "img/s",
     "time",
 )
+_FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angle")
+"""Columns that a narrow terminal goes without, one after the other; numbers are never cut."""
+
 _CAPTION = (
     "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
-    "conv.: test examples settled, %; uns. e: unsettled training examples' share of the signal, %;\n"
+    "settled: test examples, %; uns. e: unsettled training examples' share of the signal, %;\n"
     "homeo.: homeostatic loss; angle: weight angle, degrees"
 )
 
@@ -174,11 +177,17 @@ class LiveTable(Silent):
         )
 
     def _table(self, rows: list[tuple[str, ...]]) -> Table:
-        table = Table(title=Text(self._title), box=None, padding=(0, 1))
-        for name in _COLUMNS:
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
+        """The table with as many columns as the terminal has room for."""
+        left = list(_COLUMNS)
+        for gone in (None, *_FIRST_TO_GO):
+            left = [name for name in left if name != gone]
+            table = Table(title=Text(self._title), box=None, padding=(0, 0, 0, 2), pad_edge=False)
+            for name in left:
+                table.add_column(name, justify="right", no_wrap=True)
+            for row in rows:
+                table.add_row(*(cell for name, cell in zip(_COLUMNS, row, strict=True) if name in left))
+            if whole_width(table) <= self._console.width:
+                break
         return table
 
     def _render(self) -> Group:

@@ -9,8 +9,13 @@ def print_table(table: Table) -> None:
     console = Console(stderr=True)
     if not console.is_terminal:
         # Rich assumes 80 columns where there is no terminal and would break cells apart there.
-        console = Console(stderr=True, width=Console(width=10_000).measure(table).maximum)
+        console = Console(stderr=True, width=whole_width(table))
     console.print(table)
+
+
+def whole_width(table: Table) -> int:
+    """Columns of a terminal that shows a table whole."""
+    return Console(width=10_000).measure(table).maximum
 
 
 def number(value: float | None, pattern: str = ".3f", scale: float = 1.0) -> str:

@@ -151,19 +151,20 @@ def _title(record: dict[str, Any]) -> str:
 
 
 def _bias_table(record: dict[str, Any]) -> Table:
+    """Layer under layer for each bias: narrow enough for any terminal."""
     table = Table(box=None)
-    table.add_column("layer", no_wrap=True)
-    for title in _BIASES.values():
-        table.add_column(f"{title}:\ncosine", justify="right", no_wrap=True)
-        table.add_column("\nrelative error", justify="right", no_wrap=True)
+    for title in ("bias", "layer"):
+        table.add_column(title, no_wrap=True)
+    for title in ("cosine", "relative error"):
+        table.add_column(title, justify="right", no_wrap=True)
     errors = record["standard_error"]
-    for layer in record["cosine"]["asymmetry"]:
-        cells = [
-            _pm(record[measure][bias], errors[measure][bias], layer, pattern)
-            for bias in _BIASES
-            for measure, pattern in (("cosine", ".4f"), ("relative_error", ".3g"))
-        ]
-        table.add_row(layer, *cells)
+    for bias, title in _BIASES.items():
+        for number_of, layer in enumerate(record["cosine"]["asymmetry"]):
+            cells = [
+                _pm(record[measure][bias], errors[measure][bias], layer, pattern)
+                for measure, pattern in (("cosine", ".4f"), ("relative_error", ".3g"))
+            ]
+            table.add_row("" if number_of else title, layer, *cells)
     return table
 
 

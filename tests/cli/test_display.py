@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from hepcli.cli._display import LiveTable, PlainLines, duration
@@ -41,6 +42,17 @@ def test_a_terminal_ends_with_a_row_for_every_epoch():
     assert rows == [str(epoch) for epoch in range(1, 31)]
     assert "1:15" in last_frame
     assert "–" in last_frame  # top-5 is undefined here, and says so
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_narrow_terminal_gets_fewer_columns_but_whole_numbers(width):
+    screen = io.StringIO()
+    show(LiveTable(Console(file=screen, force_terminal=True, width=width, height=20, _environ={})), epochs=2)
+    last_frame = screen.getvalue()[screen.getvalue().rindex("epoch") :]
+    table = last_frame.split("loss:")[0]
+    assert "…" not in table
+    assert ("homeo." in table) == (width >= 80)
+    assert "81.25" in table
 
 
 def test_non_finite_states_are_shown():
