@@ -36,6 +36,6 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
     if not step_folders(run / CHECKPOINTS_FOLDER):
         raise CheckpointError(
             f"{run} holds no checkpoint yet.",
-            f"Train it until the first is saved: hep train --resume --out {run}",
+            "Train it until the first is saved, by the command that began it.",
         )
     return run, step

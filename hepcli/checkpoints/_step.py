@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +154,8 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
         restore_args=arrays,
         partial_restore=True,
     )
-    with _checkpointer() as checkpointer:
-        found = checkpointer.restore(folder / STATE, args=some)
+    with _checkpointer() as checkpointer, plain_path(folder) as where:
+        found = checkpointer.restore(where / STATE, args=some)
     return {name: found[key] for key, name in keys.items()}
 
 
@@ -190,9 +192,24 @@ def write_state(folder: Path, leaves: Mapping[str, np.ndarray]) -> dict[str, dic
     if stored:
         _require_room(folder.with_name("room"), sum(leaf.nbytes for leaf in stored.values()) + _FILES_BYTES)
         ocp = _orbax()
-        with _checkpointer() as checkpointer:
-            checkpointer.save(folder, args=ocp.args.PyTreeSave(stored))
+        with _checkpointer() as checkpointer, plain_path(folder.parent) as where:
+            checkpointer.save(where / folder.name, args=ocp.args.PyTreeSave(stored))
     return specs
+
+
+@contextmanager
+def plain_path(folder: Path) -> Iterator[Path]:
+    """A path to a folder that holds no character that Orbax or TensorStore read as a pattern.
+
+    They take [0.1] in the name of a run for one: what is saved there is not found again.
+    """
+    if re.fullmatch(r"[\w./ +=,@-]*", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="hep-") as elsewhere:
+        link = Path(elsewhere) / "step"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _require_room(probe: Path, size: int) -> None:

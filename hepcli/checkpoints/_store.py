@@ -8,9 +8,11 @@ is there whole or not at all. Orbax itself loads flipped bytes silently, so it o
 
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -145,7 +147,7 @@ class CheckpointStore:
         raise OutputError(
             f"Step {step} could not be saved in {self._directory}: {reason}.",
             "Make room or make the folder writable, then continue from the last step that was saved: "
-            f"hep train --resume --out {self._directory.parent}",
+            + shlex.join(["hep", "train", "--resume", "--out", str(self._directory.parent)]),
         ) from error
 
     def close(self) -> None:
@@ -252,7 +254,7 @@ class CheckpointStore:
         """Clear what a killed process left behind; return the intact steps with their metrics."""
         for prefix in (SAVING, DELETING):
             for folder in step_folders(self._directory, prefix).values():
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
         intact: dict[int, float | None] = {}
         for step, folder in step_folders(self._directory).items():
             try:
@@ -272,7 +274,8 @@ class CheckpointStore:
             keep.update(step for step in steps if step % self._keep_every_steps == 0)
         for step in step_folders(self._directory).keys() - keep:
             if step < steps[-1]:
-                self._discard(step)
+                with suppress(OSError):  # what was saved is on disk; a step too many harms nothing
+                    self._discard(step)
                 metrics.pop(step, None)
 
     def _discard(self, step: int) -> None:
@@ -280,4 +283,5 @@ class CheckpointStore:
         folder = self._directory / str(step)
         if folder.exists():
             doomed = folder.rename(self._directory / f"{DELETING}{step}")
-            shutil.rmtree(doomed)
+            # What cannot go now (on NFS a file that somebody still reads) goes when the next run begins.
+            shutil.rmtree(doomed, ignore_errors=True)

@@ -1,5 +1,6 @@
 """What a training run looks like: a live table on a terminal, a plain line an epoch elsewhere."""
 
+import sys
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,9 +57,20 @@ class Silent:
     ) -> None:
         return None
 
+    _mute = False
+
     def notice(self, text: str) -> None:
         """A line the user must see."""
-        typer.echo(text, err=True)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Print to stderr; a pipe that has closed, or a full disk, silences us and ends no training."""
+        if self._mute:
+            return
+        try:
+            typer.echo(text, err=True)
+        except OSError:
+            self._mute = True
 
     def started(self, record: RunStarted) -> None:
         """The run folder is ready."""
@@ -80,7 +92,7 @@ class PlainLines(Silent):
         super().started(record)
         self._epochs = record.epochs
         behind = f", {record.epochs_done} done" if record.epochs_done else ""
-        typer.echo(f"run {record.folder}: {record.epochs} epochs{behind}", err=True)
+        self._say(f"run {record.folder}: {record.epochs} epochs{behind}")
 
     def epoch_done(self, record: EpochDone) -> None:
         """Print the epoch's line."""
@@ -100,7 +112,7 @@ class PlainLines(Silent):
             f"{record.images_per_second:.0f} images/s",
             duration(record.seconds),
         ]
-        typer.echo("  ".join([*parts, *_nonfinite(metrics)]), err=True)
+        self._say("  ".join([*parts, *_nonfinite(metrics)]))
 
 
 class LiveTable(Silent):
@@ -212,4 +224,5 @@ def make_display(*, quiet: bool) -> Silent:
     console = Console(stderr=True)
     if quiet:
         return Silent()
-    return LiveTable(console) if console.is_terminal else PlainLines()
+    # Not console.is_terminal: FORCE_COLOR asks for colours, not for a table redrawn into a log file.
+    return LiveTable(console) if sys.stderr.isatty() else PlainLines()

@@ -22,7 +22,8 @@ DEBUG_VARIABLE = "HEP_DEBUG"
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Show a `HepError` as two lines on stderr and exit with 1; an interrupt exits with 130.
 
-    Other exceptions are bugs and keep their traceback. With `hep --debug` so do ours.
+    What the system refuses is shown in words too. Other exceptions are bugs and keep their traceback. With
+    `hep --debug` so do ours.
     """
 
     @functools.wraps(command)
@@ -39,11 +40,32 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             show_error(_out_of_memory(str(error)))
             raise typer.Exit(EXIT_ERROR) from None
+        except OSError as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            show_error(_of_the_system(error))
+            raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return guarded
+
+
+def _of_the_system(error: OSError) -> HepError:
+    """A path or a stream that the system refuses: permissions, a full disk, a name too long, a loop."""
+    where = "standard output or a file" if error.filename is None else shown(error.filename)
+    return HepError(
+        f"{where}: {error.strerror or error}.",
+        "Check that the path exists, is yours and has room; hep --debug … shows where it was needed.",
+    )
+
+
+def shown(path: object) -> str:
+    """A path as text that any terminal can show, cut where it is far too long."""
+    text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def _out_of_memory(text: str) -> HepError:

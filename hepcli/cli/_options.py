@@ -7,6 +7,16 @@ from typing import Annotated
 import typer
 
 
+def user_path(text: str) -> Path:
+    """A path as a user writes it: ~ is expanded, nothing at all is refused."""
+    if not text:
+        raise typer.BadParameter("is empty; give a path, or . for the working folder")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # no home, or no such user
+        raise typer.BadParameter(f"{text}: {error}") from error
+
+
 class SplitChoice(StrEnum):
     """Splits of a data set."""
 
@@ -18,6 +28,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
+        parser=user_path,
         metavar="DIR",
         help="Folder data sets are kept in. Default: $HEP_DATA_DIR, else ~/.local/share/hep.",
         show_default=False,
@@ -50,7 +61,11 @@ Seed = Annotated[
 SplitName = Annotated[SplitChoice, typer.Option("--split", help="Which images.")]
 Checkpoint = Annotated[
     Path,
-    typer.Argument(metavar="CHECKPOINT", help="A run folder, its checkpoints/ folder, or one step in it."),
+    typer.Argument(
+        parser=user_path,
+        metavar="CHECKPOINT",
+        help="A run folder, its checkpoints/ folder, or one step in it.",
+    ),
 ]
 Step = Annotated[
     int | None,

@@ -9,13 +9,15 @@ from types import FrameType
 from hepcli.cli._errors import EXIT_INTERRUPTED
 
 _STOPPING = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR2") if hasattr(signal, name)
-]  # no SIGUSR2 on Windows
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]  # Windows has the first two
 
 
 @contextmanager
 def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT, SIGTERM and SIGUSR2, Slurm's warning, into a question the training loop can ask.
+    """Turn Ctrl-C, and what terminals and schedulers end jobs with, into a question for the training loop.
 
     Args:
         notify: called at the first signal.

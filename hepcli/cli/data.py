@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import DataDir, Json
+from hepcli.cli._options import DataDir, Json, user_path
 from hepcli.cli._tables import print_table
 
 app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
@@ -49,6 +49,7 @@ def import_command(
     source_dir: Annotated[
         Path,
         typer.Argument(
+            parser=user_path,
             metavar="SOURCE_DIR",
             help="Folder that holds the official archives, packed or unpacked.",
         ),

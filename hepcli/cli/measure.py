@@ -10,7 +10,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._options import (
+    DataDir,
+    Json,
+    Preset,
+    Quiet,
+    Seed,
+    Settings,
+    SplitChoice,
+    SplitName,
+    Step,
+    user_path,
+)
 from hepcli.cli._tables import number, print_table
 from hepcli.settings import MEASURES
 
@@ -26,6 +37,7 @@ def measure_command(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
+            parser=user_path,
             metavar="CHECKPOINT",
             help="A run folder, its checkpoints/ folder, or one step in it.",
             show_default=False,
@@ -44,6 +56,7 @@ def measure_command(
         Path | None,
         typer.Option(
             "--out",
+            parser=user_path,
             metavar="DIR",
             help="Folder of measures.json and figures. Default: asymmetry/ in the run folder.",
             show_default=False,
@@ -78,6 +91,8 @@ def measure_command(
                     typer.echo(f"Left out: {found.reason}", err=True)
                 case Measured():
                     result = found
+                    if found.notice is not None:
+                        typer.echo(found.notice, err=True)
     if not quiet:
         _show(records, along=all_steps)
     typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)

@@ -1,5 +1,6 @@
 """`hep presets`."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +25,10 @@ def presets_command(
     from hepcli.experiments import presets
 
     if name is not None:
-        typer.echo(presets.preset_text(name), nl=False)
+        # A file that hep reads again is UTF-8, whatever the locale.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(presets.preset_text(name).encode("utf-8"))
+        sys.stdout.flush()
         return
     found = presets.list_presets()
     width = max(len(preset.name) for preset in found)

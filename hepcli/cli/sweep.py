@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Quiet, Settings
+from hepcli.cli._options import DataDir, Json, Quiet, Settings, user_path
 from hepcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def sweep_command(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Default: sweeps/<name>.", show_default=False),
+        typer.Option(
+            "--out", parser=user_path, metavar="DIR", help="Default: sweeps/<name>.", show_default=False
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
     resume: Annotated[
@@ -88,6 +90,7 @@ def sweep_command(
         Path | None,
         typer.Option(
             "--report",
+            parser=user_path,
             metavar="DIR",
             help="Remake table and figure of a sweep, or of a folder of run folders.",
             show_default=False,
@@ -170,7 +173,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
 
 @handle_errors
 def worker_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the sweep.")],
+    folder: Annotated[Path, typer.Argument(parser=user_path, metavar="DIR", help="Folder of the sweep.")],
     together: Together = False,
     shard: Shard = None,
     cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="Processors to run on.")] = None,

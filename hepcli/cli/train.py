@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings
+from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, user_path
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
 
@@ -25,7 +25,11 @@ def train_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Run folder. Default: runs/<preset>-<time>.", show_default=False
+            "--out",
+            parser=user_path,
+            metavar="DIR",
+            help="Run folder. Default: runs/<preset>-<time>.",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -83,6 +87,8 @@ def train_command(
                         interrupted = record
                     case Finished():
                         finished = record
+                        for text in record.notices:
+                            display.notice(text)
     if interrupted is not None:
         if speaks:
             typer.echo(f"Saved. Continue with: {interrupted.command}", err=True)

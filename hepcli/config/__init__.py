@@ -2,7 +2,7 @@
 
 from hepcli.config.compare import config_hash, differences, flatten
 from hepcli.config.config import Config
-from hepcli.config.extends import preset_header
+from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
 from hepcli.config.presets import (
     SWEEPS,
@@ -30,7 +30,8 @@ from hepcli.config.sweep_files import (
     parse_sweep,
     sweep_differences,
 )
-from hepcli.config.vary import parse_seeds, parse_shard, parse_vary
+from hepcli.config.toml_files import read_text
+from hepcli.config.vary import parse_seeds, parse_shard, parse_vary, split_outside
 
 __all__ = [
     "SWEEPS",
@@ -51,6 +52,7 @@ __all__ = [
     "dump_config",
     "dump_sweep",
     "flatten",
+    "is_path",
     "label_of",
     "list_presets",
     "list_sweeps",
@@ -66,6 +68,8 @@ __all__ = [
     "presets_folder",
     "read_config",
     "read_settings",
+    "read_text",
+    "split_outside",
     "sweep_differences",
     "try_config",
 ]

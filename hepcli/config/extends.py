@@ -125,14 +125,19 @@ def _base_of(file: _File) -> _File:
 
 def _read(preset: str, beside: Path) -> _File:
     """Read a shipped preset, or a file whose path starts from the folder `beside`."""
-    separators = [separator for separator in (os.sep, os.altsep) if separator]
-    if preset.endswith(".toml") or any(separator in preset for separator in separators):
-        path = beside / preset
+    if is_path(preset):
+        path = beside / Path(preset).expanduser()
         label, text = f"file {path}", read_text(path)
     else:
         path = Path(str(presets_folder())) / f"{preset}.toml"
         label, text = f"preset {preset}", preset_text(preset)
     return _File(label, path, text, parse_tables(text, label))
+
+
+def is_path(preset: str) -> bool:
+    """Whether a preset is named by a path instead of a name."""
+    separators = [separator for separator in (os.sep, os.altsep) if separator]
+    return preset.endswith(".toml") or any(separator in preset for separator in separators)
 
 
 def _lay_over(stated: Stated, own: Mapping[str, object], label: str) -> None:

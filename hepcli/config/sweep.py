@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from hepcli.config.compare import flatten
 from hepcli.settings import STRICT, Fault, Faults, Seed, assigned, did_you_mean, show
 
 FigureKind = Literal["lines", "bars", "curves"]
@@ -22,6 +23,23 @@ class Table(BaseModel):
     model_config = STRICT
 
 
+_TABLES = ("run", "data", "network", "relaxation", "gradient", "homeostasis", "optimizer", "checkpoints")
+
+
+def _dotted(settings: Any) -> Any:
+    """TOML reads an unquoted relaxation.free_steps as a table in a table: it means that key alone."""
+    if not isinstance(settings, Mapping):
+        return settings
+    inner = {
+        name: table for name, table in settings.items() if name in _TABLES and isinstance(table, Mapping)
+    }
+    return {name: value for name, value in settings.items() if name not in inner} | flatten(inner)
+
+
+Settings = Annotated[Mapping[str, Any], BeforeValidator(_dotted)]
+"""Dotted keys to values."""
+
+
 class AxisPoint(Table):
     """One place on an axis.
 
@@ -33,7 +51,7 @@ class AxisPoint(Table):
 
     label: _NonEmpty
     preset: str | None = None
-    set: Mapping[str, Any] = Field(default_factory=dict)
+    set: Settings = Field(default_factory=dict)
 
 
 class Axis(Table):
@@ -89,7 +107,7 @@ class SweepTable(Table):
     title: str = ""
     preset: str
     seeds: tuple[Seed, ...] = (0,)
-    set: Mapping[str, Any] = Field(default_factory=dict)
+    set: Settings = Field(default_factory=dict)
     exclude: tuple[Mapping[str, str], ...] = ()
 
     def excludes(self, labels: Mapping[str, str]) -> bool:

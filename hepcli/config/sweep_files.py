@@ -1,5 +1,6 @@
 """Definitions of sweeps read from files and tables, written, and compared."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 
 from hepcli.config.compare import flatten
+from hepcli.config.extends import is_path
 from hepcli.config.presets import sweep_text
 from hepcli.config.problems import describe
 from hepcli.config.sweep import Axis, AxisPoint, FigureView, SweepDefinition, SweepTable, TableView
@@ -39,8 +41,23 @@ def load_sweep(sweep: str) -> NamedSweep:
     """
     if sweep.endswith(".toml") or "/" in sweep:
         path = Path(sweep)
-        return NamedSweep(path.stem, parse_sweep(read_text(path), str(path)))
+        tables = parse_tables(read_text(path), str(path))
+        return NamedSweep(path.stem, check_sweep(_with_whole_paths(tables, path.parent), str(path)))
     return NamedSweep(sweep, parse_sweep(sweep_text(sweep), f"sweep {sweep}"))
+
+
+def _with_whole_paths(tables: dict[str, Any], beside: Path) -> dict[str, Any]:
+    """Presets that a definition names by a path start from its own folder, wherever workers start."""
+    tables = copy.deepcopy(tables)
+    axes = tables.get("axis")
+    points = [axis.get("points") for axis in axes if isinstance(axis, dict)] if isinstance(axes, list) else []
+    places = [place for own in points if isinstance(own, list) for place in own]
+    for table in (tables.get("sweep"), *places):
+        if isinstance(table, dict) and isinstance(preset := table.get("preset"), str) and is_path(preset):
+            # As before where it is found from the working folder, as --preset is.
+            found = beside / preset if (beside / preset).exists() else Path(preset)
+            table["preset"] = str(found.absolute())
+    return tables
 
 
 def parse_sweep(text: str, label: str) -> SweepDefinition:

@@ -27,7 +27,7 @@ def parse_vary(text: str) -> dict[str, Any]:
     keys = [key.strip() for key in left.split(":")]
     if not equals or not all(all(key.split(".")) for key in keys):
         raise ConfigError(f"--vary {text}: must be KEY=V1,V2,…", _VARY)
-    places = _split(right, ",") if right.strip() else []
+    places = split_outside(right, ",") if right.strip() else []
     if not places:
         raise ConfigError(f"--vary {text}: the axis is empty.", _VARY)
     if "" in places:
@@ -37,7 +37,7 @@ def parse_vary(text: str) -> dict[str, Any]:
         return {"name": name, "key": keys[0], "values": [read_value(place) for place in places]}
     points = []
     for place in places:
-        values = _split(place, ":")
+        values = split_outside(place, ":")
         if len(values) != len(keys):
             raise ConfigError(f"--vary {text}: {place} must give {len(keys)} values, one a key.", _VARY)
         settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
@@ -88,7 +88,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _split(text: str, separator: str) -> list[str]:
+def split_outside(text: str, separator: str) -> list[str]:
     """Split where the separator stands outside quotes and brackets."""
     parts, depth, quote = [""], 0, ""
     for character in text:

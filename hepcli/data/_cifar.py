@@ -81,6 +81,7 @@ def _spec(name: str, num_classes: int, batches: CifarBatches) -> DatasetSpec:
             filenames=(batches.archive,),
             read_blocks=batches,
             contents={batches.archive: Contents(batches.folder, names)},
+            other_versions=tuple(f"{name[:5]}-{name[5:]}-{kind}.tar.gz" for kind in ("python", "matlab")),
         ),
     )
 

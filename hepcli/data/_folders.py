@@ -14,7 +14,21 @@ VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders
 
 
 def default_data_dir() -> Path:
-    """Return $HEP_DATA_DIR, or the folder `hep` in the user's XDG data folder."""
+    """Return $HEP_DATA_DIR, or the folder `hep` in the user's XDG data folder.
+
+    Raises:
+        DatasetError: there is no home folder to look in.
+    """
+    try:
+        return _default_data_dir()
+    except RuntimeError as error:
+        raise DatasetError(
+            f"The data folder cannot be found: {error}",
+            "Set HEP_DATA_DIR to a folder, or give --data-dir DIR.",
+        ) from error
+
+
+def _default_data_dir() -> Path:
     if chosen := os.environ.get("HEP_DATA_DIR"):
         return Path(chosen).expanduser()
     xdg = Path(os.environ.get("XDG_DATA_HOME", ""))
@@ -107,7 +121,11 @@ def import_command(spec: DatasetSpec, data_dir: Path) -> str:
 
 
 def _option(data_dir: Path) -> str:
-    return "" if data_dir == resolve_data_dir(None) else f" --data-dir {shlex.quote(str(data_dir))}"
+    try:
+        is_default = data_dir == resolve_data_dir(None)
+    except DatasetError:  # no home, so no default either
+        is_default = False
+    return "" if is_default else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
 def official_files(spec: DatasetSpec) -> str:

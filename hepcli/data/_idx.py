@@ -9,8 +9,10 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from hepcli.errors import DatasetError
 
 _UNSIGNED_BYTE = 8
 _GZIP_MAGIC = b"\x1f\x8b"
+_MOST_BYTES = 2**30  # more than any data set of this format holds
 _ADVICE = "Fetch this file again from its official source and repeat the command."
 
 
@@ -71,34 +74,47 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
         DatasetError: the file cannot be read, is of another kind, or its length is not
             what its header says.
     """
-    content = _decompressed(path)
     header_length = 4 + 4 * num_dimensions
-    if len(content) < header_length:
-        raise DatasetError(f"{path} is truncated: {len(content)} bytes are no IDX header.", _ADVICE)
-    magic, *shape = struct.unpack(f">{1 + num_dimensions}I", content[:header_length])
-    expected_magic = _UNSIGNED_BYTE << 8 | num_dimensions
-    if magic != expected_magic:
+    with _opened(path) as file:
+        header = _read(path, file, header_length)
+        if len(header) < header_length:
+            raise DatasetError(f"{path} is truncated: {len(header)} bytes are no IDX header.", _ADVICE)
+        magic, *shape = struct.unpack(f">{1 + num_dimensions}I", header)
+        expected_magic = _UNSIGNED_BYTE << 8 | num_dimensions
+        if magic != expected_magic:
+            raise DatasetError(
+                f"{path} is no IDX file of {num_dimensions}-dimensional bytes: its magic number is "
+                f"0x{magic:08x}, not 0x{expected_magic:08x}.",
+                _ADVICE,
+            )
+        # What is packed may be far larger than what is announced: no more is read than tells so.
+        length = math.prod(shape)
+        content = _read(path, file, length + 1) if length <= _MOST_BYTES else b""
+    if len(content) != length:
+        fault = "truncated" if len(content) < length else "too long"
         raise DatasetError(
-            f"{path} is no IDX file of {num_dimensions}-dimensional bytes: its magic number is "
-            f"0x{magic:08x}, not 0x{expected_magic:08x}.",
-            _ADVICE,
+            f"{path} is {fault}: its header announces {header_length + length} bytes.", _ADVICE
         )
-    expected_length = header_length + math.prod(shape)
-    if len(content) != expected_length:
-        fault = "truncated" if len(content) < expected_length else "too long"
-        raise DatasetError(
-            f"{path} is {fault}: {len(content)} bytes, but its header announces {expected_length}.", _ADVICE
-        )
-    return np.frombuffer(content, np.uint8, offset=header_length).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _decompressed(path: Path) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file, unpacked as it is read where it is packed."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DatasetError(f"{path} is a damaged gzip file: {error}.", _ADVICE) from error
+        with path.open("rb") as raw:
+            is_packed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            raw.seek(0)
+            with gzip.open(raw) if is_packed else nullcontext(raw) as file:
+                yield file  # type: ignore[misc]
     except OSError as error:
         raise DatasetError(
             f"{path} cannot be read: {error.strerror or error}.", "Check that it is a readable file."
         ) from error
+
+
+def _read(path: Path, file: IO[bytes], length: int) -> bytes:
+    try:
+        return file.read(length)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DatasetError(f"{path} is a damaged gzip file: {error}.", _ADVICE) from error

@@ -117,5 +117,6 @@ IMAGENET32 = DatasetSpec(
             contents=_CONTENTS,
         ),
         contents=_CONTENTS,
+        other_versions=("Imagenet32_train.zip", "Imagenet32_val.zip"),
     ),
 )

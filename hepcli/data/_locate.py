@@ -35,8 +35,10 @@ def locate_archives(spec: DatasetSpec, source: Archives, source_dir: Path) -> di
         else:
             missing += _missing_names(source, source_dir, name)
     if missing:
+        others = [name for name in source.other_versions if (source_dir / name).exists()]
+        told = f" {others[0]} holds the same data in another version, which is not read." if others else ""
         raise DatasetError(
-            f"{source_dir} lacks {', '.join(missing)}.",
+            f"{source_dir} lacks {', '.join(missing)}.{told}",
             "Put the official files into one folder; they may be unpacked.",
         )
     return found

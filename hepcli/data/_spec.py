@@ -72,12 +72,14 @@ class Archives:
             format; shapes, labels and counts are checked for every data set alike.
         contents: of archives that hold several files, what they hold; these may be
             unpacked too, and read_blocks is given the folder then.
+        other_versions: archives of the same data, official too, that are not read, such as Python pickles.
     """
 
     tfds_name: str
     filenames: tuple[str, ...]
     read_blocks: BlockReader
     contents: Mapping[str, Contents] = field(default_factory=dict)
+    other_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

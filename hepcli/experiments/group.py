@@ -56,9 +56,9 @@ def train_together(
                 resolved, folder = open_request(request)
                 task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
                 run = Run(resolved.config, folder, request.data_dir, task)
+                stack.enter_context(folder.claimed())
                 if not request.resume:
                     folder.create(resolved)
-                stack.enter_context(folder.claimed())
                 store = stack.enter_context(run.open_store())
                 yield MemberRecord(number, run.restore(store) if request.resume else run.start(store))
                 members.append(Member(number, run, store))

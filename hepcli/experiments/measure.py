@@ -1,6 +1,8 @@
 """The function behind `hep measure-asymmetry`: how far a network's learning signal is from the gradient."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +73,7 @@ class Measured(NamedTuple):
 
     folder: Path
     result: dict[str, Any]
+    notice: str | None
 
 
 Record = StepMeasured | StepSkipped | Measured
@@ -117,8 +120,21 @@ def measure(request: MeasureRequest, report: Report = silent) -> Iterator[Record
             result: dict[str, Any] = {"steps": records, "figures": draw_along(records, folder.path)}
         else:
             result = records[0] | {"figures": measurement.draw(folder.path, records[0])}
+    notice = _replaced(folder.path / MEASURES_FILE, records[0]) if records else None
     folder.write_json(MEASURES_FILE, result)
-    yield Measured(folder.path, result)
+    yield Measured(folder.path, result, notice)
+
+
+def _replaced(file: Path, record: dict[str, Any]) -> str | None:
+    """Say where measures of other settings are replaced."""
+    try:
+        before = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None  # nothing there, or nothing that can be read
+    before = before.get("steps", [before])[0] if isinstance(before, dict) else {}
+    keys = ("step", "split", "examples", "relaxation", "gradient")
+    differing = [key for key in keys if before.get(key) != record[key]]
+    return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None
 
 
 def _source(request: MeasureRequest) -> _Source:
@@ -211,6 +227,8 @@ class _Measurement:
             "split": request.split_name,
             "examples": request.examples,
             "method": config.gradient.method,
+            "relaxation": asdict(config.relaxation),
+            "gradient": asdict(config.gradient),
             "test_top1": test_top1,
             "weight_angle_deg": total_angle,
             "weight_angle_deg_by_pair": angles,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepcli.experiments.figures import house_style, new_figure, save_figure
 from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
@@ -37,6 +38,7 @@ class PictureAxes(NamedTuple):
     own_radius: float | None
 
 
+@house_style()
 def draw_pictures(record: dict[str, Any], found: Pictures, axes: PictureAxes, folder: Path) -> list[str]:
     """Draw the figures of one network.
 
@@ -62,9 +64,10 @@ def draw_pictures(record: dict[str, Any], found: Pictures, axes: PictureAxes, fo
     return [*files, "stability-map.png", "convergence.png"]
 
 
+@house_style()
 def draw_biases(record: dict[str, Any], file: Path, title: str) -> None:
     """Draw cosine and relative error of the biases as bars, a group a layer."""
-    figure = _figure(10, 4, title)
+    figure = new_figure(10, 4, title)
     for axes, measure in zip(figure.subplots(1, 2), ("cosine", "relative_error"), strict=True):
         layers = list(record[measure]["asymmetry"])
         for index, bias in enumerate(BIASES):
@@ -79,12 +82,13 @@ def draw_biases(record: dict[str, Any], file: Path, title: str) -> None:
     figure.axes[1].set_yscale("log")
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize="small")
-    figure.savefig(file, dpi=120)
+    save_figure(figure, file)
 
 
+@house_style()
 def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, title: str) -> None:
     """Draw the eigenvalues of J, and of the one-step map beside the unit circle."""
-    figure = _figure(10, 4.6, title)
+    figure = new_figure(10, 4.6, title)
     left, right = figure.subplots(1, 2)
     circle = np.exp(2j * np.pi * np.linspace(0, 1, 200))
     for axes, matrix, name in (
@@ -98,15 +102,16 @@ def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, ti
         axes.set_aspect("equal", adjustable="datalim")
     right.plot(circle.real, circle.imag, color="black", linewidth=0.8, label="stable inside")
     right.legend(fontsize="small", loc="upper right")
-    figure.savefig(file, dpi=120)
+    save_figure(figure, file)
 
 
+@house_style()
 def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the residual over complex nudges, with the run's own circle."""
     kept = np.asarray(found.residual_map)[:, found.kept]
     upper = _log10(kept).max(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
     whole = np.concatenate([upper[:0:-1], upper])
-    figure = _figure(5.6, 4.8, title)
+    figure = new_figure(5.6, 4.8, title)
     plot = figure.subplots()
     image = plot.pcolormesh(axes.axis, axes.axis, whole, shading="nearest", cmap="viridis", vmin=-12, vmax=0)
     figure.colorbar(image, extend="both", label=f"log10 residual after {PICTURE_STEPS} nudged steps")
@@ -115,14 +120,15 @@ def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: st
         plot.plot(circle.real, circle.imag, color="red", label=f"|β| = {axes.own_radius:g}, this run's")
         plot.legend(fontsize="small", loc="upper right")
     plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"worst of {kept.shape[1]} examples")
-    figure.savefig(file, dpi=120)
+    save_figure(figure, file)
 
 
+@house_style()
 def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the error of the Cauchy sum against N and against |β|; open where phases did not settle."""
     errors = np.median(np.asarray(found.circles.relative_error)[:, :, found.kept], axis=-1)
     settled = np.asarray(np.asarray(found.circles.residual)[:, :, found.kept].max(axis=-1) <= 1e-6)
-    figure = _figure(10, 4.6, title)
+    figure = new_figure(10, 4.6, title)
     by_number, by_radius = figure.subplots(1, 2, sharey=True)
     limit = circle_of(axes.method).limit.replace("_", " ")
     for index, radius in enumerate(axes.radii):
@@ -139,9 +145,10 @@ def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str)
     figure.text(
         0.5, -0.02, f"open: some phase kept a residual above 1e-6 for {PICTURE_STEPS} steps", ha="center"
     )
-    figure.savefig(file, dpi=120, bbox_inches="tight")
+    save_figure(figure, file, bbox_inches="tight")
 
 
+@house_style()
 def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """Draw S, angle, cosines, biases and test error against the epoch; returns the file's name."""
     errors = [record["standard_error"] for record in records]
@@ -167,13 +174,13 @@ def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
         ("relative error", biases("relative_error")),
         ("test error / %", {"test": (test_error, [None] * len(records))}),
     ]
-    figure = _figure(15, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
+    figure = new_figure(15, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
     for axes, (label, curves) in zip(figure.subplots(2, 4, sharex=True).flat, panels, strict=True):
         _draw_curves(axes, [record["epoch"] for record in records], curves)
         axes.set(xlabel="epoch", ylabel=label)
         if label == "relative error" and axes.lines:
             axes.set_yscale("log")
-    figure.savefig(folder / "along-run.png", dpi=120)
+    save_figure(figure, folder / "along-run.png")
     return ["along-run.png"]
 
 
@@ -190,14 +197,6 @@ def _draw_curves(axes: Any, epochs: Sequence[float], curves: dict[str, _Curve]) 
         axes.legend(fontsize="x-small")
     elif not drawn:
         axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
-
-
-def _figure(width: float, height: float, title: str) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize="medium")
-    return figure
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hepcli.experiments.figures import house_style, new_figure, save_figure
 
+
+@house_style()
 def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> None:
     """Draw loss, error, residual, weight angle and homeostatic loss against the epoch as a PNG.
 
@@ -13,7 +16,6 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
         file: the PNG to write.
         title: above the panels.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     epochs = [line["epoch"] for line in history]
@@ -42,8 +44,7 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
         ),
         ("homeostatic loss", {"test": [line["homeostatic_loss"] for line in history]}),
     ]
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(11, 6, title, "large")
     for axes, (label, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
         for name, values in curves.items():
             if any(value is not None for value in values):
@@ -55,7 +56,7 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
             axes.legend(fontsize="small", loc="upper right")  # "best" warns where it takes a second
         else:
             axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
-    figure.savefig(file, dpi=120)
+    save_figure(figure, file)
 
 
 def _error(share: float | None) -> float | None:

@@ -38,10 +38,11 @@ class Interrupted(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The run is complete."""
+    """The run is complete; `notices` are for the user."""
 
     folder: Path
     summary: dict[str, Any]
+    notices: tuple[str, ...] = ()
 
 
 Record = RunStarted | BatchDone | EpochDone | Interrupted | Finished

@@ -41,7 +41,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     """
     if not request.resume:
         resolved = load_config(request.preset, request.overrides, request.flags)
-        return resolved, RunFolder(request.out or _new_folder(resolved.preset))
+        return resolved, _folder(request.out, resolved.preset)
     if request.out is None:
         raise ConfigError(
             "--resume needs to know which run.", "Give its folder: hep train --resume --out DIR"
@@ -59,7 +59,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             continue  # training for longer changes nothing of what was done
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
-            f"Resume it as it is: hep train --resume --out {request.out}   or start anew with another --out.",
+            f"Resume it as it is: {folder.resume_command}   or start anew with another --out.",
         )
     return asked, folder
 
@@ -74,10 +74,8 @@ def _toml(value: object) -> str:
     return "nothing" if value is None else json.dumps(value)
 
 
-def _new_folder(preset: str) -> Path:
-    name = f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    path, attempt = Path("runs") / name, 1
-    while path.exists():
-        attempt += 1
-        path = Path("runs") / f"{name}-{attempt}"
-    return path
+def _folder(out: Path | None, preset: str) -> RunFolder:
+    """Where a run begins: as asked for, or in a new folder of its own."""
+    if out is not None:
+        return RunFolder(out)
+    return RunFolder(Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}", is_new=True)

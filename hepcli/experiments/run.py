@@ -23,6 +23,8 @@ from hepcli.experiments.task import Task
 from hepcli.networks import weight_angle_deg
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
+_TIMED = {"epoch", "seconds", "images_per_second"}
+
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
     ".totals['settled']": ".totals['converged']",
@@ -60,7 +62,7 @@ class Run:
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
         self.save(store)
-        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), ())
+        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self.folder.notices))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
@@ -70,13 +72,18 @@ class Run:
         self.history = [newer_line(line) for line in restored.metadata["history"]]
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
-        notices = [f"{line} Continuing from step {restored.step}." for line in restored.damaged]
+        notices = self.folder.notices + [
+            f"{line} Continuing from step {restored.step}." for line in restored.damaged
+        ]
         try:
             lines = self.folder.read_lines(TIMING_FILE)
         except OutputError as error:
             lines = []
             notices.append(f"{error.what} How long the epochs before took is lost.")
-        self.timing = [line for line in lines if line["epoch"] <= done]
+        complete = all(_TIMED.issubset(line) for line in lines)
+        if not complete:
+            notices.append(f"{self.folder.path / TIMING_FILE} lacks entries: how long epochs took is lost.")
+        self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
@@ -128,22 +135,31 @@ class Run:
         """Save, and say how to go on."""
         self.save(store)
         store.wait()
-        words = ["hep", "train", "--resume", "--out", str(self.folder.path)]
+        command = self.folder.resume_command
         if self.data_dir is not None:
-            words += ["--data-dir", str(self.data_dir)]
-        return Interrupted(self.folder.path, shlex.join(words))
+            command += f" --data-dir {shlex.quote(str(self.data_dir))}"
+        if jax.process_count() > 1:
+            command += " --distributed"
+        return Interrupted(self.folder.path, command)
 
     def finish(self, store: CheckpointStore) -> Finished:
         """Write the summary and the curves once everything is on disk."""
-        from hepcli.experiments.plots import plot_curves
-
         store.wait()
         summary = self._summary()
         self.folder.write_json(SUMMARY_FILE, summary)
-        if self.folder.writes:
-            with self.folder.writing():
-                plot_curves(self.history, self.folder.path / "curves.png", title=self.folder.path.name)
-        return Finished(self.folder.path, summary)
+        return Finished(self.folder.path, summary, self._draw())
+
+    def _draw(self) -> tuple[str, ...]:
+        """Draw the curves; what is wrong with a picture is said, and takes nothing from a finished run."""
+        from hepcli.experiments.plots import plot_curves
+
+        if not self.folder.writes:
+            return ()
+        try:
+            plot_curves(self.history, self.folder.path / "curves.png", title=self.folder.path.name)
+        except Exception as error:  # noqa: BLE001 - whatever Matplotlib, its fonts or the disk raise
+            return (f"curves.png could not be drawn: {type(error).__name__}: {error}",)
+        return ()
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
+from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
 from hepcli.config import ResolvedConfig, dump_config
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
@@ -27,23 +28,36 @@ class RunFolder:
 
     Args:
         path: the folder.
+        is_new: whether it is to be made, under that name or where there is one already with a number behind.
 
     Attributes:
         writes: whether this process writes; of several that train a run, only one does.
+        notices: what the user should know of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_new: bool = False) -> None:
         self.path = path
         self.writes = True
-        self.checkpoints = path / CHECKPOINTS_FOLDER
+        self.notices: list[str] = []
+        self._is_new = is_new
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its steps are."""
+        return self.path / CHECKPOINTS_FOLDER
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
-        return (self.path / CONFIG_FILE).exists() or self.checkpoints.exists()
+        """Whether a step was saved here: what was killed before that is no run, and begins again."""
+        return bool(CheckpointStore(self.checkpoints).folders())
+
+    @property
+    def resume_command(self) -> str:
+        """What continues the run, ready to be pasted."""
+        return shlex.join(["hep", "train", "--resume", "--out", str(self.path)])
 
     def create(self, resolved: ResolvedConfig) -> None:
-        """Make the folder, with its config.toml.
+        """Begin a run in the folder, which is claimed, with its config.toml.
 
         Raises:
             OutputError: it holds a run already, or cannot be written.
@@ -53,10 +67,11 @@ class RunFolder:
         if self.holds_run:
             raise OutputError(
                 f"{self.path} already holds a run.",
-                f"Continue it with: hep train --resume --out {self.path}   or choose another --out.",
+                f"Continue it with: {self.resume_command}   or choose another --out.",
             )
         with self.writing():
-            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (METRICS_FILE, TIMING_FILE, SUMMARY_FILE):
+                (self.path / name).unlink(missing_ok=True)
         self.write_config(resolved)
 
     def write_config(self, resolved: ResolvedConfig) -> None:
@@ -81,13 +96,18 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the folder, so that no second process trains into it; released also by a crash.
+        """Make the folder and hold it, so that no second process trains into it; released also by a crash.
 
         Raises:
             FolderBusyError: another process holds it.
             OutputError: it cannot be written.
         """
-        if sys.platform == "win32" or not self.writes:
+        if not self.writes:
+            yield
+            return
+        with self.writing():
+            self._make()
+        if sys.platform == "win32":
             yield  # fcntl is POSIX only
             return
         import fcntl
@@ -101,7 +121,25 @@ class RunFolder:
                 raise FolderBusyError(
                     f"Another process is training into {self.path}.", "Wait for it, or choose another --out."
                 ) from error
+            except OSError as error:  # some network file systems have no locks
+                self.notices.append(
+                    f"{self.path} cannot be locked ({error.strerror}): only one process may train there."
+                )
             yield
+
+    def _make(self) -> None:
+        """Make the folder; a new one alone, so that of several runs begun at once each gets its own."""
+        wanted, attempt = self.path, 1
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=not self._is_new)
+            except FileExistsError:
+                if not self._is_new:
+                    raise
+                attempt += 1
+                self.path = wanted.with_name(f"{wanted.name}-{attempt}")
+            else:
+                return
 
     def write_text(self, name: str, text: str) -> None:
         """Replace a file as a whole, so that a reader or a crash never meets half of it."""
@@ -151,7 +189,7 @@ class RunFolder:
             if not isinstance(record, dict):
                 raise OutputError(
                     f"{file} is damaged in line {number}.",
-                    f"It is written anew from the newest checkpoint by: hep train --resume --out {self.path}",
+                    f"It is written anew from the newest checkpoint by: {self.resume_command}",
                 )
             found.append(record)
         return found

@@ -13,6 +13,7 @@ from hepcli.config import Config, config_error
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
+from hepcli.experiments.ambient import fix_ambient
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
 from hepcli.settings import AUGMENTATIONS
@@ -49,6 +50,7 @@ class Task:
     """
 
     def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
+        fix_ambient()
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.spec = find_spec(config.data.name)
         self._splits: dict[SplitName, Split] = {}

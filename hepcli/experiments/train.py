@@ -48,10 +48,10 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     task.check_devices()
     run = Run(resolved.config, folder, request.data_dir, task)
     stop = agreed(stop)
-    if not request.resume:
-        in_every_process(lambda: folder.create(resolved))
     with ExitStack() as stack:
         in_every_process(lambda: stack.enter_context(folder.claimed()))
+        if not request.resume:
+            in_every_process(lambda: folder.create(resolved))
         store = stack.enter_context(run.open_store())
         if request.resume:
             yield run.restore(store)

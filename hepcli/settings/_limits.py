@@ -10,8 +10,9 @@ from hepcli.settings.parts import Parts
 STRICT = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 """Of every table: no unknown keys, no conversions, no changes, no NaN."""
 
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]
+_MOST = 2**31 - 1  # what an int32 counts to, as steps are counted on devices
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+CountOrNone = Annotated[int, Field(ge=0, le=_MOST)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0)]
 # A random key holds 32 bits of seed; larger seeds would silently repeat smaller ones.

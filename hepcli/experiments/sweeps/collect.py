@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from hepcli.config import (
     label_of,
     read_config,
 )
-from hepcli.errors import ConfigError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point
@@ -177,11 +178,22 @@ def is_number(label: str) -> bool:
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None where there is none."""
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        summary: dict[str, Any] = json.loads((run / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return summary
-    return None
+    """The summary of a finished run; None where there is none.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    file = run / SUMMARY_FILE
+    try:
+        summary = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:  # neither JSON nor text
+        summary = None
+    if not isinstance(summary, dict):
+        again = shlex.join(["hep", "train", "--resume", "--out", str(run)])
+        raise OutputError(f"{file} is damaged.", f"It is written anew by: {again}")
+    return summary
 
 
 def _of_runs(path: Path) -> Collection:

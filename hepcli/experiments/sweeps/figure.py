@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hepcli.experiments.figures import house_style, new_figure, plain, save_figure
 from hepcli.experiments.sweeps.collect import Collection, Outcome, is_number, value_of, value_title
 
 _MARKERS = "osD^vP*X"
@@ -12,6 +13,7 @@ _LINE_STYLES, _COLOURS = ("-", "--", ":"), 10
 _NAN = float("nan")
 
 
+@house_style()
 def draw(found: Collection, file: Path) -> None:
     """Draw the figure of a collection as a PNG.
 
@@ -22,24 +24,20 @@ def draw(found: Collection, file: Path) -> None:
     Raises:
         ConfigError: the runs lack a value that is to be plotted.
     """
-    from matplotlib.figure import Figure
-
     panels = _panels(found)
     across = len(found.axes[found.figure.facet]) if found.figure.facet else min(len(panels), 2)
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(max(6.4, 4.8 * across), 1.2 + 3.2 * down), layout="constrained")
-    if found.title:
-        figure.suptitle(found.title)
-    all_axes = figure.subplots(down, across, squeeze=False).flat
+    figure = new_figure(max(6.4, 4.8 * across), 1.2 + 3.2 * down, found.title, "large")
+    all_axes = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, panel in zip(all_axes, panels, strict=False):
         _DRAWERS[found.figure.kind](axes, panel)
-        axes.set_ylabel(value_title(panel.value))
-        axes.set_title(panel.title, fontsize="medium")
+        axes.set_ylabel(plain(value_title(panel.value)))
+        axes.set_title(plain(panel.title), fontsize="medium")
         _finish(axes, panel)
-    for axes in list(all_axes)[len(panels) :]:
+    for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     _add_legend(figure)
-    figure.savefig(file, dpi=120, format="png")
+    save_figure(figure, file, format="png")
 
 
 class _Panel(NamedTuple):
@@ -158,11 +156,17 @@ def _lines(axes: Any, panel: _Panel) -> None:
             means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
             look = panel.looks[name]
             axes.errorbar(
-                at, means, yerr=errors, label=name or None, color=look.color, marker=look.marker, capsize=3
+                at,
+                means,
+                yerr=errors,
+                label=plain(name) or None,
+                color=look.color,
+                marker=look.marker,
+                capsize=3,
             )
     if not numeric:
-        axes.set_xticks(range(len(labels)), labels)
-    axes.set_xlabel(x or "")
+        axes.set_xticks(range(len(labels)), list(map(plain, labels)))
+    axes.set_xlabel(plain(x or ""))
 
 
 def _bars(axes: Any, panel: _Panel) -> None:
@@ -178,10 +182,15 @@ def _bars(axes: Any, panel: _Panel) -> None:
             at = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label in there]
             means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
             color = panel.looks[name].color
-            axes.bar(at, means, width, yerr=errors, label=name or None, color=color, capsize=3)
+            axes.bar(at, means, width, yerr=errors, label=plain(name) or None, color=color, capsize=3)
     long = sum(map(len, labels)) > 60
-    axes.set_xticks(range(len(labels)), labels, rotation=30 if long else 0, ha="right" if long else "center")
-    axes.set_xlabel(x or "")
+    axes.set_xticks(
+        range(len(labels)),
+        list(map(plain, labels)),
+        rotation=30 if long else 0,
+        ha="right" if long else "center",
+    )
+    axes.set_xlabel(plain(x or ""))
 
 
 def _curves(axes: Any, panel: _Panel) -> None:
@@ -201,7 +210,12 @@ def _curves(axes: Any, panel: _Panel) -> None:
             marker = "." if len(epochs) < 3 else ""
             look = panel.looks[name]
             axes.plot(
-                epochs, means, label=name or None, marker=marker, color=look.color, linestyle=look.linestyle
+                epochs,
+                means,
+                label=plain(name) or None,
+                marker=marker,
+                color=look.color,
+                linestyle=look.linestyle,
             )
             lower, upper = [m - s for m, s in pairs], [m + s for m, s in pairs]
             axes.fill_between(epochs, lower, upper, color=look.color, alpha=0.2, linewidth=0)

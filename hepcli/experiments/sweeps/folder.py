@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hepcli.config import SweepDefinition, dump_sweep, parse_sweep, sweep_differences
+from hepcli.config import SweepDefinition, dump_sweep, parse_sweep, read_text, sweep_differences
 from hepcli.errors import ConfigError
 from hepcli.experiments.run_folder import METRICS_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
@@ -72,7 +72,7 @@ class SweepFolder:
                 f"{self.path} holds no sweep: there is no {SWEEP_FILE}.",
                 "Give the folder of a sweep, or a sweep to start there: hep sweep table1 --out DIR",
             )
-        return parse_sweep(file.read_text(encoding="utf-8"), str(file))
+        return parse_sweep(read_text(file), str(file))
 
     def points(self) -> list[Point]:
         """The points of the sweep in the folder."""

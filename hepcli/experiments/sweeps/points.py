@@ -13,6 +13,7 @@ from hepcli.config import (
     SweepDefinition,
     config_error,
     config_hash,
+    is_path,
     try_config,
 )
 from hepcli.errors import ConfigError
@@ -150,4 +151,4 @@ def _check_distinct(points: list[Point]) -> None:
 
 def absolute_preset(preset: str) -> str:
     """A preset's path in full, so that workers elsewhere find it; a shipped name stays."""
-    return str(Path(preset).absolute()) if preset.endswith(".toml") or "/" in preset else preset
+    return str(Path(preset).absolute()) if is_path(preset) else preset

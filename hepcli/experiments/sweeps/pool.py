@@ -10,6 +10,9 @@ from typing import IO, NamedTuple
 
 _MOST_DEATHS = 3
 
+# -P: no file of the working folder takes the place of a module.
+WORKER = (sys.executable, "-P", "-m", "hepcli", "sweep-worker")
+
 
 class PoolSettings(NamedTuple):
     """How workers are started.
@@ -72,7 +75,7 @@ class Pool:
 
     def _start(self, index: int) -> None:
         self._settings.log_folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "hepcli", "sweep-worker", *self._settings.arguments]
+        command = [*WORKER, *self._settings.arguments]
         cpus = cpus_of(index, self._settings.jobs, available_cpus())
         if cpus:
             command += ["--cpus", ",".join(map(str, cpus))]

@@ -2,14 +2,15 @@
 
 import shlex
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
+from hepcli.config import split_outside
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweep import SweepRequest, prepare, worker_arguments
+from hepcli.experiments.sweeps.pool import WORKER
 
 _EXAMPLE = "Write --slurm partition=gpu,time=120,cpus_per_task=8 (time in minutes)."
 
@@ -37,7 +38,7 @@ class SlurmWorker:
         Raises:
             SweepError: the worker broke down.
         """
-        command = [sys.executable, "-m", "hepcli", "sweep-worker", "--no-wait", *self._arguments]
+        command = [*WORKER, "--no-wait", *self._arguments]
         self._process = subprocess.Popen(command)
         status = self._process.wait()
         if status not in (0, _INTERRUPTED):
@@ -87,7 +88,9 @@ def submit(request: SweepRequest, options: str) -> list[str]:
     worker = SlurmWorker(worker_arguments(planned.folder, request))
     try:
         executor.update_parameters(
-            **{"job_name": planned.folder.name, "signal_delay_s": _WARNING_S, **settings}
+            job_name=planned.folder.name,
+            signal_delay_s=_WARNING_S,
+            **_for_submitit(settings, SlurmExecutor._valid_parameters()),
         )
         jobs = executor.map_array(worker, range(request.jobs))
     except (ValueError, submitit.core.utils.FailedJobError) as error:
@@ -98,15 +101,24 @@ def submit(request: SweepRequest, options: str) -> list[str]:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Read `key=value,…`; whole numbers become numbers.
+    """Read `key=value,…`; whole numbers become numbers, commas in quotes or brackets separate nothing.
 
     Raises:
         ConfigError: it is not of that form.
     """
     settings: dict[str, Any] = {}
-    for part in text.split(","):
+    for part in split_outside(text, ","):
         key, equals, value = (word.strip() for word in part.partition("="))
         if not key.isidentifier() or not equals or not value:
             raise ConfigError(f"--slurm {text}: {part or 'an empty part'} is not KEY=VALUE.", _EXAMPLE)
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
         settings[key] = int(value) if value.isdecimal() else value
     return settings
+
+
+def _for_submitit(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Options that submitit does not name are passed to sbatch as they are."""
+    named = {key: value for key, value in settings.items() if key in known}
+    others = {key: value for key, value in settings.items() if key not in known}
+    return named | ({"additional_parameters": others} if others else {})

@@ -1,10 +1,8 @@
 """A worker: claims points one after the other and trains them until none is left."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -202,7 +200,6 @@ def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "Train
     from hepcli.experiments.request import TrainRequest
 
     run = folder.run(point)
-    clear_unstarted(run)
     resolve(point)  # its preset may have changed
     if run.holds_run:
         return TrainRequest(out=run.path, resume=True, data_dir=data_dir)
@@ -212,17 +209,5 @@ def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "Train
 
 
 def _is_finished(run: RunFolder) -> bool:
-    """Whether everything of the run is on disk: the curves are drawn last."""
-    return (run.path / SUMMARY_FILE).exists() and (run.path / "curves.png").exists()
-
-
-def clear_unstarted(run: RunFolder) -> None:
-    """Remove a run that was killed before its first checkpoint: there is nothing to go on from."""
-    if run.holds_run and not any(entry.name.isdecimal() for entry in _entries(run.checkpoints)):
-        shutil.rmtree(run.path, ignore_errors=True)
-
-
-def _entries(folder: Path) -> list[Path]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return list(folder.iterdir())
-    return []
+    """Whether everything of the run is on disk: the summary is written last, but for a picture."""
+    return (run.path / SUMMARY_FILE).exists()

@@ -1,0 +1,35 @@
+"""What of the user's environment would change numbers or break runs, set aside or refused."""
+
+import jax
+
+from hepcli.errors import ConfigError
+
+_FIXED = {
+    "jax_enable_x64": False,  # measures switch it on where they need it
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_default_matmul_precision": None,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_debug_nans": False,  # examples that are not finite are counted, not raised on
+    "jax_debug_infs": False,
+    "jax_disable_jit": False,
+}
+
+
+def fix_ambient() -> None:
+    """Set what decides numbers, whatever JAX_* variables say, and see that there is a device.
+
+    Raises:
+        ConfigError: JAX_PLATFORMS names a platform that this machine does not have.
+    """
+    for name, value in _FIXED.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    try:
+        jax.local_devices()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"JAX finds no device to compute on: {reason}.",
+            "Unset JAX_PLATFORMS, or run on the CPU: JAX_PLATFORMS=cpu hep …",
+        ) from error

@@ -1,0 +1,36 @@
+"""How all figures are drawn and saved, whatever the user's Matplotlib is set to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw with Matplotlib's own defaults, whatever rc file or style the user has."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def plain(text: str) -> str:
+    """Text of a user, such as the name of a folder, in which dollar signs begin no mathematics."""
+    return text.replace("$", r"\$")
+
+
+def new_figure(width: float, height: float, title: str, size: str = "medium") -> Any:
+    """A figure that no window or backend takes part in; inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(plain(title), fontsize=size)
+    return figure
+
+
+def save_figure(figure: Any, file: Path, **options: Any) -> None:
+    """Write a figure as a PNG."""
+    figure.savefig(file, dpi=120, **options)
