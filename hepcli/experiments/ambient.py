@@ -1,5 +1,7 @@
 """What of the user's environment would change numbers or break runs, set aside or refused."""
 
+import os
+
 import jax
 
 from hepcli.errors import ConfigError
@@ -27,9 +29,10 @@ def fix_ambient() -> None:
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
     try:
         jax.local_devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a default platform
         reason = str(error).partition("\n")[0].rstrip(".")
+        asked = os.environ.get("JAX_PLATFORMS", "")
         raise ConfigError(
-            f"JAX finds no device to compute on: {reason}.",
+            f"JAX finds no device to compute on (JAX_PLATFORMS={asked}){reason and ': '}{reason}.",
             "Unset JAX_PLATFORMS, or run on the CPU: JAX_PLATFORMS=cpu hep …",
         ) from error

@@ -108,10 +108,16 @@ class Journal:
             OutputError: the folder cannot be written.
         """
         text = json.dumps({"state": state, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **record}, indent=1)
+        entry = self.folder / _name(number)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / _name(number)).open("x", encoding="utf-8") as file:
-                file.write(text)
+            with entry.open("x", encoding="utf-8") as file:
+                try:
+                    file.write(text)
+                    file.flush()
+                except OSError:
+                    entry.unlink()  # an empty entry would hold the point until it expires
+                    raise
         except FileExistsError:
             return False
         except OSError as error:
