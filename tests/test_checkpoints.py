@@ -532,7 +532,7 @@ def test_a_run_without_a_checkpoint_is_an_error(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(CheckpointError, match="no checkpoint yet") as error:
         resolve_checkpoint(run)
-    assert "hep train --resume" in error.value.advice
+    assert "the command that began it" in error.value.advice
 
 
 def test_a_part_of_a_state_is_read_alone(tmp_path):
@@ -560,3 +560,17 @@ def test_leaves_that_were_called_otherwise_or_are_new(tmp_path):
     store_with(tmp_path / "new", 1)
     again = CheckpointStore(tmp_path / "new").restore(small_state(0), older={"['w']": "['old']"})
     assert_identical(again.state, small_state(1))
+
+
+@pytest.mark.parametrize("name", ["lr[0.1]", "a*b?", "{x}", "100%", "mit Umlaut ä", "#1"])
+def test_a_folder_may_be_called_anything(tmp_path, name):
+    store = store_with(tmp_path / name / "checkpoints", 1, 2)
+    assert_identical(store.restore(small_state(0)).state, small_state(2))
+
+
+def test_an_old_step_that_cannot_be_deleted_costs_nothing(tmp_path, monkeypatch):
+    """As on NFS, where a file that somebody still reads keeps its folder from going."""
+    monkeypatch.setattr(os, "rmdir", lambda *arguments, **options: (_ for _ in ()).throw(OSError(39, "busy")))
+    store = store_with(tmp_path / "run", 1, 2, 3, 4, keep_latest=1, keep_best=0)
+    assert store.steps() == [4]
+    assert_identical(store.restore(small_state(0)).state, small_state(4))

@@ -22,7 +22,10 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
         CheckpointError: when it does not exist, is none of the three, or holds no step.
     """
     usage = "Give a run folder, its checkpoints/ folder or one step in it, such as runs/NAME/checkpoints/100."
-    folder = path.resolve()
+    try:
+        folder = path.resolve()
+    except RuntimeError as error:  # how Python 3.11 says that links lead in a circle
+        raise CheckpointError(f"{path} is a link that leads to itself.", usage) from error
     if not folder.is_dir():
         raise CheckpointError(f"{path} {'is not a folder' if folder.exists() else 'does not exist'}.", usage)
     run, step = folder, None

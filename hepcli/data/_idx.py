@@ -91,10 +91,9 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
         length = math.prod(shape)
         content = _read(path, file, length + 1) if length <= _MOST_BYTES else b""
     if len(content) != length:
-        fault = "truncated" if len(content) < length else "too long"
-        raise DatasetError(
-            f"{path} is {fault}: its header announces {header_length + length} bytes.", _ADVICE
-        )
+        fault = f"truncated: {header_length + len(content)} bytes" if len(content) < length else "too long"
+        announced = header_length + length
+        raise DatasetError(f"{path} is {fault}, but its header announces {announced}.", _ADVICE)
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

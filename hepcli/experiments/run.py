@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
-from hepcli.config import Config, config_hash
+from hepcli.config import Config, config_hash, flatten
 from hepcli.data import epoch_order
 from hepcli.engine import estimator_of
-from hepcli.errors import OutputError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.split_meter import in_short
@@ -67,6 +67,7 @@ class Run:
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
+        self._check_config(restored.metadata.get("config"))
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
@@ -87,6 +88,21 @@ class Run:
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
+    def _check_config(self, trained: dict[str, Any] | None) -> None:
+        """Check that config.toml still says what the checkpoint was trained with; older ones do not tell.
+
+        Raises:
+            ConfigError: it was edited.
+        """
+        before = {} if trained is None else flatten(trained)
+        for key, value in flatten(self.config.model_dump(mode="json")).items():
+            if key in before and before[key] != value and key != "run.epochs":
+                raise ConfigError(
+                    f"{key} = {value}: the run in {self.folder.path} was started with {before[key]}, and its "
+                    "config.toml was changed since.",
+                    "Put the value back, or start anew with another --out.",
+                )
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples."""
         return epoch_order(self.config.run.seed, epoch, self.task.num_examples)
@@ -95,7 +111,8 @@ class Run:
         """Save the state in the background, with the records up to here; never a diverged one."""
         check_finite(self.step, self.state.totals["loss"])
         if self.folder.writes:
-            store.save(self.step, self.state, {"history": self.history}, metric)
+            metadata = {"history": self.history, "config": self.config.model_dump(mode="json")}
+            store.save(self.step, self.state, metadata, metric)
 
     def finish_epoch(self, store: CheckpointStore, epoch: int, seconds: float, rate: float) -> EpochDone:
         """Evaluate, record and save at the end of an epoch."""

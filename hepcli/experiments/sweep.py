@@ -1,6 +1,7 @@
 """The function behind `hep sweep`: a grid of runs, from definition to table and figure."""
 
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
 
 _POLL_S = 0.5
+_LEAST_FREE = 2**17  # bytes; a run's first files take as much
 
 
 class SweepRequest(NamedTuple):
@@ -220,11 +222,18 @@ def _watch(
         if len(settled) == len(points) or stop():
             return
         if not pool.tend(progressed=bool(news)):
-            raise SweepError(
-                "Workers keep dying without finishing anything.",
-                f"See why in {folder.path / 'logs'}; then give the same command again.",
-            )
+            raise _dying(folder.path)
         time.sleep(_POLL_S)
+
+
+def _dying(folder: Path) -> SweepError:
+    """The error of workers that die one after the other, with the reason where it is plain to see."""
+    is_full = shutil.disk_usage(folder).free < _LEAST_FREE
+    reason = ": no space is left on the disk" if is_full else ""
+    return SweepError(
+        f"Workers keep dying without finishing anything{reason}.",
+        f"See why in {folder / 'logs'}; then give the same command again.",
+    )
 
 
 def _settled(folder: SweepFolder, point: Point) -> PointSettled:

@@ -72,3 +72,11 @@ def test_a_pipe_gets_a_whole_line_an_epoch(capsys):
 
 def test_durations():
     assert [duration(s) for s in (9.94, 75, 3725)] == ["9.9 s", "1:15", "1:02:05"]
+
+
+def test_a_pipe_that_closes_ends_no_training(monkeypatch):
+    def closed(*arguments, **options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("typer.echo", closed)
+    show(PlainLines(), epochs=2)

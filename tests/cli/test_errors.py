@@ -1,10 +1,13 @@
 """How errors of the device reach the user."""
 
+from pathlib import Path
+
 import jax
 import pytest
 import typer
 
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import user_path
 
 
 def raising(error):
@@ -30,3 +33,28 @@ def test_a_device_without_memory_says_what_to_lower(capsys):
 def test_other_errors_of_the_device_keep_their_traceback():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         raising(jax.errors.JaxRuntimeError("INTERNAL: a bug"))()
+
+
+def test_what_the_system_refuses_is_said_in_words(capsys):
+    with pytest.raises(typer.Exit) as ended:
+        raising(PermissionError(13, "Permission denied", "/private/run"))()
+    assert ended.value.exit_code == 1
+    assert "/private/run: Permission denied." in capsys.readouterr().err
+    with pytest.raises(typer.Exit):
+        raising(OSError(36, "File name too long", "x" * 300))()
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_debug_shows_where_it_was_needed(monkeypatch):
+    monkeypatch.setenv("HEP_DEBUG", "1")
+    with pytest.raises(PermissionError):
+        raising(PermissionError(13, "Permission denied", "/private/run"))()
+
+
+def test_paths_are_what_a_user_means(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert user_path("~/run") == Path("/home/me/run")
+    assert user_path("run [1]") == Path("run [1]")
+    for wrong in ("", "~nosuchuser/x"):
+        with pytest.raises(typer.BadParameter):
+            user_path(wrong)

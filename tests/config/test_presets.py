@@ -40,8 +40,11 @@ def test_the_promised_presets_are_there():
 def test_every_preset_states_all_keys(name):
     """With what it extends: a default that changes changes no preset."""
     own = tomllib.loads(preset_text(name))
-    labels = {f"preset {name}"} | ({f"preset {own['extends']}"} if "extends" in own else set())
-    assert set(load_config(name).sources.values()) == labels
+    chain, base = [name], own
+    while "extends" in base:
+        chain.append(base["extends"])
+        base = tomllib.loads(preset_text(chain[-1]))
+    assert set(load_config(name).sources.values()) == {f"preset {member}" for member in chain}
     assert own.get("extends") in (FAMILIES if name != BASE else [None])
 
 

@@ -139,3 +139,25 @@ def test_only_the_work_makes_a_difference():
     assert sweep_differences(one, other) == []
     longer = definition(axis=[axis[0] | {"values": [1, 3]}])
     assert [key for key, _, _ in sweep_differences(one, longer)] == ["axis a"]
+
+
+def test_an_unquoted_dotted_key_sets_that_key_alone(tmp_path):
+    """TOML makes a table in a table of it; the rest of that table stays the preset's."""
+    file = tmp_path / "sweep.toml"
+    keys = 'homeostasis.num_draws = 2\n"run.epochs" = 1\n'
+    file.write_text(f'[sweep]\npreset = "quickstart"\n[sweep.set]\n{keys}')
+    assert load_sweep(str(file)).definition.sweep.set == {"homeostasis.num_draws": 2, "run.epochs": 1}
+
+
+def test_presets_of_a_definition_lie_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/mine.toml").write_text('extends = "quickstart"\n')
+    file = tmp_path / "exp/sweep.toml"
+    point = '[[axis]]\nname = "net"\npoints = [{ label = "mine", preset = "mine.toml" }]\n'
+    file.write_text(f'[sweep]\npreset = "quickstart"\n{point}')
+    found = set()
+    for folder in (tmp_path, tmp_path / "exp"):
+        monkeypatch.chdir(folder)
+        definition = load_sweep(str(file.relative_to(folder))).definition
+        found.add((definition.sweep.preset, definition.axis[0].places[0].preset))
+    assert found == {("quickstart", str(tmp_path / "exp/mine.toml"))}

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -53,3 +54,16 @@ def test_wrong_checksum_inside_gzip(tmp_path):
 def test_unreadable_file(tmp_path):
     with pytest.raises(DatasetError, match="cannot be read"):
         read_idx(tmp_path, 1)
+
+
+def test_no_more_is_unpacked_than_the_header_announces(tmp_path):
+    """A small file that unpacks to a gigabyte is refused after a few bytes of it."""
+    path = tmp_path / "images.gz"
+    zeros = gzip.compress(bytes(1 << 22))
+    path.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 1, 2, 2)) + zeros * 64)
+    tracemalloc.start()
+    with pytest.raises(DatasetError, match="too long"):
+        read_idx(path, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 22

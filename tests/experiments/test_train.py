@@ -313,3 +313,35 @@ def test_errors_are_ours(tmp_path):
         run(tmp_path / "run", (), preset="quickstrat")
     assert "quickstart" in error.value.what
     assert error.value.advice
+
+
+def test_a_configuration_edited_after_training_began_is_noticed(whole_run):
+    file = whole_run / "config.toml"
+    text = file.read_text()
+    file.write_text(text.replace("learning_rate = 0.01 ", "learning_rate = 1.0 "))
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate = 1\.0: .* started with 0\.01"):
+        run(whole_run, (), resume=True, epochs=None)
+    file.write_text(text)
+    assert isinstance(run(whole_run, (), resume=True, epochs=None)[-1], Finished)
+
+
+def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("hepcli.experiments.plots.plot_curves", fail)
+    (whole_run / "summary.json").unlink()
+    last = run(whole_run, (), resume=True, epochs=None)[-1]
+    assert isinstance(last, Finished)
+    assert last.notices == ("curves.png could not be drawn: RuntimeError: no fonts",)
+    assert (whole_run / "summary.json").exists()
+
+
+@pytest.mark.parametrize("harm", ["upoch", "im!ges_per_second"])
+def test_timing_that_lacks_entries_is_said_and_ends_nothing(whole_run, harm):
+    file = whole_run / "timing.jsonl"
+    key = "epoch" if harm == "upoch" else "images_per_second"
+    file.write_text(file.read_text().replace(key, harm, 1))
+    records = run(whole_run, (), resume=True, epochs=None)
+    assert any("lacks entries" in notice for notice in records[0].notices)
+    assert records[-1].summary["training_seconds"] is None

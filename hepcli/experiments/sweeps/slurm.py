@@ -1,5 +1,6 @@
 """Workers as a Slurm job array, through submitit."""
 
+import difflib
 import shlex
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -118,7 +119,14 @@ def parse_options(text: str) -> dict[str, Any]:
 
 
 def _for_submitit(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Options that submitit does not name are passed to sbatch as they are."""
+    """Options that submitit does not name are passed to sbatch as they are.
+
+    Raises:
+        ConfigError: one is all but the name of another.
+    """
+    for key in settings.keys() - set(known):
+        if near := difflib.get_close_matches(key, known, n=1, cutoff=0.85):
+            raise ConfigError(f"--slurm {key}=…: did you mean {near[0]}?", _EXAMPLE)
     named = {key: value for key, value in settings.items() if key in known}
     others = {key: value for key, value in settings.items() if key not in known}
     return named | ({"additional_parameters": others} if others else {})

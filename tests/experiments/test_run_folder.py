@@ -1,0 +1,79 @@
+"""Run folders on file systems as they are: names, locks, what was killed, figures that fail."""
+
+import errno
+import os
+
+import matplotlib
+import pytest
+
+from hepcli.config import load_config
+from hepcli.errors import FolderBusyError, OutputError
+from hepcli.experiments.plots import plot_curves
+from hepcli.experiments.run_folder import RunFolder
+
+RESOLVED = load_config("quickstart")
+
+
+def test_new_folders_of_the_same_second_are_several(tmp_path):
+    folders = [RunFolder(tmp_path / "runs" / "quickstart-now", is_new=True) for _ in range(3)]
+    for folder in folders:
+        with folder.claimed():
+            folder.create(RESOLVED)
+    names = [folder.path.name for folder in folders]
+    assert names == ["quickstart-now", "quickstart-now-2", "quickstart-now-3"]
+
+
+def test_a_folder_without_a_step_is_no_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    (folder.checkpoints / ".saving-0").mkdir()
+    (folder.path / "config.toml").write_text("cut sho")
+    (folder.path / "metrics.jsonl").write_text("{}\n")
+    assert not folder.holds_run
+    with folder.claimed():
+        folder.create(RESOLVED)
+    assert not (folder.path / "metrics.jsonl").exists()
+    (folder.checkpoints / "10").mkdir()
+    with pytest.raises(OutputError, match="already holds a run") as caught:
+        folder.create(RESOLVED)
+    assert folder.resume_command in caught.value.advice
+
+
+def test_advice_can_be_pasted(tmp_path):
+    command = RunFolder(tmp_path / "my run").resume_command
+    assert f"'{tmp_path / 'my run'}'" in command
+
+
+def test_the_loser_of_two_leaves_the_configuration_of_the_other(tmp_path):
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first.claimed():
+        first.create(RESOLVED)
+        before = (tmp_path / "run" / "config.toml").read_bytes()
+        with pytest.raises(FolderBusyError), second.claimed():
+            pytest.fail("held twice")
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="fcntl is POSIX only")
+def test_without_locks_training_goes_on_with_a_notice(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed():
+        folder.create(RESOLVED)
+    assert "cannot be locked" in folder.notices[0]
+
+
+def test_figures_know_nothing_of_the_users_matplotlib(tmp_path, monkeypatch):
+    """Neither LaTeX nor the mathematics that a dollar in a name would begin."""
+    split = {"loss": 1.0, "top1": 0.5, "settled": 1.0, "log10_residual": -3.0}
+    line = {"epoch": 1, "train": split | {"nudged_log10_residual": None}, "test": split}
+    line |= {"weight_angle_deg": 90.0, "weight_angle_deg_by_pair": {}, "homeostatic_loss": 1.0}
+    plot_curves([line], tmp_path / "plain.png", "cost$a_$b")
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
+    plot_curves([line], tmp_path / "user.png", "cost$a_$b")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "user.png").read_bytes()
+    assert matplotlib.rcParams["text.usetex"]
