@@ -23,7 +23,7 @@ def eval_command(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a saved network: loss, top-1, top-5, residual and converged share of the free phase."""
+    """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
     record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)

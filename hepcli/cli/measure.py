@@ -91,8 +91,8 @@ def measure_command(
                     typer.echo(f"Left out: {found.reason}", err=True)
                 case Measured():
                     result = found
-                    if found.notice is not None:
-                        typer.echo(found.notice, err=True)
+                    for notice in found.notices:
+                        typer.echo(notice, err=True)
     if not quiet:
         _show(records, along=all_steps)
     typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)

@@ -1,9 +1,11 @@
 """How all figures are drawn and saved, whatever the user's Matplotlib is set to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hepcli.errors import HepError
 
 
 @contextmanager
@@ -14,6 +16,28 @@ def house_style() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
+
+
+def attempt(draw: Callable[[], object], what: str) -> str | None:
+    """Draw a figure; what is wrong with a picture takes nothing from the numbers it shows.
+
+    Args:
+        draw: draws and saves it.
+        what: what to call it.
+
+    Returns:
+        None, or what the user should know.
+
+    Raises:
+        HepError: `draw` did.
+    """
+    try:
+        draw()
+    except HepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever Matplotlib, its fonts or the disk raise
+        return f"{what} could not be drawn: {type(error).__name__}: {error}"
+    return None
 
 
 def plain(text: str) -> str:

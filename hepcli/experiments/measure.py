@@ -12,6 +12,7 @@ from hepcli.config import load_config
 from hepcli.data import Report, SplitName, silent
 from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.figures import attempt
 from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
@@ -73,7 +74,7 @@ class Measured(NamedTuple):
 
     folder: Path
     result: dict[str, Any]
-    notice: str | None
+    notices: tuple[str, ...]
 
 
 Record = StepMeasured | StepSkipped | Measured
@@ -115,14 +116,21 @@ def measure(request: MeasureRequest, report: Report = silent) -> Iterator[Record
         if isinstance(found, StepMeasured):
             records.append(found.record)
         yield found
-    with folder.writing():
-        if request.all_steps:
-            result: dict[str, Any] = {"steps": records, "figures": draw_along(records, folder.path)}
-        else:
-            result = records[0] | {"figures": measurement.draw(folder.path, records[0])}
-    notice = _replaced(folder.path / MEASURES_FILE, records[0]) if records else None
+    result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
+    notices = [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
+    figures: list[str] = []
+
+    def draw() -> None:
+        along = request.all_steps
+        figures.extend(
+            draw_along(records, folder.path) if along else measurement.draw(folder.path, records[0])
+        )
+
+    folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
+    notices.append(attempt(draw, "The figures"))
+    result |= {"figures": figures}
     folder.write_json(MEASURES_FILE, result)
-    yield Measured(folder.path, result, notice)
+    yield Measured(folder.path, result, tuple(filter(None, notices)))
 
 
 def _replaced(file: Path, record: dict[str, Any]) -> str | None:
@@ -131,7 +139,8 @@ def _replaced(file: Path, record: dict[str, Any]) -> str | None:
         before = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None  # nothing there, or nothing that can be read
-    before = before.get("steps", [before])[0] if isinstance(before, dict) else {}
+    steps = before.get("steps") or [before] if isinstance(before, dict) else []
+    before = steps[0] if steps and isinstance(steps[0], dict) else {}
     keys = ("step", "split", "examples", "relaxation", "gradient")
     differing = [key for key in keys if before.get(key) != record[key]]
     return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None

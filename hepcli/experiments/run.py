@@ -16,6 +16,7 @@ from hepcli.config import Config, config_hash, flatten
 from hepcli.data import epoch_order
 from hepcli.engine import estimator_of
 from hepcli.errors import ConfigError, OutputError
+from hepcli.experiments.figures import attempt
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.split_meter import in_short
@@ -167,16 +168,13 @@ class Run:
         return Finished(self.folder.path, summary, self._draw())
 
     def _draw(self) -> tuple[str, ...]:
-        """Draw the curves; what is wrong with a picture is said, and takes nothing from a finished run."""
         from hepcli.experiments.plots import plot_curves
 
         if not self.folder.writes:
             return ()
-        try:
-            plot_curves(self.history, self.folder.path / "curves.png", title=self.folder.path.name)
-        except Exception as error:  # noqa: BLE001 - whatever Matplotlib, its fonts or the disk raise
-            return (f"curves.png could not be drawn: {type(error).__name__}: {error}",)
-        return ()
+        file, title = self.folder.path / "curves.png", self.folder.path.name
+        notice = attempt(lambda: plot_curves(self.history, file, title=title), "curves.png")
+        return () if notice is None else (notice,)
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]

@@ -231,7 +231,7 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path, small):
     first = train(TrainRequest(None, small, {"run.epochs": 2}, tmp_path / "run"))
     next(first)
     with pytest.raises(OutputError, match="Another process"):
-        run(tmp_path / "run", small, epochs=2, resume=True)
+        run(tmp_path / "run", small, epochs=2)
     first.close()
 
 

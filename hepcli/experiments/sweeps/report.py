@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hepcli.experiments.figures import attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collect import Collection, collect, value_of, value_title
 from hepcli.experiments.sweeps.figure import draw
@@ -61,12 +62,14 @@ class Report(NamedTuple):
         grid: the table.
         record: what table.json holds, and --json prints.
         files: the files written.
+        notice: what the user should know, or None.
     """
 
     folder: Path
     grid: Grid
     record: dict[str, Any]
     files: tuple[Path, ...]
+    notice: str | None = None
 
 
 def report(path: Path, value: str | None = None) -> Report:
@@ -92,9 +95,9 @@ def report(path: Path, value: str | None = None) -> Report:
     with folder.writing():
         folder.write_text("table.csv", _csv(found, cells))
         folder.write_text("table.md", _markdown(grid))
-        draw(found, path / "figure.png")
     folder.write_json("table.json", record)
-    return Report(path, grid, record, tuple(path / name for name in _FILES))
+    notice = attempt(lambda: draw(found, path / "figure.png"), "figure.png")
+    return Report(path, grid, record, tuple(path / name for name in _FILES), notice)
 
 
 def cells_of(found: Collection, value: str) -> list[Cell]:
