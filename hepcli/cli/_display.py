@@ -32,8 +32,8 @@ _FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angl
 
 _CAPTION = (
     "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
-    "settled: test examples, %; uns. e: unsettled training examples' share of the signal, %;\n"
-    "homeo.: homeostatic loss; angle: weight angle, degrees"
+    "settled: test examples, %; homeo.: homeostatic loss; angle: weight angle, °;\n"
+    "uns. e: unsettled examples' share of the error signal in training, %"
 )
 
 
@@ -182,7 +182,7 @@ class LiveTable(Silent):
             number(test["log10_residual"], ".1f"),
             number(test["settled"], ".1f", 100),
             number(train.get("unsettled_signal_share"), ".1f", 100),
-            number(metrics["homeostatic_loss"], ".3g"),
+            number(metrics["homeostatic_loss"], ".2g"),
             number(metrics["weight_angle_deg"], ".1f"),
             f"{record.images_per_second:.0f}" if record else "",
             duration(record.seconds) if record else "",
