@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hepcli.checkpoints._step import is_number, step_folders
+from hepcli.checkpoints._step_files import is_number, step_folders
 from hepcli.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"

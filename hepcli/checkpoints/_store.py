@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from hepcli.checkpoints._step import (
+from hepcli.checkpoints._step_files import (
     DELETING,
     FORMAT,
     SAVING,
@@ -219,9 +219,9 @@ class CheckpointStore:
                 damaged.append(f"Step {number} is not intact: {error}.")
             else:
                 return Restored(number, state, metadata, tuple(damaged))
-        found = " ".join(damaged) or "It holds no step."
+        result = " ".join(damaged) or "It holds no step."
         advice = _NO_STEP_ADVICE if step is None else self._advice(step)
-        raise CheckpointError(f"No intact checkpoint in {self._directory}. {found}", advice)
+        raise CheckpointError(f"No intact checkpoint in {self._directory}. {result}", advice)
 
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hepcli.cli._display import duration
 from hepcli.cli._tables import number
-from hepcli.experiments.sweep import Plan, PointSettled, Record, SweepProgress, SweepStarted
+from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
 from hepcli.experiments.sweeps.collect import value_of
 from hepcli.experiments.sweeps.report import Report
 
@@ -35,7 +35,7 @@ class SilentSweep:
         """A line the user must see."""
         typer.echo(text, err=True)
 
-    def show(self, record: Record) -> None:
+    def show(self, record: SweepEvent) -> None:
         """A record of the sweep's progress: only failures are told."""
         if isinstance(record, PointSettled) and record.error is not None:
             self.notice(f"FAILED {record.point.title}: {record.error}")
@@ -49,7 +49,7 @@ class PlainSweep(SilentSweep):
         self._points = 0
         self._left: float | None = None
 
-    def show(self, record: Record) -> None:
+    def show(self, record: SweepEvent) -> None:
         """Print what has happened."""
         match record:
             case SweepStarted():
@@ -88,7 +88,7 @@ class LiveSweep(SilentSweep):
         """A line above the table."""
         self._console.print(Text(text))
 
-    def show(self, record: Record) -> None:
+    def show(self, record: SweepEvent) -> None:
         """Keep what the next frame is to show."""
         match record:
             case SweepStarted():

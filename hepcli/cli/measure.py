@@ -79,19 +79,19 @@ def measure_command(
     )
     records = []
     with _Waiting(quiet=quiet) as waiting:
-        for found in measure(request, waiting.report):
-            match found:
+        for outcome in measure(request, waiting.report):
+            match outcome:
                 case StepMeasured():
-                    records.append(found.record)
-                    for notice in found.notices:
+                    records.append(outcome.record)
+                    for notice in outcome.notices:
                         typer.echo(notice, err=True)
                     if all_steps and not quiet:
-                        typer.echo(_line(found.record), err=True)
+                        typer.echo(_line(outcome.record), err=True)
                 case StepSkipped():
-                    typer.echo(f"Left out: {found.reason}", err=True)
+                    typer.echo(f"Left out: {outcome.reason}", err=True)
                 case Measured():
-                    result = found
-                    for notice in found.notices:
+                    result = outcome
+                    for notice in outcome.notices:
                         typer.echo(notice, err=True)
     if not quiet:
         _show(records, along=all_steps)

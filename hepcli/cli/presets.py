@@ -30,7 +30,7 @@ def presets_command(
         sys.stdout.buffer.write(presets.preset_text(name).encode("utf-8"))
         sys.stdout.flush()
         return
-    found = presets.list_presets()
-    width = max(len(preset.name) for preset in found)
-    for preset in found:
+    result = presets.list_presets()
+    width = max(len(preset.name) for preset in result)
+    for preset in result:
         typer.echo(f"{preset.name:<{width}}  {preset.title}")

@@ -155,7 +155,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
     from hepcli.experiments import sweep as experiment
     from hepcli.experiments.sweeps.report import as_json as report_json
 
-    last: experiment.Record | None = None
+    last: experiment.SweepEvent | None = None
     saving = "Interrupted: workers finish their step and save. Interrupt once more to stop at once."
     with stop_requests(lambda: display.notice(saving)) as stop, display:
         for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):

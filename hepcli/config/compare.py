@@ -48,15 +48,15 @@ def differences(a: Config, b: Config) -> list[tuple[str, object, object]]:
         {key: value for key, value in flatten(config.model_dump(mode="json")).items() if value != {}}
         for config in (a, b)
     )
-    found = [
+    result = [
         (key, flat_a.get(key), flat_b.get(key))
         for key in dict.fromkeys([*flat_a, *flat_b])
         if flat_a.get(key) != flat_b.get(key)
     ]
     order_a, order_b = list(a.network.layers), list(b.network.layers)
     if order_a != order_b and set(order_a) == set(order_b):
-        found.append(("network.layers", order_a, order_b))
-    return found
+        result.append(("network.layers", order_a, order_b))
+    return result
 
 
 def config_hash(config: Config) -> str:

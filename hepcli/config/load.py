@@ -74,8 +74,8 @@ def try_config(
             problems.append(problem)
         else:
             mark_source(sources, key, value, _FLAG)
-    config, found = validate(tables)
-    problems.extend(found)
+    config, result = validate(tables)
+    problems.extend(result)
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []

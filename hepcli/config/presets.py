@@ -90,8 +90,8 @@ def sweep_text(name: str) -> str:
 
 
 def _files(folder: str = "") -> dict[str, Traversable]:
-    found = (file for file in (presets_folder() / folder).iterdir() if file.name.endswith(".toml"))
-    named = {file.name.removesuffix(".toml"): file for file in found}
+    result = (file for file in (presets_folder() / folder).iterdir() if file.name.endswith(".toml"))
+    named = {file.name.removesuffix(".toml"): file for file in result}
     return dict(sorted(named.items()))
 
 

@@ -5,13 +5,13 @@ from hepcli.data._load import DatasetInfo, list_datasets, load_split
 from hepcli.data._order import epoch_order
 from hepcli.data._prepare import import_archives, prepare
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, Report, Split, SplitName, silent
+from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, OnProgress, Split, SplitName, silent
 
 __all__ = [
     "SPLIT_NAMES",
     "DatasetInfo",
     "DatasetSpec",
-    "Report",
+    "OnProgress",
     "Split",
     "SplitName",
     "default_data_dir",

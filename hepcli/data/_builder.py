@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hepcli.data import _folders
 from hepcli.data._progress import report_blocks
-from hepcli.data._spec import SPLIT_NAMES, Archives, Block, DatasetSpec, Report, SplitName
+from hepcli.data._spec import SPLIT_NAMES, Archives, Block, DatasetSpec, OnProgress, SplitName
 from hepcli.errors import DatasetError
 
 ShardExamples = Callable[[], Iterator[tuple[int, dict[str, Any]]]]
@@ -49,7 +49,7 @@ def make_builder(
     data_dir: Path,
     fetch: Callable[[Any], Mapping[str, Path]] | None = None,
     official: Mapping[str, OfficialFile] | None = None,
-    report: Report | None = None,
+    report: OnProgress | None = None,
 ) -> Any:
     """Return a TFDS builder of a data set that comes from archives.
 
@@ -103,7 +103,7 @@ def _features(spec: DatasetSpec) -> Any:
 
 
 def _shards(
-    spec: DatasetSpec, paths: Mapping[str, Path], split: SplitName, report: Report | None
+    spec: DatasetSpec, paths: Mapping[str, Path], split: SplitName, report: OnProgress | None
 ) -> list[ShardExamples]:
     """Cut a split into shards, which TFDS asks for one after another."""
     total = spec.num_examples[split]
@@ -140,19 +140,19 @@ def checked_blocks(spec: DatasetSpec, paths: Mapping[str, Path], split: SplitNam
     if not isinstance(spec.source, Archives):
         raise TypeError(f"{spec.name} does not come from archives")
     expected = spec.num_examples[split]
-    found = 0
+    result = 0
     for images, labels in spec.source.read_blocks(paths, split):
         if images.shape[1:] != spec.image_shape:
             raise _content_error(
                 spec, f"its {split} images are {_size(images.shape[1:])}, not {_size(spec.image_shape)}"
             )
-        _check_labels(spec, split, labels, first=found)
-        found += len(labels)
-        if found > expected:
-            raise _content_error(spec, f"its {split} split has at least {found} examples, not {expected}")
+        _check_labels(spec, split, labels, first=result)
+        result += len(labels)
+        if result > expected:
+            raise _content_error(spec, f"its {split} split has at least {result} examples, not {expected}")
         yield images, labels
-    if found != expected:
-        raise _content_error(spec, f"its {split} split has {found} examples, not {expected}")
+    if result != expected:
+        raise _content_error(spec, f"its {split} split has {result} examples, not {expected}")
 
 
 def _check_labels(spec: DatasetSpec, split: SplitName, labels: NDArray[np.int32], first: int) -> None:

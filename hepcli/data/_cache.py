@@ -16,19 +16,19 @@ from hepcli.data import _folders
 from hepcli.data._builder import make_builder
 from hepcli.data._interrupted import clean_start
 from hepcli.data._progress import report_blocks
-from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, Report, Split, SplitName, silent
+from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, OnProgress, Split, SplitName, silent
 from hepcli.errors import DatasetError
 
 _BLOCK_EXAMPLES = 4096  # bounds memory while copying: 12 MiB of 32 × 32 colour images
 
 
-def ensure_cached(spec: DatasetSpec, data_dir: Path, report: Report) -> None:
+def ensure_cached(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> None:
     """Write the cache of every split that has no sound one, where the folder can be written."""
     for split in SPLIT_NAMES:
         _open_or_build(spec, data_dir, split, report)
 
 
-def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report = silent) -> Split:
+def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnProgress = silent) -> Split:
     """Open a prepared split through its cache, which is built anew when absent or damaged.
 
     Args:
@@ -48,7 +48,7 @@ def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Rep
     return cached if cached is not None else _read_into_memory(spec, data_dir, split)
 
 
-def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report) -> Split | None:
+def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnProgress) -> Split | None:
     cached = _open_cache(spec, data_dir, split)
     if cached is None:
         with contextlib.suppress(OSError), clean_start(spec, data_dir, report):
@@ -86,7 +86,7 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDA
     return array if sound and size == array.offset + array.nbytes else None
 
 
-def _build_cache(spec: DatasetSpec, data_dir: Path, split: SplitName, report: Report) -> None:
+def _build_cache(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnProgress) -> None:
     images_path, labels_path = _cache_paths(spec, data_dir, split)
     images_path.parent.mkdir(exist_ok=True)
     all_labels: list[NDArray[np.int32]] = []

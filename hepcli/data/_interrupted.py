@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hepcli.data import _folders
-from hepcli.data._spec import DatasetSpec, Report
+from hepcli.data._spec import DatasetSpec, OnProgress
 
 
 @contextlib.contextmanager
-def clean_start(spec: DatasetSpec, data_dir: Path, report: Report) -> Iterator[None]:
+def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterator[None]:
     """Write inside this: it first removes what an interrupted preparation left.
 
     While another process writes the same data set nothing is removed.

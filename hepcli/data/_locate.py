@@ -26,12 +26,12 @@ def locate_archives(spec: DatasetSpec, source: Archives, source_dir: Path) -> di
         raise DatasetError(
             f"{source_dir} is not a folder.", f"Name the folder that holds the {spec.name} files."
         )
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     missing: list[str] = []
     for name in source.filenames:
         path = _find(source, source_dir, name)
         if path is not None:
-            found[name] = path
+            result[name] = path
         else:
             missing += _missing_names(source, source_dir, name)
     if missing:
@@ -41,7 +41,7 @@ def locate_archives(spec: DatasetSpec, source: Archives, source_dir: Path) -> di
             f"{source_dir} lacks {', '.join(missing)}.{told}",
             "Put the official files into one folder; they may be unpacked.",
         )
-    return found
+    return result
 
 
 def _find(source: Archives, source_dir: Path, name: str) -> Path | None:

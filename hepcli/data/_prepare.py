@@ -19,13 +19,13 @@ from hepcli.data._cache import ensure_cached
 from hepcli.data._interrupted import clean_start
 from hepcli.data._locate import locate_archives
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Archives, DatasetSpec, Report
+from hepcli.data._spec import Archives, DatasetSpec, OnProgress
 from hepcli.errors import DatasetError
 
 _REACH_TIMEOUT_S = 20.0
 
 
-def prepare(name: str, data_dir: Path | None, report: Report) -> Path:
+def prepare(name: str, data_dir: Path | None, report: OnProgress) -> Path:
     """Download a data set from its official addresses and prepare it.
 
     Args:
@@ -61,7 +61,7 @@ def prepare(name: str, data_dir: Path | None, report: Report) -> Path:
     return _write(spec, folder, builder, downloads, report, download_bytes=0 if downloaded else size)
 
 
-def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: Report) -> Path:
+def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: OnProgress) -> Path:
     """Prepare a data set from local copies of its official archives.
 
     The content decides whether an archive is accepted; its checksum is only reported,
@@ -102,7 +102,7 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
     return result
 
 
-def _is_done(spec: DatasetSpec, data_dir: Path, report: Report) -> bool:
+def _is_done(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> bool:
     done = _folders.is_prepared(spec, data_dir)
     if done:
         report(f"{spec.name} is already prepared in {_folders.prepared_folder(spec, data_dir)}")
@@ -111,7 +111,12 @@ def _is_done(spec: DatasetSpec, data_dir: Path, report: Report) -> bool:
 
 
 def _write(
-    spec: DatasetSpec, data_dir: Path, builder: Any, downloads: Path, report: Report, download_bytes: int = 0
+    spec: DatasetSpec,
+    data_dir: Path,
+    builder: Any,
+    downloads: Path,
+    report: OnProgress,
+    download_bytes: int = 0,
 ) -> Path:
     """Let TFDS write the data set under a temporary name and rename it when complete."""
     import tensorflow_datasets as tfds

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
-from hepcli.data._spec import Block, Report
+from hepcli.data._spec import Block, OnProgress
 
 _EXAMPLES_A_LINE = 100_000
 
 
-def report_blocks(blocks: Iterator[Block], what: str, num_examples: int, report: Report) -> Iterator[Block]:
+def report_blocks(
+    blocks: Iterator[Block], what: str, num_examples: int, report: OnProgress
+) -> Iterator[Block]:
     """Pass blocks on and report how far they got.
 
     Args:

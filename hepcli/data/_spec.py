@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 SplitName = Literal["train", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "test")
-Report = Callable[[str], None]  # receives progress, a line at a time
+OnProgress = Callable[[str], None]  # receives progress, a line at a time
 
 Block = tuple[NDArray[np.uint8], NDArray[np.int32]]
 BlockReader = Callable[[Mapping[str, Path], SplitName], Iterator[Block]]

@@ -63,8 +63,8 @@ def exact_parts(system: System, params: Params, constant: State, activity: State
         symmetric, antisymmetric = (jacobian + jacobian.T) / 2, (jacobian - jacobian.T) / 2
         return JacobianParts(jnp.sum(symmetric**2), jnp.sum(antisymmetric**2))
 
-    found: JacobianParts = jax.lax.map(one_example, (per_example(constant, activity), activity))
-    return found
+    result: JacobianParts = jax.lax.map(one_example, (per_example(constant, activity), activity))
+    return result
 
 
 def estimated_parts(
@@ -102,8 +102,8 @@ def estimated_parts(
         half_difference = {name: (ahead[name] - back[name]) / 2 for name in ahead}
         return JacobianParts(example_norm(half_sum, 1) ** 2, example_norm(half_difference, 1) ** 2)
 
-    found: JacobianParts = jax.lax.map(one_draw, jax.random.split(key, num_draws))
-    return found
+    result: JacobianParts = jax.lax.map(one_draw, jax.random.split(key, num_draws))
+    return result
 
 
 def activity_jacobian_matrix(

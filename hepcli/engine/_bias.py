@@ -123,8 +123,8 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
     estimator = estimator_of(problem.signal_settings.method)
     if estimator.error_signal is not None:
         return free.phase.state, estimator.error_signal(free._replace(problem=problem))[0]
-    found = estimator.estimate(problem)
-    return found.state, found.error_vector
+    result = estimator.estimate(problem)
+    return result.state, result.error_vector
 
 
 def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) -> SignalSums | None:
@@ -141,8 +141,8 @@ def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) 
     estimator = estimator_of(problem.signal_settings.method)
     if estimator.error_signal is not None:
         return signal_sums(estimator.error_signal(free)[0], free.phase, counted)
-    found = estimator.estimate(problem)
-    return None if found.signal is None else signal_sums(found.signal, found.free, counted)
+    result = estimator.estimate(problem)
+    return None if result.signal is None else signal_sums(result.signal, result.free, counted)
 
 
 def compare(signal: State, reference: State) -> Comparison:
@@ -244,8 +244,8 @@ def scan_circles(
             residuals.append(circle.max(axis=0))
         return CircleScan(jnp.stack(errors), jnp.stack(residuals))
 
-    found: CircleScan = jax.lax.map(one_radius, radii)
-    return found
+    result: CircleScan = jax.lax.map(one_radius, radii)
+    return result
 
 
 def nudged_residuals(phases: NudgedPhases, betas: Array) -> Float[Array, "points batch"]:
@@ -253,5 +253,7 @@ def nudged_residuals(phases: NudgedPhases, betas: Array) -> Float[Array, "points
 
     A few nudges at a time, so that memory does not grow with their number.
     """
-    found: Array = jax.lax.map(lambda beta: phases(beta[None]).residual[0], betas, batch_size=_NUDGES_AT_ONCE)
-    return found
+    result: Array = jax.lax.map(
+        lambda beta: phases(beta[None]).residual[0], betas, batch_size=_NUDGES_AT_ONCE
+    )
+    return result

@@ -38,9 +38,9 @@ def evaluate(
     config, task = run.config, run.task
     params = task.layout.replicate(restored.state.params)
     totals, _ = task.evaluator(params, task.feed(split_name), config.data.eval_batch_size, homeostasis=False)
-    found = means(totals, nudged=False)
-    record = {"dataset": config.data.name, "split": split_name, "examples": found["examples"]}
-    record |= {name: found[name] for name in ("loss", "top1", "top5", "log10_residual")}
-    record["converged"] = found["settled"]
-    record |= {"nonfinite": found["nonfinite"], "step": restored.step}
+    result = means(totals, nudged=False)
+    record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}
+    record |= {name: result[name] for name in ("loss", "top1", "top5", "log10_residual")}
+    record["converged"] = result["settled"]
+    record |= {"nonfinite": result["nonfinite"], "step": restored.step}
     return record | {"checkpoint": str(run.path_of(restored.step))}, restored.damaged

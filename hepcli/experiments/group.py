@@ -12,7 +12,7 @@ from jax import Array
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.errors import CheckpointError, HepError
-from hepcli.experiments.records import BatchDone, Record
+from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
@@ -23,7 +23,7 @@ class MemberRecord(NamedTuple):
     """A record of one of the runs, by its place in the requests; an error ends that run alone."""
 
     number: int
-    record: Record | HepError
+    record: TrainEvent | HepError
 
 
 class Member(NamedTuple):
@@ -180,7 +180,7 @@ class Group:
             member.run.state = jax.tree.map(lambda leaf: leaf[place], self._latest)  # noqa: B023
             member.run.step = self.step
 
-    def _end(self, act: Callable[[Member], Record]) -> Iterator[MemberRecord]:
+    def _end(self, act: Callable[[Member], TrainEvent]) -> Iterator[MemberRecord]:
         """The last record of every run: of `act`, or what it failed of."""
         yield from self._each(act)
         for place, error in self.errors.items():

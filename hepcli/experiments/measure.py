@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hepcli.config import load_config
-from hepcli.data import Report, SplitName, silent
+from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.figures import attempt
@@ -77,7 +77,7 @@ class Measured(NamedTuple):
     notices: tuple[str, ...]
 
 
-Record = StepMeasured | StepSkipped | Measured
+MeasureEvent = StepMeasured | StepSkipped | Measured
 
 
 class _Source(NamedTuple):
@@ -88,7 +88,7 @@ class _Source(NamedTuple):
     folder: Path
 
 
-def measure(request: MeasureRequest, report: Report = silent) -> Iterator[Record]:
+def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[MeasureEvent]:
     """Measure a saved or an untrained network.
 
     All is computed in float64, so that the references are converged far below the biases.
@@ -112,10 +112,10 @@ def measure(request: MeasureRequest, report: Report = silent) -> Iterator[Record
     with folder.writing():
         folder.path.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
-    for found in _steps(measurement, source, request):
-        if isinstance(found, StepMeasured):
-            records.append(found.record)
-        yield found
+    for outcome in _steps(measurement, source, request):
+        if isinstance(outcome, StepMeasured):
+            records.append(outcome.record)
+        yield outcome
     result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
     notices = [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
     figures: list[str] = []
@@ -185,13 +185,13 @@ def _steps(
     measured = 0
     for step in run.store.folders():
         try:
-            found = measurement.saved(run, step)
+            outcome = measurement.saved(run, step)
         except CheckpointError as error:
             failed = error
             yield StepSkipped(error.what)
         else:
             measured += 1
-            yield found
+            yield outcome
     if failed is not None and not measured:
         raise failed
 
@@ -199,7 +199,7 @@ def _steps(
 class _Measurement:
     """The compiled measures of a network, and the pictures of the one seen last."""
 
-    def __init__(self, source: _Source, request: MeasureRequest, report: Report) -> None:
+    def __init__(self, source: _Source, request: MeasureRequest, report: OnProgress) -> None:
         self._task, self._request, self._report = source.task, request, report
         self._meter = source.task.meter(request.split_name, request.examples, "--examples")
         self._params: Any = None
@@ -287,7 +287,7 @@ class _Measurement:
         upper = axis[axis >= 0]
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
-        found = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
+        outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
         return draw_pictures(
-            record, found, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
+            record, outcome, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
         )

@@ -39,12 +39,12 @@ class PictureAxes(NamedTuple):
 
 
 @house_style()
-def draw_pictures(record: dict[str, Any], found: Pictures, axes: PictureAxes, folder: Path) -> list[str]:
+def draw_pictures(record: dict[str, Any], result: Pictures, axes: PictureAxes, folder: Path) -> list[str]:
     """Draw the figures of one network.
 
     Args:
         record: its measures.
-        found: what the pictures show.
+        result: what the pictures show.
         axes: what they run over.
         folder: where the PNGs go.
 
@@ -54,13 +54,15 @@ def draw_pictures(record: dict[str, Any], found: Pictures, axes: PictureAxes, fo
     title = _title(record)
     draw_biases(record, folder / "biases.png", title)
     files = ["biases.png"]
-    if not found.kept.any():
+    if not result.kept.any():
         return files
-    if found.jacobian is not None and found.one_step is not None:
-        draw_spectrum(np.asarray(found.jacobian), np.asarray(found.one_step), folder / "spectrum.png", title)
+    if result.jacobian is not None and result.one_step is not None:
+        draw_spectrum(
+            np.asarray(result.jacobian), np.asarray(result.one_step), folder / "spectrum.png", title
+        )
         files.append("spectrum.png")
-    draw_stability_map(found, axes, folder / "stability-map.png", title)
-    draw_convergence(found, axes, folder / "convergence.png", title)
+    draw_stability_map(result, axes, folder / "stability-map.png", title)
+    draw_convergence(result, axes, folder / "convergence.png", title)
     return [*files, "stability-map.png", "convergence.png"]
 
 
@@ -106,9 +108,9 @@ def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, ti
 
 
 @house_style()
-def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
+def draw_stability_map(result: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the residual over complex nudges, with the run's own circle."""
-    kept = np.asarray(found.residual_map)[:, found.kept]
+    kept = np.asarray(result.residual_map)[:, result.kept]
     upper = _log10(kept).max(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
     whole = np.concatenate([upper[:0:-1], upper])
     figure = new_figure(5.6, 4.8, title)
@@ -124,10 +126,10 @@ def draw_stability_map(found: Pictures, axes: PictureAxes, file: Path, title: st
 
 
 @house_style()
-def draw_convergence(found: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
+def draw_convergence(result: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
     """Draw the error of the Cauchy sum against N and against |β|; open where phases did not settle."""
-    errors = np.median(np.asarray(found.circles.relative_error)[:, :, found.kept], axis=-1)
-    settled = np.asarray(np.asarray(found.circles.residual)[:, :, found.kept].max(axis=-1) <= 1e-6)
+    errors = np.median(np.asarray(result.circles.relative_error)[:, :, result.kept], axis=-1)
+    settled = np.asarray(np.asarray(result.circles.residual)[:, :, result.kept].max(axis=-1) <= 1e-6)
     figure = new_figure(10, 4.6, title)
     by_number, by_radius = figure.subplots(1, 2, sharey=True)
     limit = circle_of(axes.method).limit.replace("_", " ")

@@ -45,7 +45,7 @@ class Finished(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-Record = RunStarted | BatchDone | EpochDone | Interrupted | Finished
+TrainEvent = RunStarted | BatchDone | EpochDone | Interrupted | Finished
 
 
 _NEWER_NAMES = {"converged": "settled", "nudged_converged": "nudged_settled", "sweeps": "passes"}

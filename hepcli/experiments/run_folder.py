@@ -178,7 +178,7 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             return []
-        found = []
+        result = []
         for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
             if not line:
                 continue
@@ -191,8 +191,8 @@ class RunFolder:
                     f"{file} is damaged in line {number}.",
                     f"It is written anew from the newest checkpoint by: {self.resume_command}",
                 )
-            found.append(record)
-        return found
+            result.append(record)
+        return result
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from hepcli.config import Config
-from hepcli.data import Report, Split, silent
+from hepcli.data import OnProgress, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
 from hepcli.networks import Network
@@ -74,7 +74,7 @@ class SplitMeter:
         """Whether the Jacobian is built, not estimated."""
         return self._units <= self.settings.dense_units
 
-    def measures(self, params: Params, report: Report = silent) -> dict[str, Any]:
+    def measures(self, params: Params, report: OnProgress = silent) -> dict[str, Any]:
         """Measure in batches of one size, the last one filled up.
 
         Args:
@@ -111,7 +111,7 @@ class SplitMeter:
         """
         count = max(1, min(examples, self._examples, _PICTURE_UNITS // self._units))
         with jax.enable_x64(True):
-            found: Pictures = jax.device_get(
+            result: Pictures = jax.device_get(
                 self._meter.pictures(
                     _in_float64(params),
                     *self._rows(np.arange(count)),
@@ -120,7 +120,7 @@ class SplitMeter:
                     numbers,
                 )
             )
-        return found
+        return result
 
     def _rows(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
         return jnp.asarray(self._split.images[rows]), jnp.asarray(self._split.labels[rows])

@@ -114,7 +114,7 @@ class SweepFinished(NamedTuple):
     failed: int
 
 
-Record = SweepStarted | SweepProgress | PointSettled | SweepInterrupted | SweepFinished
+SweepEvent = SweepStarted | SweepProgress | PointSettled | SweepInterrupted | SweepFinished
 
 
 def plan(request: SweepRequest) -> Plan:
@@ -143,7 +143,7 @@ def plan(request: SweepRequest) -> Plan:
 
 def sweep(
     request: SweepRequest, command: Sequence[str], stop: Callable[[], bool] = lambda: False
-) -> Iterator[Record]:
+) -> Iterator[SweepEvent]:
     """Run a sweep, or join one.
 
     Args:
@@ -206,7 +206,7 @@ def worker_arguments(folder: Path, request: SweepRequest) -> list[str]:
 
 def _watch(
     folder: SweepFolder, points: Sequence[Point], all_epochs: int, pool: Pool, stop: Callable[[], bool]
-) -> Iterator[Record]:
+) -> Iterator[SweepEvent]:
     """Follow the folder until every point is settled, or until stopped."""
     settled: set[str] = set()
     started, behind = time.monotonic(), None

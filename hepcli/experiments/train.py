@@ -7,7 +7,7 @@ from hepcli.config import read_config
 from hepcli.errors import HepError
 from hepcli.experiments.group import Group, Member
 from hepcli.experiments.processes import agreed, check_same_step, in_every_process, is_first
-from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, Record, RunStarted
+from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, RunStarted, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
@@ -17,14 +17,14 @@ __all__ = [
     "EpochDone",
     "Finished",
     "Interrupted",
-    "Record",
     "RunStarted",
+    "TrainEvent",
     "TrainRequest",
     "train",
 ]
 
 
-def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> Iterator[TrainEvent]:
     """Train a network, or continue to.
 
     Args:

@@ -182,8 +182,8 @@ def _convolve_transposed(layer: ConvLayer, kernel: Array, image: Shape, slopes: 
             return _winograd.convolve(flipped, padded)
     like = jnp.zeros((*slopes.shape[:-3], *image), slopes.dtype)  # of it only the shape is used
     transposed = jax.linear_transpose(partial(_convolve, layer, kernel), like)
-    found: Array = transposed(slopes)[0]
-    return found
+    result: Array = transposed(slopes)[0]
+    return result
 
 
 def _pad(layer: ConvLayer, image: Array) -> Array:

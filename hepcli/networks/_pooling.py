@@ -50,8 +50,8 @@ def softmax_pool_pullback(
     pooled = jnp.sum(shares * windows, axis=_WINDOW, keepdims=True)
     slopes = jnp.expand_dims(covector, _WINDOW) * shares * (1 + (windows - pooled) / temperature)
     (together,) = jax.linear_transpose(split, jax.typeof(values))(slopes)
-    found: Array = together
-    return found
+    result: Array = together
+    return result
 
 
 def _windows(values: Array, pool_size: int, stride: int) -> Array:

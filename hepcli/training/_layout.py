@@ -71,8 +71,8 @@ class Layout:
         """Inside a compiled function: keep an array split along its first axis, the examples."""
         if self._mesh is None or array.shape[0] % self.num_devices:
             return array
-        found: Array = jax.lax.with_sharding_constraint(array, _sharding(self._mesh, 0))  # type: ignore[no-untyped-call]
-        return found
+        result: Array = jax.lax.with_sharding_constraint(array, _sharding(self._mesh, 0))  # type: ignore[no-untyped-call]
+        return result
 
     def _put(self, leaf: Any, axis: int | None) -> Array:
         if self._mesh is None:
@@ -114,5 +114,5 @@ def _of_every_process(value: bool | int) -> NDArray[Any]:
         return np.asarray([value])
     from jax.experimental.multihost_utils import process_allgather
 
-    found: NDArray[Any] = process_allgather(np.asarray(value, np.int32))
-    return found
+    result: NDArray[Any] = process_allgather(np.asarray(value, np.int32))
+    return result

@@ -183,28 +183,28 @@ class AsymmetryMeter:
             The measures of every example, those that do not count included.
         """
         problem = self.problem(params, images, labels)
-        own_free, found = self.references(problem)
-        kept = found.settled & found.solved & counts
-        state, signal = own_signal(problem, found.free)
+        own_free, result = self.references(problem)
+        kept = result.settled & result.solved & counts
+        state, signal = own_signal(problem, result.free)
         biases: dict[str, Comparison | None] = dict.fromkeys(BIASES)
-        biases["asymmetry"] = compare(found.hep_exact, found.rbp)
+        biases["asymmetry"] = compare(result.hep_exact, result.rbp)
         if signal is not None:
-            biases["finite_nudge"] = compare(signal, found.hep_exact)
-            biases["total"] = compare(signal, found.rbp)
+            biases["finite_nudge"] = compare(signal, result.hep_exact)
+            biases["total"] = compare(signal, result.rbp)
         own, by_bptt = gradient_sums(
-            problem, state, found.rbp if signal is None else signal, found.free, kept
+            problem, state, result.rbp if signal is None else signal, result.free, kept
         )
-        eigenvalue, spectral_residual = self._eigenvalue(found.free)
-        measured = Measured(own_free, found, self._parts(found.free), eigenvalue)
+        eigenvalue, spectral_residual = self._eigenvalue(result.free)
+        measured = Measured(own_free, result, self._parts(result.free), eigenvalue)
         return Sample(
             {key: measure.function(measured) for key, measure in MEASURES.items()},
             own_free.phase.settled,
             own_sums(problem, own_free, counts),
-            found.settled,
-            found.solved,
-            found.free.phase.residual,
-            found.hep_exact_residual,
-            found.rbp_residual,
+            result.settled,
+            result.solved,
+            result.free.phase.residual,
+            result.hep_exact_residual,
+            result.rbp_residual,
             spectral_residual,
             biases,
             None if signal is None else own,
@@ -234,8 +234,8 @@ class AsymmetryMeter:
         Returns:
             Residuals, errors, and the matrices of one example where J is built.
         """
-        _, found = self.references(self.problem(params, images, labels))
-        free, kept = found.free, found.settled & found.solved
+        _, result = self.references(self.problem(params, images, labels))
+        free, kept = result.free, result.settled & result.solved
         jacobian = one_step = None
         if self._is_dense(free):
             constant = per_example(free.constant, free.phase.state)
@@ -248,7 +248,7 @@ class AsymmetryMeter:
         nudged = free._replace(problem=free.problem._replace(relaxation=relaxation))
         circle = circle_of(self.settings.gradient.method)
         phases = circle.phases(nudged)
-        limit = {"rbp": found.rbp, "hep_exact": found.hep_exact}[circle.limit]
+        limit = {"rbp": result.rbp, "hep_exact": result.hep_exact}[circle.limit]
         return Pictures(
             kept,
             nudged_residuals(phases, betas),

@@ -219,11 +219,11 @@ def _pure_step(
         problem = Problem(
             system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key, start
         )
-        found = estimate(problem)
+        result = estimate(problem)
         if memory is not None:
-            memory = {name: last.at[indices].set(found.state[name]) for name, last in memory.items()}
-        activity = activities(problem, found.state)
-        gradient, homeostatic = found.gradient, jnp.float32(0)
+            memory = {name: last.at[indices].set(result.state[name]) for name, last in memory.items()}
+        activity = activities(problem, result.state)
+        gradient, homeostatic = result.gradient, jnp.float32(0)
         if settings.change_gradient is not None:
             gradient = settings.change_gradient(gradient)
         if homeostasis:
@@ -233,7 +233,7 @@ def _pure_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         losses = system.loss(state.params, activity["out"], targets)
         scores = system.output(state.params, activity["out"])
-        seen = batch_totals(losses, scores, own, found.free, found.nudged, homeostatic, found.signal)
+        seen = batch_totals(losses, scores, own, result.free, result.nudged, homeostatic, result.signal)
         params = optax.apply_updates(state.params, updates)
         totals = add_totals(state.totals, seen)
         return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()

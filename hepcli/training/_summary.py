@@ -53,8 +53,8 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]]) ->
         for key, measure in MEASURES.items()
         for values in [column([s.values[key] for s in samples])]
     }
-    record: dict[str, Any] = {key: found.mean for key, found in statistics.items()}
-    errors: dict[str, Any] = {key: found.standard_error for key, found in statistics.items()}
+    record: dict[str, Any] = {key: result.mean for key, result in statistics.items()}
+    errors: dict[str, Any] = {key: result.standard_error for key, result in statistics.items()}
     own_settled = column([s.own_settled for s in samples])
     record["converged"] = float(own_settled.mean())
     record["unsettled"] = int((~own_settled).sum())

@@ -109,8 +109,8 @@ class _Corrected:
         """A real product on real or complex tangents with any number of leading axes of nudges."""
         if jnp.iscomplexobj(tangent["out"]):
             parts = {name: jnp.stack([v.real, v.imag]) for name, v in tangent.items()}
-            found = self._apply(product, parts)
-            return {name: jax.lax.complex(v[0], v[1]) for name, v in found.items()}
+            result = self._apply(product, parts)
+            return {name: jax.lax.complex(v[0], v[1]) for name, v in result.items()}
         for _ in range(tangent["out"].ndim - self._rest["out"].ndim):
             product = jax.vmap(product)
         return dict(product(tangent))

@@ -14,23 +14,23 @@ _NAN = float("nan")
 
 
 @house_style()
-def draw(found: Collection, file: Path) -> None:
+def draw(result: Collection, file: Path) -> None:
     """Draw the figure of a collection as a PNG.
 
     Args:
-        found: the runs and what to plot of them.
+        result: the runs and what to plot of them.
         file: the PNG to write.
 
     Raises:
         ConfigError: the runs lack a value that is to be plotted.
     """
-    panels = _panels(found)
-    across = len(found.axes[found.figure.facet]) if found.figure.facet else min(len(panels), 2)
+    panels = _panels(result)
+    across = len(result.axes[result.figure.facet]) if result.figure.facet else min(len(panels), 2)
     down = -(-len(panels) // across)
-    figure = new_figure(max(6.4, 4.8 * across), 1.2 + 3.2 * down, found.title, "large")
+    figure = new_figure(max(6.4, 4.8 * across), 1.2 + 3.2 * down, result.title, "large")
     all_axes = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, panel in zip(all_axes, panels, strict=False):
-        _DRAWERS[found.figure.kind](axes, panel)
+        _DRAWERS[result.figure.kind](axes, panel)
         axes.set_ylabel(plain(value_title(panel.value)))
         axes.set_title(plain(panel.title), fontsize="medium")
         _finish(axes, panel)
@@ -43,7 +43,7 @@ def draw(found: Collection, file: Path) -> None:
 class _Panel(NamedTuple):
     """One pair of axes: the runs and the value that it shows, and how each series looks in all of them."""
 
-    found: Collection
+    result: Collection
     value: str
     looks: Mapping[str, "_Look"]
     title: str = ""
@@ -57,29 +57,29 @@ class _Look(NamedTuple):
     marker: str
 
 
-def _looks(found: Collection) -> dict[str, _Look]:
+def _looks(result: Collection) -> dict[str, _Look]:
     return {
         name: _Look(
             f"C{n % _COLOURS}",
             _LINE_STYLES[n // _COLOURS % len(_LINE_STYLES)],
             _MARKERS[n % len(_MARKERS)],
         )
-        for n, name in enumerate(_series(found))
+        for n, name in enumerate(_series(result))
     }
 
 
-def _panels(found: Collection) -> list[_Panel]:
+def _panels(result: Collection) -> list[_Panel]:
     """A panel for each value, with a facet for each value and place on that axis, row by row."""
-    facet, looks = found.figure.facet, _looks(found)
+    facet, looks = result.figure.facet, _looks(result)
     if facet is None:
-        return [_Panel(found, value, looks) for value in found.figure.y]
+        return [_Panel(result, value, looks) for value in result.figure.y]
     parts = {
-        label: found._replace(outcomes=[one for one in found.outcomes if one.labels[facet] == label])
-        for label in found.axes[facet]
+        label: result._replace(outcomes=[one for one in result.outcomes if one.labels[facet] == label])
+        for label in result.axes[facet]
     }
     return [
         _Panel(part, value, looks, _name(facet, label) if row == 0 else "")
-        for row, value in enumerate(found.figure.y)
+        for row, value in enumerate(result.figure.y)
         for label, part in parts.items()
     ]
 
@@ -99,7 +99,7 @@ def _add_legend(figure: Any) -> None:
 
 def _finish(axes: Any, panel: _Panel) -> None:
     if not axes.has_data():
-        there = any(outcome.summary or outcome.history for outcome in panel.found.outcomes)
+        there = any(outcome.summary or outcome.history for outcome in panel.result.outcomes)
         axes.text(
             0.5,
             0.5,
@@ -117,11 +117,11 @@ def _name(axis: str, label: str) -> str:
     return f"{axis} = {label}" if is_number(label) else label
 
 
-def _series(found: Collection) -> dict[str, list[Outcome]]:
+def _series(result: Collection) -> dict[str, list[Outcome]]:
     """The runs of each line, named by the labels that they share."""
     lines: dict[str, list[Outcome]] = {}
-    for outcome in found.outcomes:
-        names = [_name(axis, outcome.labels[axis]) for axis in found.figure.series]
+    for outcome in result.outcomes:
+        names = [_name(axis, outcome.labels[axis]) for axis in result.figure.series]
         lines.setdefault(", ".join(names), []).append(outcome)
     return lines
 
@@ -144,11 +144,11 @@ def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapp
 
 
 def _lines(axes: Any, panel: _Panel) -> None:
-    found, value = panel.found, panel.value
-    x = found.figure.x
-    labels = found.axes.get(x or "", [""])
+    result, value = panel.result, panel.value
+    x = result.figure.x
+    labels = result.axes.get(x or "", [""])
     numeric = all(map(is_number, labels))
-    for name, outcomes in _series(found).items():
+    for name, outcomes in _series(result).items():
         places = _by_place(outcomes, x, value)
         there = [label for label in labels if label in places]
         if there:
@@ -170,10 +170,10 @@ def _lines(axes: Any, panel: _Panel) -> None:
 
 
 def _bars(axes: Any, panel: _Panel) -> None:
-    found, value = panel.found, panel.value
-    x = found.figure.x
-    labels = found.axes.get(x or "", [""])
-    series = _series(found)
+    result, value = panel.result, panel.value
+    x = result.figure.x
+    labels = result.axes.get(x or "", [""])
+    series = _series(result)
     width = 0.8 / len(series)
     for index, (name, outcomes) in enumerate(series.items()):
         places = _by_place(outcomes, x, value)
@@ -197,7 +197,7 @@ def _curves(axes: Any, panel: _Panel) -> None:
     """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
     from matplotlib.ticker import MaxNLocator
 
-    for name, outcomes in _series(panel.found).items():
+    for name, outcomes in _series(panel.result).items():
         by_epoch: dict[int, list[float]] = {}
         for line in (line for outcome in outcomes for line in outcome.history):
             number = value_of(line, panel.value)

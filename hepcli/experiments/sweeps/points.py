@@ -82,8 +82,8 @@ def expand(definition: SweepDefinition) -> list[Point]:
         for place in places:
             settings.update(place.set)
         for seed in sweep.seeds:
-            resolved, found = try_config(preset, (), settings | {"run.seed": seed})
-            problems.update(dict.fromkeys(found))
+            resolved, result = try_config(preset, (), settings | {"run.seed": seed})
+            problems.update(dict.fromkeys(result))
             if resolved is not None:
                 points.append(_point(resolved, labels, seed, preset, settings))
     if problems:

@@ -86,30 +86,30 @@ def report(path: Path, value: str | None = None) -> Report:
         ConfigError: there are no runs in it, or they lack the value of the table or figure.
         OutputError: a file cannot be written.
     """
-    found = collect(path)
+    result = collect(path)
     if value is not None:
-        found = found._replace(table=found.table.model_copy(update={"value": value}))
-    cells = cells_of(found, found.table.value)
-    grid, record = _grid(found, cells), _record(found, cells)
+        result = result._replace(table=result.table.model_copy(update={"value": value}))
+    cells = cells_of(result, result.table.value)
+    grid, record = _grid(result, cells), _record(result, cells)
     folder = RunFolder(path)
     with folder.writing():
-        folder.write_text("table.csv", _csv(found, cells))
+        folder.write_text("table.csv", _csv(result, cells))
         folder.write_text("table.md", _markdown(grid))
     folder.write_json("table.json", record)
-    notice = attempt(lambda: draw(found, path / "figure.png"), "figure.png")
+    notice = attempt(lambda: draw(result, path / "figure.png"), "figure.png")
     return Report(path, grid, record, tuple(path / name for name in _FILES), notice)
 
 
-def cells_of(found: Collection, value: str) -> list[Cell]:
+def cells_of(result: Collection, value: str) -> list[Cell]:
     """The conditions in the order of the axes, with the values of their finished runs."""
     cells: dict[tuple[str, ...], Cell] = {}
-    for outcome in found.outcomes:
+    for outcome in result.outcomes:
         key = tuple(outcome.labels.values())
         cell = cells.setdefault(key, Cell(outcome.labels, {}, 0))
         number = None if outcome.summary is None else value_of(outcome.summary, value)
         values = cell.values if number is None else cell.values | {outcome.seed: number}
         cells[key] = Cell(cell.labels, values, cell.runs + 1)
-    order = {name: {label: at for at, label in enumerate(labels)} for name, labels in found.axes.items()}
+    order = {name: {label: at for at, label in enumerate(labels)} for name, labels in result.axes.items()}
     return sorted(cells.values(), key=lambda c: [order[name][label] for name, label in c.labels.items()])
 
 
@@ -126,8 +126,8 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
 
 
-def _grid(found: Collection, cells: Sequence[Cell]) -> Grid:
-    rows, columns = found.table.rows, found.table.columns
+def _grid(result: Collection, cells: Sequence[Cell]) -> Grid:
+    rows, columns = result.table.rows, result.table.columns
     by_place = {
         (tuple(cell.labels[name] for name in rows), tuple(cell.labels[name] for name in columns)): cell
         for cell in cells
@@ -135,18 +135,18 @@ def _grid(found: Collection, cells: Sequence[Cell]) -> Grid:
     across = list(dict.fromkeys(place[1] for place in by_place))
     down = list(dict.fromkeys(place[0] for place in by_place))
     named = [", ".join(f"{n} = {label}" for n, label in zip(columns, place, strict=True)) for place in across]
-    title = value_title(found.table.value)
+    title = value_title(result.table.value)
     header = (*rows, *(name or title for name in named))
     lines = tuple((*place, *(_text(by_place.get((place, column))) for column in across)) for place in down)
-    return Grid(f"{found.title}: {title}" if found.title else title, header, lines)
+    return Grid(f"{result.title}: {title}" if result.title else title, header, lines)
 
 
-def _record(found: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
-    states = [outcome.state for outcome in found.outcomes]
+def _record(result: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
+    states = [outcome.state for outcome in result.outcomes]
     return {
-        "title": found.title,
-        "value": found.table.value,
-        "axes": found.axes,
+        "title": result.title,
+        "value": result.table.value,
+        "axes": result.axes,
         "runs": {state: states.count(state) for state in ("done", "running", "waiting", "failed")},
         "cells": [
             {"labels": cell.labels, "mean": cell.mean, "std": cell.std, "n": len(cell.values)}
@@ -155,20 +155,20 @@ def _record(found: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
         ],
         "failed": [
             {"labels": outcome.labels, "seed": outcome.seed, "error": outcome.error}
-            for outcome in found.outcomes
+            for outcome in result.outcomes
             if outcome.error is not None
         ],
     }
 
 
-def _csv(found: Collection, cells: Sequence[Cell]) -> str:
+def _csv(result: Collection, cells: Sequence[Cell]) -> str:
     """A line a cell; what is undefined is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*found.axes, "value", "mean", "std", "n"])
+    writer.writerow([*result.axes, "value", "mean", "std", "n"])
     for cell in cells:
-        place = [cell.labels[name] for name in found.axes]
-        writer.writerow([*place, found.table.value, _plain(cell.mean), _plain(cell.std), len(cell.values)])
+        place = [cell.labels[name] for name in result.axes]
+        writer.writerow([*place, result.table.value, _plain(cell.mean), _plain(cell.std), len(cell.values)])
     return text.getvalue()
 
 
@@ -185,7 +185,7 @@ def _markdown(grid: Grid) -> str:
     return "\n".join([f"{grid.title}", "", line(grid.header), rule, *map(line, grid.rows), "", note, ""])
 
 
-def as_json(found: Report) -> str:
+def as_json(result: Report) -> str:
     """The record of a report as one JSON object, with the files."""
-    record: Mapping[str, Any] = found.record | {"files": [str(file) for file in found.files]}
+    record: Mapping[str, Any] = result.record | {"files": [str(file) for file in result.files]}
     return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)

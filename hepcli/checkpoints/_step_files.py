@@ -51,14 +51,14 @@ def is_number(name: str) -> bool:
 def step_folders(directory: Path, prefix: str = "") -> dict[int, Path]:
     """List the folders called prefix and step number, whole or not; none where there is no directory."""
     try:
-        found = [entry for entry in directory.iterdir() if entry.is_dir()]
+        result = [entry for entry in directory.iterdir() if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise CheckpointError(
             f"{directory} cannot be read: {error.strerror}.", "Check its permissions."
         ) from error
-    names = {folder.name.removeprefix(prefix): folder for folder in found if folder.name.startswith(prefix)}
+    names = {folder.name.removeprefix(prefix): folder for folder in result if folder.name.startswith(prefix)}
     return {int(name): folder for name, folder in names.items() if is_number(name)}
 
 
@@ -155,18 +155,18 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
         partial_restore=True,
     )
     with _checkpointer() as checkpointer, plain_path(folder) as where:
-        found = checkpointer.restore(where / STATE, args=some)
-    return {name: found[key] for key, name in keys.items()}
+        result = checkpointer.restore(where / STATE, args=some)
+    return {name: result[key] for key, name in keys.items()}
 
 
-def _check_target(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_target(folder: Path, result: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of another network, naming the first leaf that differs; nothing is ever cast."""
 
     def describe(leaf: Mapping[str, Any] | None) -> str:
         return "none" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
 
-    for name in dict.fromkeys([*wanted, *found]):
-        expected, saved = describe(wanted.get(name)), describe(found.get(name))
+    for name in dict.fromkeys([*wanted, *result]):
+        expected, saved = describe(wanted.get(name)), describe(result.get(name))
         if expected != saved:
             raise CheckpointError(
                 f"{folder} is of another network: its leaf {name} is {saved}, expected is {expected}.",
