@@ -33,12 +33,13 @@ def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: 
     units = dict(zip(("l1", "l2", "out"), sizes, strict=True))
     network = dense_network(tuple(units.items()), pairs, INPUTS, CLASSES)
     params = {}
-    for pre, post in pairs:
+    for connection in network.connections:
+        pre, post = connection.pre, connection.post
         fan_in = INPUTS if pre == "in" else sum(units[p] for p, q in network.edges if q == post)
         scale = (1.0 if pre == "in" else gain) / np.sqrt(fan_in)
         size = INPUTS if pre == "in" else units[pre]
         params[f"{pre}-{post}"] = {"kernel": jnp.asarray(scale * rng.standard_normal((size, units[post])))}
-        if network._is_forward(pre, post):
+        if connection.is_forward:
             params[f"{pre}-{post}"]["bias"] = jnp.full(units[post], 0.3)
     params["readout"] = {
         "kernel": jnp.asarray(rng.standard_normal((units["out"], CLASSES)) / np.sqrt(units["out"])),
@@ -50,7 +51,7 @@ def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: 
         jnp.asarray(rng.standard_normal((BATCH, INPUTS))),
         jnp.eye(CLASSES)[rng.integers(0, CLASSES, BATCH)],
         RelaxationSettings("alternating", STEPS, STEPS),
-        GradientSettings(adjoint_steps=STEPS),
+        GradientSettings("rbp", adjoint_steps=STEPS),
     )
 
 

@@ -15,14 +15,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hepcli.engine._sweep import num_sweeps
-from hepcli.experiments.build_network import build_network
 
 from hepcli.config import Config, load_config
-from hepcli.engine import update_groups
-from hepcli.experiments import build
-from hepcli.networks import ConvNetwork
-from hepcli.training import Feed, Layout, init_state, make_train_step
+from hepcli.engine import Dynamics, make_solver, network_update
+from hepcli.experiments.task import Task
+from hepcli.training import Feed, Layout
 
 ROUNDS = 5
 IMAGENET_EXAMPLES = 1_281_167
@@ -34,21 +31,14 @@ class Bench:
     """A compiled training step on random images."""
 
     def __init__(self, config: Config) -> None:
-        self.config, shape = config, build.DataShape((32, 32, 3), 10)
-        self.network = build_network(config, shape)
+        self.config, task = config, Task(config)
+        self.network = task.network
         batch, rng = config.data.batch_size, np.random.default_rng(0)
-        images = rng.integers(0, 256, (batch, *shape.image), np.uint8)
+        images = rng.integers(0, 256, (batch, *task.spec.image_shape), np.uint8)
         feed = Feed(images, rng.integers(0, 10, batch).astype(np.int32), Layout())
-        optimizer = build.build_optimizer_of(config, 1000)
-        self.state = init_state(build.init_params(config, self.network), optimizer)
+        self.state = task.fresh_state(config)
         self.batch = next(feed.batches([np.arange(batch)]))
-        step = make_train_step(
-            self.network,
-            10,
-            build.learning_settings(config, self.network),
-            optimizer,
-            build.build_preprocess(config, shape),
-        )
+        step = task.train_step([config])
         started = time.perf_counter()
         self.step = step.lower(self.state, *self.batch).compile()
         self.compile_s = time.perf_counter() - started
@@ -65,27 +55,25 @@ class Bench:
         jax.block_until_ready(self.state)
         return (time.perf_counter() - started) / steps
 
-    def sweep_flops(self) -> float:
+    def pass_flops(self) -> float:
         """Of one update of every layer for one image: feedback convolves twice."""
-        network: ConvNetwork = self.network
-        shapes, specs = network.unit_shapes, dict(network.specs)
         total = 0
-        for pre, post in network.edges:
-            lower, upper = sorted((pre, post), key=list(shapes).index)
-            height, width, channels = specs[upper].convolved(shapes[lower])
-            once = 2 * height * width * channels * specs[upper].kernel_size ** 2 * shapes[lower][2]
-            total += once if pre == lower else 2 * once
+        for connection in (own for own in self.network.connections if own.pre != "in"):
+            layer, below = connection.layer, connection.below
+            height, width, channels = layer.convolved(below)
+            once = 2 * height * width * channels * layer.kernel_size**2 * below[2]
+            total += once if connection.is_forward else 2 * once
         return total
 
     def flops(self) -> float:
-        """Of the free and nudged sweeps of a batch; gradient and homeostasis are left out."""
+        """Of the free and nudged passes of a batch; gradient and homeostasis are left out."""
         relaxation, gradient = self.config.relaxation, self.config.gradient
         points = gradient.num_points if gradient.method == "hep" else 1
-        groups = len(update_groups(self.network, relaxation.solver))
-        sweeps = num_sweeps(groups, relaxation.free_steps) + points * num_sweeps(
-            groups, relaxation.nudged_steps
-        )
-        return self.config.data.batch_size * sweeps * self.sweep_flops()
+        solver = make_solver(relaxation)
+        dynamics = Dynamics(self.network.layers, self.network.edges, network_update(self.network, {}, {}))
+        free = solver.num_passes(dynamics, relaxation.free_steps)
+        nudged = solver.num_passes(dynamics, relaxation.nudged_steps)
+        return self.config.data.batch_size * (free + points * nudged) * self.pass_flops()
 
 
 def matrix_rate(dtype: jnp.dtype) -> float:

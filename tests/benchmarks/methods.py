@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from hepcli.config import load_config
-from hepcli.experiments.run import Bench
+from hepcli.experiments.task import Task
 
 ROUNDS, STEPS = 7, 20
 HEP_EXACT = ("gradient.method=hep_exact", "homeostasis.weight=0.0")
@@ -43,10 +43,10 @@ class Runner:
 
     def __init__(self, overrides: tuple[str, ...]) -> None:
         config = load_config("fashion-mnist-homeostasis", ("data.name=fashion_mnist_mini", *overrides)).config
-        bench = Bench(config, None)
-        self.step, self.state = bench.train_step(config), bench.layout.replicate(bench.fresh_state(config))
-        order = np.random.default_rng(0).permutation(bench.num_examples)
-        self.batches = list(bench.train_feed.batches(order[: STEPS * 50].reshape(STEPS, 50)))
+        task = Task(config)
+        self.step, self.state = task.train_step([config]), task.layout.replicate(task.fresh_state(config))
+        order = np.random.default_rng(0).permutation(task.num_examples)
+        self.batches = list(task.feed("train").batches(order[: STEPS * 50].reshape(STEPS, 50)))
         self.images_per_second()
 
     def images_per_second(self) -> float:

@@ -14,13 +14,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hepcli.experiments.build_network import build_network
 
 from hepcli.config import load_config
-from hepcli.data import load_split
-from hepcli.experiments import build
+from hepcli.experiments.task import Task
 from hepcli.networks import sigmoid
-from hepcli.training import init_state, make_train_step
+from hepcli.training import init_state
 
 ROUNDS, STEPS = 7, 30
 
@@ -38,8 +36,8 @@ def plain_step(config, network):
     def step(params, state, inputs, beta, targets):
         activity = {name: sigmoid(u) for name, u in state.items()} | {"in": inputs}
         new = {name: jnp.zeros_like(u) for name, u in state.items()}
-        for pre, post in network.connections:
-            weights = params[f"{pre}-{post}"]
+        for connection in network.connections:
+            pre, post, weights = connection.pre, connection.post, params[connection.name]
             new[post] = new[post] + activity[pre] @ weights["kernel"] + weights.get("bias", 0)
         error = jax.nn.softmax(logits(params, state)) - targets
         new["out"] = new["out"] + beta * (error @ params["readout"]["kernel"].T)
@@ -51,7 +49,7 @@ def plain_step(config, network):
 
     def train_step(params, velocity, inputs, targets):
         cast = jax.tree.map(lambda w: w.astype(jnp.complex64), params)
-        zeros = {name: jnp.zeros((len(inputs), units), jnp.complex64) for name, units in network.units}
+        zeros = {name: jnp.zeros((len(inputs), *shape), jnp.complex64) for name, shape in network.shapes}
         free = relax(cast, zeros, inputs, 0.0, targets, relaxation.free_steps)
         error_vector = {name: jnp.zeros_like(u) for name, u in free.items()}
         for k in range(gradient.num_points):
@@ -77,19 +75,18 @@ def plain_step(config, network):
 
 def main() -> None:
     config = load_config("fashion-mnist", ("data.name=fashion_mnist_mini", "relaxation.tolerance=0.0")).config
-    split = load_split("fashion_mnist_mini", "train")
-    network = build_network(config, build.data_shape(split))
+    task = Task(config)
+    split, network = task.split("train"), task.network
     images, labels = jax.device_put(split.images), jax.device_put(split.labels)
-    optimizer = build.build_optimizer_of(config, 1)
-    settings = build.learning_settings(config, network)
-    ours = make_train_step(network, split.num_classes, settings, optimizer)
+    optimizer = task.optimizer(config)
+    ours = task.train_step([config])
     plain = plain_step(config, network)
     batch = config.data.batch_size
     order = np.random.default_rng(0).permutation(len(labels)).astype(np.int32)
     batches = [jnp.asarray(order[i * batch : (i + 1) * batch]) for i in range(STEPS)]
     inputs = [images[b].reshape(batch, -1).astype(jnp.float32) / 255 for b in batches]
     targets = [jax.nn.one_hot(labels[b], split.num_classes) for b in batches]
-    params = build.init_params(config, network)
+    params = task.fresh_params()
 
     def run_ours() -> float:
         state = init_state(jax.tree.map(jnp.copy, params), optimizer)

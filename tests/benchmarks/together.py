@@ -17,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.config import load_config
-from hepcli.experiments import build
-from hepcli.experiments.run import Bench
-from hepcli.training import init_state
+from hepcli.experiments.task import Task
 
 SEEDS, ROUNDS, STEPS = 5, 7, 20
 
@@ -27,14 +25,14 @@ SEEDS, ROUNDS, STEPS = 5, 7, 20
 def compare(units: int) -> None:
     overrides = ("data.name=fashion_mnist_mini", *(f"network.layers.{n}.units={units}" for n in ("l1", "l2")))
     configs = [load_config("fashion-mnist", overrides, {"run.seed": seed}).config for seed in range(SEEDS)]
-    bench = Bench(configs[0], None)
+    task = Task(configs[0])
     batch = configs[0].data.batch_size
     rng = np.random.default_rng(0)
-    orders = np.stack([rng.permutation(bench.num_examples)[: STEPS * batch] for _ in configs])
+    orders = np.stack([rng.permutation(task.num_examples)[: STEPS * batch] for _ in configs])
     indices = jnp.asarray(orders.reshape(SEEDS, STEPS, batch).astype(np.int32))
-    data = next(bench.train_feed.batches([np.arange(batch)]))[:2]
-    starts = [init_state(build.init_params(c, bench.network), bench.optimizer(c)) for c in configs]
-    joint, alone = bench.joint_step(configs), bench.train_step(configs[0])
+    data = next(task.feed("train").batches([np.arange(batch)]))[:2]
+    starts = [task.fresh_state(config) for config in configs]
+    joint, alone = task.train_step(configs), task.train_step(configs[:1])
 
     def run_together(steps: int) -> tuple[float, float]:
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
