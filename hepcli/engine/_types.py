@@ -105,7 +105,7 @@ class Phase(NamedTuple):
     residual: Float[Array, "*points batch"]
     settled: Bool[Array, "*points batch"]
     finite: Bool[Array, "*points batch"]
-    passes: Int[Array, ""]
+    passes: Int[Array, "*points batch"]
 
 
 class PhaseReport(NamedTuple):
@@ -114,7 +114,7 @@ class PhaseReport(NamedTuple):
     residual: Float[Array, " batch"]
     settled: Bool[Array, " batch"]
     finite: Bool[Array, " batch"]
-    passes: Int[Array, ""]
+    passes: Int[Array, " batch"]
 
 
 class SignalSums(NamedTuple):
@@ -136,6 +136,7 @@ class Estimate(NamedTuple):
         state: pre-activations at which the local learning rule was applied.
         error_vector: e per layer in activity coordinates, real; None for `bptt`, which has none.
         gradient: real, mean over the examples that are learned from; zero where there are none.
+        num_learned: how many those are.
         free: the free phase; for `online_hep` the mean state of the run.
         nudged: the nudged phases or the adjoint iteration; None where there is none to report.
         signal: what each example teaches, whether it is learned from or not, real (batch, *units): the
@@ -146,6 +147,7 @@ class Estimate(NamedTuple):
     state: State
     error_vector: State | None
     gradient: Gradient
+    num_learned: Float[Array, ""]
     free: PhaseReport
     nudged: PhaseReport | None
     signal: State | None

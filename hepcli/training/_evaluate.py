@@ -1,6 +1,5 @@
 """Evaluation: the free phase over a split."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -10,9 +9,9 @@ from jax import Array
 
 from hepcli.engine import (
     Params,
+    Phase,
     Problem,
     System,
-    activities,
     draw_noise,
     free_phase,
     homeostatic_loss,
@@ -20,10 +19,9 @@ from hepcli.engine import (
 )
 from hepcli.settings import RelaxationSettings
 from hepcli.training._feed import Batch, Feed
+from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 from hepcli.training._step import Preprocess, scale_pixels
-
-Constrain = Callable[[Array], Array]
 
 
 class Evaluator:
@@ -53,20 +51,29 @@ class Evaluator:
 
     @partial(jax.jit, static_argnums=(0, 4, 5))
     def _batch(
-        self, params: Params, batch: Batch, key: Array, constrain: Constrain, with_homeostasis: bool
+        self, params: Params, batch: Batch, key: Array, layout: Layout, with_homeostasis: bool
     ) -> Totals:
+        constrain = layout.constrain
         images, labels = constrain(batch.images[batch.rows]), constrain(batch.labels[batch.rows])
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
-        problem = Problem(self._system, params, self._preprocess(images), targets, self._relaxation, key=key)
-        free = free_phase(problem)
-        activity = activities(free.problem, free.phase.state)
+        inputs = self._preprocess(images)
+
+        def settle(own: tuple[Array, Array], params: Params) -> tuple[Phase, tuple[()]]:
+            problem = Problem(self._system, params, *own, self._relaxation, key=key)
+            return free_phase(problem).phase, ()
+
+        # The noise of a batch is drawn as a whole, so that it is the same on any devices.
+        apart = settle if self._relaxation.noise_std else partial(layout.by_device, settle)
+        phase, _ = apart((inputs, targets), params)
+        activity = {name: self._system.activation(u) for name, u in phase.state.items()}
         losses = self._system.loss(params, activity["out"], targets)
         scores = self._system.output(params, activity["out"])
         homeostatic: Array | float = 0.0
         if with_homeostasis:
             noise = draw_noise(key, activity, self._num_draws)
-            homeostatic = homeostatic_loss(self._system, params, free.constant, activity, noise)
-        return batch_totals(losses, scores, labels, report(free.phase), None, homeostatic)
+            constant = self._system.input_drive(params, inputs)
+            homeostatic = homeostatic_loss(self._system, params, constant, activity, noise)
+        return batch_totals(losses, scores, labels, report(phase), None, homeostatic)
 
     def __call__(
         self, params: Params, feed: Feed, batch_size: int, *, homeostasis: bool = True
@@ -88,7 +95,7 @@ class Evaluator:
         chunks = (np.arange(start, min(start + batch_size, feed.num_examples)) for start in starts)
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
-            seen = self._batch(params, batch, own_key, feed.layout.constrain, homeostasis and start == 0)
+            seen = self._batch(params, batch, own_key, feed.layout, homeostasis and start == 0)
             totals = add_totals(totals, seen)
             homeostatic = homeostatic + seen["homeostatic_loss"]
         return totals, homeostatic

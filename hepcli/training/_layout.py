@@ -74,6 +74,30 @@ class Layout:
         result: Array = jax.lax.with_sharding_constraint(array, _sharding(self._mesh, 0))  # type: ignore[no-untyped-call]
         return result
 
+    def by_device(self, act: Callable[[Any, Any], tuple[Any, Any]], own: Any, shared: Any) -> tuple[Any, Any]:
+        """Inside a compiled function: act on each device's examples, with nothing exchanged until it is done.
+
+        Args:
+            act: (arrays of some examples, arrays of all) -> (arrays of those examples, sums over them).
+            own: arrays with the examples in front.
+            shared: arrays that are the same everywhere.
+
+        Returns:
+            The arrays of all examples, and the sums over all. Where the devices do not divide the examples,
+            each of them acts on all.
+        """
+        leaves = jax.tree.leaves(own)
+        if self._mesh is None or any(leaf.shape[0] % self.num_devices for leaf in leaves):
+            return act(own, shared)
+
+        def on_one(own: Any, shared: Any) -> tuple[Any, Any]:
+            arrays, sums = act(own, shared)
+            return arrays, jax.lax.psum(sums, _BATCH)  # type: ignore[no-untyped-call]
+
+        specs = PartitionSpec(_BATCH), PartitionSpec()  # type: ignore[no-untyped-call]
+        everywhere = jax.shard_map(on_one, mesh=self._mesh, in_specs=specs, out_specs=specs, check_vma=False)
+        return everywhere(own, shared)
+
     def _put(self, leaf: Any, axis: int | None) -> Array:
         if self._mesh is None:
             return _on_device(leaf, self.devices[0])

@@ -62,7 +62,7 @@ def batch_totals(
         "log10_residual": log10_residual(free.residual).sum().astype(jnp.float32),
         "nudged_log10_residual": jnp.float32(0) if nudged is None else log10_residual(nudged.residual).sum(),
         "homeostatic_loss": jnp.float32(homeostatic_loss),
-        "passes": free.passes.astype(jnp.float32),
+        "passes": free.passes.mean(dtype=jnp.float32),
         "signal": _norm(sums.total),
         "unsettled_signal": _norm(sums.unsettled),
         "examples": jnp.int32(labels.shape[0]),

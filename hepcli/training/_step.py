@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ from jax import Array
 from jaxtyping import Float, Int, UInt8, UInt32
 
 from hepcli.engine import (
+    Estimate,
     Gradient,
     Problem,
     State,
     System,
-    activities,
     draw_noise,
     estimate,
     homeostatic_gradient,
@@ -133,12 +133,11 @@ def make_train_step(
         last four from a `Batch`. The state is donated, and lies whole on every device.
     """
     homeostasis = bool(settings.homeostasis.weight)
-    constrain = None if layout is None else layout.constrain
+    layout = layout or Layout(jax.local_devices()[:1])
     step = _pure_step(
-        system, num_classes, settings, optimizer, preprocess, augment, constrain, homeostasis=homeostasis
+        system, num_classes, settings, optimizer, preprocess, augment, layout, homeostasis=homeostasis
     )
-    everywhere = None if layout is None else layout.everywhere
-    return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+    return jax.jit(step, donate_argnums=0, out_shardings=layout.everywhere)
 
 
 def make_joint_step(
@@ -165,6 +164,7 @@ def make_joint_step(
         As `make_train_step`, with a leading axis of runs on state, rows, indices and loss.
     """
     homeostasis = bool(settings.homeostasis.weight)
+    alone = Layout(jax.local_devices()[:1])
 
     def one_run(
         own: RunNumbers, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
@@ -176,7 +176,7 @@ def make_joint_step(
         )
         optimizer = build_optimizer(own.learning_rate)
         step = _pure_step(
-            system, num_classes, mine, optimizer, preprocess, augment, None, homeostasis=homeostasis
+            system, num_classes, mine, optimizer, preprocess, augment, alone, homeostasis=homeostasis
         )
         return step(state, images, labels, rows, indices)
 
@@ -191,12 +191,13 @@ def _pure_step(
     optimizer: optax.GradientTransformation,
     preprocess: Preprocess,
     augment: Augment | None,
-    constrain: Callable[[Array], Array] | None,
+    layout: Layout,
     *,
     homeostasis: bool,
 ) -> TrainStep:
     """The step before jit; `homeostasis` is told apart from its weight, which may be traced."""
-    constrain = constrain or (lambda array: array)
+    constrain = layout.constrain
+    learn = partial(_learn, system, settings, layout)
 
     def step(
         state: TrainState,
@@ -216,13 +217,10 @@ def _pure_step(
         memory, start = state.memory, None
         if memory is not None:
             start = {name: constrain(last[indices]) for name, last in memory.items()}
-        problem = Problem(
-            system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key, start
-        )
-        result = estimate(problem)
+        result = learn(state.params, inputs, targets, start, noise_key)
         if memory is not None:
             memory = {name: last.at[indices].set(result.state[name]) for name, last in memory.items()}
-        activity = activities(problem, result.state)
+        activity = {name: system.activation(u) for name, u in result.state.items()}
         gradient, homeostatic = result.gradient, jnp.float32(0)
         if settings.change_gradient is not None:
             gradient = settings.change_gradient(gradient)
@@ -239,3 +237,39 @@ def _pure_step(
         return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()
 
     return step
+
+
+def _learn(
+    system: System,
+    settings: LearningSettings,
+    layout: Layout,
+    params: Gradient,
+    inputs: Array,
+    targets: Array,
+    start: State | None,
+    key: Array | None,
+) -> Estimate:
+    """The learning signal of a batch; each device runs the phases of its own examples by itself.
+
+    Not where there is noise: that of a batch is drawn as a whole, so that it is the same on any devices.
+    """
+
+    def learned(own: tuple[Array, Array, State | None], params: Gradient) -> Estimate:
+        inputs, targets, start = own
+        return estimate(
+            Problem(system, params, inputs, targets, settings.relaxation, settings.gradient, key, start)
+        )
+
+    own = inputs, targets, start
+    if layout.num_devices == 1 or key is not None:
+        return learned(own, params)
+
+    def apart(own: tuple[Array, Array, State | None], params: Gradient) -> tuple[Any, Any]:
+        """What belongs to examples, but for the error vector, which nobody reads; and sums over them."""
+        result = learned(own, params)
+        gradient = jax.tree.map(lambda g: g * result.num_learned, result.gradient)
+        return (result.state, result.free, result.nudged, result.signal), (gradient, result.num_learned)
+
+    (state, free, nudged, signal), (gradient, count) = layout.by_device(apart, own, params)
+    mean = jax.tree.map(lambda g: g / jnp.maximum(count, 1), gradient)
+    return Estimate(state, None, mean, count, free, nudged, signal)
