@@ -95,7 +95,6 @@ class Anderson:
         wait = jnp.where(is_worse, pause, jnp.maximum(carry.wait - 1, 0))
         mixture = carry.value - _dot("em,emn->en", self._weights(carry), carry.values).astype(image.dtype)
         mixes = carry.valid.any(axis=1) & (wait == 0) & (size < _NEAR * example_norm(carry.value, 1))
-        mixes = mixes & jnp.isfinite(mixture).all(axis=1)
         trial = jnp.where(mixes[:, None], mixture, carry.value)
         moved = jnp.where(is_worse, jnp.inf, size)
         return carry._replace(trial=trial, size=size, is_mixed=mixes, wait=wait, pause=pause), moved

@@ -105,10 +105,10 @@ def signal_sums(
     return SignalSums(total(chosen & ~free.settled), total(chosen))
 
 
-def parameter_gradient(
+def summed_gradient(
     problem: Problem, state: State, error_vector: State, learned: Bool[Array, " batch"] | None = None
 ) -> Gradient:
-    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, mean over the examples learned.
+    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, summed over the examples learned.
 
     Args:
         problem: the batch and the network.
@@ -121,7 +121,7 @@ def parameter_gradient(
 
     Source: Laborieux & Zenke (2024), Eq. 6–7 (METHOD §3).
     """
-    system, count = problem.system, jnp.maximum(count_of(problem, learned), 1)
+    system = problem.system
     if learned is not None:
         state, error_vector = only(learned, state), only(learned, error_vector)
 
@@ -135,8 +135,8 @@ def parameter_gradient(
     _, pull_back = jax.vjp(field, problem.params)
     (through_states,) = pull_back(error_vector)
     direct = jax.grad(readout_loss)(problem.params)
-    mean: Gradient = jax.tree.map(lambda a, b: (a + b) / count, through_states, direct)
-    return mean
+    gradient: Gradient = jax.tree.map(jnp.add, through_states, direct)
+    return gradient
 
 
 def learn_locally(
@@ -144,5 +144,5 @@ def learn_locally(
 ) -> Estimate:
     """The estimate of an error vector (batch, *units) at `state`: its gradient, and its records."""
     learned = learned_examples(problem, free)
-    gradient = parameter_gradient(problem, state, error_vector, learned)
+    gradient = summed_gradient(problem, state, error_vector, learned)
     return Estimate(state, error_vector, gradient, count_of(problem, learned), free, nudged, error_vector)

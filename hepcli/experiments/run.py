@@ -97,7 +97,7 @@ class Run:
         """
         before = {} if trained is None else flatten(trained)
         for key, value in flatten(self.config.model_dump(mode="json")).items():
-            if key in before and before[key] != value and key != "run.epochs":
+            if key in before and before[key] != value and key not in ("run.epochs", "run.devices"):
                 raise ConfigError(
                     f"{key} = {value}: the run in {self.folder.path} was started with {before[key]}, and its "
                     "config.toml was changed since.",

@@ -36,6 +36,8 @@ class RunSettings:
     Attributes:
         seed: number that all randomness of the run grows from.
         epochs: passes over the training split.
+        devices: devices that share each batch; 0 takes all GPUs, or as many processor cores as help. A run
+            keeps the number it was started with. It changes results by rounding only, and belongs to no hash.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
     """
@@ -44,6 +46,7 @@ class RunSettings:
 
     seed: Seed = 0
     epochs: Count
+    devices: CountOrNone = 0
     measure_examples: CountOrNone = 0
 
 
@@ -114,7 +117,7 @@ class RelaxationSettings:
     tolerance: NonNegativeFloat = 0.0
     nudged_solver: SolverName | Literal["same"] = "same"
     nudged_tolerance: NonNegativeFloat | Literal["same"] = "same"
-    anderson_memory: Annotated[int, Field(ge=1, le=5)] = 3
+    anderson_memory: Annotated[int, Field(ge=1, le=5)] = 2
     converged_residual: PositiveFloat = 1e-3
     unsettled: UnsettledName = "learn"
     free_precision: PrecisionName = "float32"

@@ -49,14 +49,13 @@ def bptt_gradient(
         learned: which examples count; None for all.
 
     Returns:
-        The gradient, real, mean over the examples that count; and that of each one's loss by a constant
+        The gradient, real, summed over the examples that count; and that of each one's loss by a constant
         input to each unit (batch, *units), zero for those that do not.
     """
     system = problem.system
     settings = problem.relaxation.nudged
     order = "alternating" if settings.solver == "anderson" else settings.solver
     every_step = replace(settings, solver=order, tolerance=0.0)
-    count = jnp.maximum(count_of(problem, learned), 1)
     if learned is not None:
         start = only(learned, start)
 
@@ -69,9 +68,10 @@ def bptt_gradient(
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
-    gradient, signal = jax.grad(loss, (0, 1))(problem.params, jax.tree.map(jnp.zeros_like, start))
-    mean: Gradient = jax.tree.map(lambda g: g / count, gradient)
-    return mean, signal
+    gradient: tuple[Gradient, State] = jax.grad(loss, (0, 1))(
+        problem.params, jax.tree.map(jnp.zeros_like, start)
+    )
+    return gradient
 
 
 BPTT = Estimator(bptt, has_error_vector=False, has_nudged_record=False)
