@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from hepcli.config import Config, load_config
+from hepcli.config import Config, config_hash, load_config
 from hepcli.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ class TestFloats:
         ("data.name", "fashion_mnist_mini, fashion_mnist, cifar10, cifar100, imagenet32"),
         ("network.activation", "sigmoid, dsilu"),
         ("network.loss", "cross_entropy, squared_error"),
-        ("relaxation.solver", "synchronous, alternating"),
+        ("relaxation.solver", "synchronous, alternating, anderson"),
         (
             "gradient.method",
             "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep",
@@ -169,3 +169,24 @@ def test_nothing_is_accepted_beyond_the_tables():
 def test_without_a_free_phase_no_state_persists(method):
     text = message("relaxation.persistent_state=true", f"gradient.method={method}")
     assert text == f"relaxation.persistent_state = true: {method} has no free phase to start"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("solver", "anderson"),
+        ("nudged_solver", "anderson"),
+        ("tolerance", "1e-3"),
+        ("nudged_tolerance", "1e-3"),
+    ],
+)
+def test_noise_forbids_what_waits_for_rest(key, value):
+    silent = ["relaxation.tolerance=0.0", f"relaxation.{key}={value}"]
+    load_config("quickstart", silent)
+    with pytest.raises(ConfigError, match=rf"relaxation\.{key} = .*no example comes to rest"):
+        load_config("quickstart", [*silent, "relaxation.noise_std=0.1"])
+
+
+def test_devices_belong_to_no_hash():
+    one, two = (load_config(None, [f"run.devices={n}"]).config for n in (0, 2))
+    assert config_hash(one) == config_hash(two)
