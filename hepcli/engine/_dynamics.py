@@ -26,7 +26,7 @@ class Dynamics:
         backwards: whether groups of layers are taken against the flow of `edges`, as adjoints are.
         noise_std: standard deviation of the noise that every update of a layer receives; of complex noise,
             the root of the mean squared magnitude.
-        key: where it grows from, needed where there is any.
+        keys: where that of each example grows from (batch,), needed where there is any.
     """
 
     layers: Layers
@@ -34,28 +34,33 @@ class Dynamics:
     update: Update
     backwards: bool = False
     noise_std: float = 0.0
-    key: Array | None = None
+    keys: Array | None = None
 
     def move(self, state: State, layers: Layers, count: int | Array, number: int) -> State:
         """The state with `layers` updated, and their noise: part `number` of pass `count`.
 
         Raises:
-            ValueError: there is noise but no key.
+            ValueError: there is noise but there are no keys.
         """
         updated = self.update(state, layers)
         if self.noise_std:
-            if self.key is None:
-                raise ValueError("noise_std is not 0: the dynamics need a key")
-            own_key = jax.random.fold_in(jax.random.fold_in(self.key, count), number)
-            updated = {
-                name: updated[name] + self.noise_std * jax.random.normal(key, u.shape, u.dtype)
-                for key, (name, u) in zip(
-                    jax.random.split(own_key, len(layers)),
-                    ((name, updated[name]) for name in layers),
-                    strict=True,
-                )
-            }
+            if self.keys is None:
+                raise ValueError("noise_std is not 0: the dynamics need keys")
+            updated |= self._noise(self.keys, {name: updated[name] for name in layers}, count, number)
         return state | updated
+
+    def _noise(self, keys: Array, updated: State, count: int | Array, number: int) -> State:
+        """States with noise added, of each example from its own key."""
+
+        def of_one(key: Array, one: State) -> State:
+            own = jax.random.fold_in(jax.random.fold_in(key, count), number)
+            drawn = zip(jax.random.split(own, len(one)), one.items(), strict=True)
+            return {
+                name: u + self.noise_std * jax.random.normal(k, u.shape, u.dtype) for k, (name, u) in drawn
+            }
+
+        noisy: State = jax.vmap(of_one)(keys, updated)
+        return noisy
 
     def change(self, state: State) -> State:
         """How far the synchronous step without noise moves a state."""

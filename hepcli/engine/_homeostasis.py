@@ -71,7 +71,7 @@ def draw_noise(
     keys = jax.random.split(key, len(activity))
 
     def draws(layer_key: Array, r: Array) -> Array:
-        own = jax.vmap(lambda place: jax.random.fold_in(layer_key, place))(places)
+        own = jax.vmap(jax.random.fold_in, (None, 0))(layer_key, places)
         return jax.vmap(lambda k: jax.random.normal(k, (num_draws, *r.shape[1:]), r.dtype), out_axes=1)(own)
 
     return {name: draws(k, r) for k, (name, r) in zip(keys, sorted(activity.items()), strict=True)}

@@ -45,8 +45,8 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     lower = relaxation.free_precision != "float32"
     if lower:
         arrays = jax.tree.map(lambda leaf: leaf.astype(relaxation.free_precision), arrays)
-    key = phase_key(problem, "free")
-    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation, key=key)
+    keys = phase_keys(problem, "free")
+    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation, keys=keys)
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
@@ -57,9 +57,14 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
 _PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference")
 
 
-def phase_key(problem: Problem, phase: str) -> Array | None:
-    """Where the noise of a phase of a problem grows from; None for a problem without a key."""
-    return None if problem.key is None else jax.random.fold_in(problem.key, _PHASES.index(phase))
+def phase_keys(problem: Problem, phase: str) -> Array | None:
+    """Where the noise of each example grows from in a phase (batch,); None for a problem without a key."""
+    if problem.key is None:
+        return None
+    key = jax.random.fold_in(problem.key, _PHASES.index(phase))
+    places = jnp.arange(len(problem.inputs)) if problem.places is None else problem.places
+    keys: Array = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    return keys
 
 
 def activities(problem: Problem, state: State) -> State:

@@ -23,7 +23,7 @@ def relax(
     settings: RelaxationSettings,
     beta: Array | None = None,
     targets: Array | None = None,
-    key: Array | None = None,
+    keys: Array | None = None,
 ) -> Phase:
     """Run a phase: relax `state` towards the fixed point of F( · ; β).
 
@@ -36,7 +36,7 @@ def relax(
         settings: solver, tolerance, noise, and when an example counts as settled.
         beta: nudge, one for all or (batch, *1); None for the free phase.
         targets: targets (batch, classes), needed with `beta`.
-        key: where the noise grows from, needed where there is any.
+        keys: where the noise of each example grows from (batch,), needed where there is any.
 
     Returns:
         The final state with its true residual, per-example flags and passes.
@@ -45,12 +45,13 @@ def relax(
     """
     drive, shared = split_drive(constant, state)
     each_has_its_own = beta is not None and beta.ndim > 0
-    context = {"drive": drive, "targets": targets, "beta": beta if each_has_its_own else None}
+    nudges = beta if each_has_its_own else None
+    context = {"drive": drive, "targets": targets, "beta": nudges, "keys": keys}
 
     def dynamics_of(own: Context) -> Dynamics:
         nudge = beta if own["beta"] is None else own["beta"]
         update = network_update(system, params, shared | own["drive"], nudge, own["targets"])
-        return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, key=key)
+        return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, keys=own["keys"])
 
     return run_phase(dynamics_of, context, state, steps, settings)
 

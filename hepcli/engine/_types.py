@@ -67,8 +67,9 @@ class Problem(NamedTuple):
     """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
 
     `gradient` is needed where a learning signal is estimated. `key` is where the noise of its phases grows
-    from, needed where `noise_std` is not 0. The free phase starts from the pre-activations `start`, from zero
-    where there are none.
+    from, needed where `noise_std` is not 0, and `places` says where its examples are in the batch that the
+    key is for, None for all of it in order. The free phase starts from the pre-activations `start`, from
+    zero where there are none.
     """
 
     system: System
@@ -79,6 +80,7 @@ class Problem(NamedTuple):
     gradient: GradientSettings | None = None
     key: Array | None = None
     start: State | None = None
+    places: Int[Array, " batch"] | None = None
 
     @property
     def signal_settings(self) -> GradientSettings:

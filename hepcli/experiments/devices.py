@@ -48,18 +48,9 @@ def devices_for(config: Config, network: Network) -> list[jax.Device]:
     is_chosen = _FORCED in os.environ.get("XLA_FLAGS", "") or jax.process_count() > 1
     if devices[0].platform != "cpu" or is_chosen:
         return devices
-    if _needs_one(config):
-        return devices[:1]
     batch, work = config.data.batch_size, _work(config, network)
     helpful = min(len(devices), batch // _FEWEST_EXAMPLES, int(work / _WORTHWHILE))
     return devices[: max((n for n in range(1, helpful + 1) if batch % n == 0), default=1)]
-
-
-def _needs_one(config: Config) -> str:
-    """The key that keeps a run on one core; empty where there is none."""
-    if config.relaxation.noise_std:
-        return "relaxation.noise_std"
-    return "relaxation.persistent_state" if config.relaxation.persistent_state else ""
 
 
 def _work(config: Config, network: Network) -> float:
@@ -69,16 +60,11 @@ def _work(config: Config, network: Network) -> float:
 
 
 def check_devices(config: Config) -> None:
-    """Check that the devices a new run asks for are there and can share it.
+    """Check that the devices a new run asks for are there.
 
     Raises:
-        ConfigError: there are fewer, or they cannot.
+        ConfigError: there are fewer.
     """
-    if config.run.devices > 1 and jax.devices()[0].platform == "cpu" and (key := _needs_one(config)):
-        raise ConfigError(
-            f"run.devices = {config.run.devices}: processor cores do not share batches with {key}.",
-            "Set run.devices=1.",
-        )
     count = len(jax.devices())
     if config.run.devices > count:
         raise ConfigError(

@@ -65,7 +65,7 @@ class Evaluator:
         (images, labels, places), (params, key), system = own, shared, self._system
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
         inputs = self._preprocess(images)
-        free = free_phase(Problem(system, params, inputs, targets, self._relaxation, key=key))
+        free = free_phase(Problem(system, params, inputs, targets, self._relaxation, key=key, places=places))
         activity = {name: system.activation(u) for name, u in free.phase.state.items()}
         losses = system.loss(params, activity["out"], targets)
         scores = system.output(params, activity["out"])
@@ -80,9 +80,7 @@ class Evaluator:
         constrain, (images, labels, rows, _) = layout.constrain, batch
         own = constrain(images[rows]), constrain(labels[rows]), jnp.arange(len(rows), dtype=jnp.int32)
         act, shared = partial(self._settle, homeostasis=homeostasis), (params, key)
-        # The noise of a batch is drawn as a whole, so that it is the same on any devices.
-        whole = act(own, shared) if self._relaxation.noise_std else layout.by_device(act, own, shared)
-        return _totals(*whole)
+        return _totals(*layout.by_device(act, own, shared))
 
     def _apart(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
         shape = layout, homeostasis, len(batch.rows), len(batch.rows[0])

@@ -20,10 +20,13 @@ class Layout:
 
     Args:
         devices: of the mesh; None for all devices of all processes.
+        is_apart: whether they exchange nothing within a program, see `Apart`; None decides by their kind.
     """
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(self, devices: Sequence[jax.Device] | None = None, is_apart: bool | None = None) -> None:
         self.devices = tuple(jax.devices() if devices is None else devices)
+        are_cores = self.devices[0].platform == "cpu" and jax.process_count() == 1
+        self.is_apart: bool = len(self.devices) > 1 and (are_cores if is_apart is None else is_apart)
         shared = len(self.devices) > 1 and not self.is_apart
         self._mesh = Mesh(np.asarray(self.devices), (_BATCH,)) if shared else None
 
@@ -36,11 +39,6 @@ class Layout:
     def everywhere(self) -> NamedSharding | None:
         """The sharding of what lies whole on each device; None with one device."""
         return None if self._mesh is None else _sharding(self._mesh, None)
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether they are processor cores of this process, which do not exchange sums; see `Apart`."""
-        return self.num_devices > 1 and self.devices[0].platform == "cpu" and jax.process_count() == 1
 
     def shares(self, examples: int) -> int:
         """Parts of a batch where devices are apart: one each, or the whole where they do not divide it."""
@@ -141,8 +139,10 @@ class OneForEach:
         if self._like is None:
             self._like = jax.eval_shape(self._act, own[0], shared)
         home = self._devices[0]
-        there = (shared if device == home else jax.device_put(shared, device) for device in self._devices)
-        packed = [self._program(part, known) for part, known in zip(own, there, strict=False)]
+        packed = []
+        for part, device in zip(own, self._devices, strict=False):
+            there = (part, shared) if device == home else jax.device_put((part, shared), device)
+            packed.append(self._program(*there))
         return [packed[0], *jax.device_put(packed[1:], home)]
 
     def add_up(self, packed: Sequence[Sequence[Array]]) -> tuple[Any, Any]:

@@ -276,11 +276,11 @@ class Learner:
         targets = jax.nn.one_hot(own.labels, self.num_classes, dtype=jnp.float32)
         key = jax.random.fold_in(jax.random.key(settings.seed), step)
         noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
-        result = estimate(
-            Problem(
-                system, params, inputs, targets, settings.relaxation, settings.gradient, noise_key, own.start
-            )
-        )
+        problem = Problem(
+            system, params, inputs, targets, settings.relaxation, settings.gradient,
+            noise_key, own.start, own.places,
+        )  # fmt: skip
+        result = estimate(problem)
         activity = {name: system.activation(u) for name, u in result.state.items()}
         examples, homeostatic = jnp.float32(len(own.labels)), None
         if self.homeostasis:
@@ -300,7 +300,7 @@ class Learner:
         self,
         optimizer: optax.GradientTransformation,
         state: TrainState,
-        indices: Array | None,
+        indices: Array,
         learned: Learned,
         sums: LearnedSums,
     ) -> tuple[TrainState, Float[Array, ""]]:
@@ -309,7 +309,7 @@ class Learner:
         Args:
             optimizer: from `build_optimizer`.
             state: before the step.
-            indices: of the examples in the split, for the states that are remembered.
+            indices: of the examples in the split.
             learned: of all of them.
             sums: over all of them.
 
@@ -317,7 +317,7 @@ class Learner:
             The state after the step, and the mean loss before it.
         """
         memory = state.memory
-        if memory is not None and learned.state is not None and indices is not None:
+        if memory is not None and learned.state is not None:
             memory = {name: last.at[indices].set(learned.state[name]) for name, last in memory.items()}
         gradient, homeostatic = mean_gradient(sums.gradient, sums.num_learned), jnp.float32(0)
         if self.settings.change_gradient is not None:
@@ -352,10 +352,7 @@ def _step(
     places = jnp.arange(len(rows), dtype=jnp.int32)
     own = Examples(constrain(images[rows]), constrain(labels[rows]), indices, places, start)
     shared = state.params, state.step
-    if learner.settings.relaxation.noise_std:  # a batch's noise is drawn as a whole, on any devices
-        learned, sums = learner.learn(own, shared)
-    else:
-        learned, sums = layout.by_device(learner.learn, own, shared)
+    learned, sums = layout.by_device(learner.learn, own, shared)
     return learner.step(optimizer, state, indices, learned, sums)
 
 
@@ -374,9 +371,11 @@ class Apart:
     def __init__(self, learner: Learner, optimizer: optax.GradientTransformation, layout: Layout) -> None:
         self._learn = layout.one_for_each(learner.learn)
 
-        def finish(state: TrainState, packed: list[list[Array]]) -> tuple[TrainState, Array]:
+        def finish(
+            state: TrainState, indices: list[Array], packed: list[list[Array]]
+        ) -> tuple[TrainState, Array]:
             learned, sums = self._learn.add_up(packed)
-            return learner.step(optimizer, state, None, learned, sums)
+            return learner.step(optimizer, state, jnp.concatenate(indices), learned, sums)
 
         self._finish = jax.jit(finish, donate_argnums=0)
 
@@ -389,7 +388,14 @@ class Apart:
         indices: Sequence[Array],
     ) -> tuple[TrainState, Array]:
         """The step, with a `Batch` of one part for each device; `rows` are the places in the batch."""
-        own = [Examples(*part, None) for part in zip(images, labels, indices, rows, strict=True)]
+        starts = [None] * len(rows) if state.memory is None else _recall(state.memory, indices)
+        own = [Examples(*part) for part in zip(images, labels, indices, rows, starts, strict=True)]
         packed = self._learn(own, (state.params, state.step))
-        done: tuple[TrainState, Array] = self._finish(state, packed)
+        done: tuple[TrainState, Array] = self._finish(state, indices, packed)
         return done
+
+
+@jax.jit
+def _recall(memory: State, indices: Sequence[Array]) -> list[State]:
+    """The last states of the examples of each part."""
+    return [{name: last[own] for name, last in memory.items()} for own in indices]

@@ -91,4 +91,4 @@ def test_gradients_have_the_names_shapes_and_dtypes_of_the_parameters():
         )
         found = jax.eval_shape(lambda problem=problem: estimate(problem))
         expected = jax.tree.map(lambda w: (w.shape, w.dtype), single)
-        assert jax.tree.map(lambda g: (g.shape, g.dtype), found.gradient) == expected
+        assert jax.tree.map(lambda g: (g.shape, g.dtype), found.gradient_sum) == expected

@@ -14,7 +14,7 @@ from hepcli.engine._estimators.hep import (
     cauchy_signal,
     for_points,
     nudge_of,
-    nudged_key,
+    nudged_keys,
     nudged_start,
 )
 from hepcli.engine._estimators.hep_exact import derivative_signal
@@ -55,13 +55,11 @@ def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
     settings = free.problem.relaxation.nudged
 
     def phases(betas: Array) -> Phase:
-        key = nudged_key(free, betas)
-
         def dynamics_of(own: Context) -> Dynamics:
-            dynamics = corrected(own, own["beta"])
-            return replace(dynamics, noise_std=settings.noise_std, key=key)
+            return replace(corrected(own, own["beta"]), noise_std=settings.noise_std, keys=own["keys"])
 
-        each = for_points(betas, context) | {"beta": nudge_of(free, betas)}
+        each = for_points(betas, context)
+        each |= {"beta": nudge_of(free, betas), "keys": nudged_keys(free, betas)}
         start = nudged_start(free, betas)
         return by_point(betas, run_phase(dynamics_of, each, start, settings.nudged_steps, settings))
 

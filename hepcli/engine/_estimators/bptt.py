@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Bool
 
 from hepcli.engine._estimator import Estimator
-from hepcli.engine._problem import count_of, free_phase, learned_examples, only, phase_key
+from hepcli.engine._problem import count_of, free_phase, learned_examples, only, phase_keys
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 
@@ -63,7 +63,7 @@ def bptt_gradient(
         constant = system.input_drive(params, problem.inputs)
         phase = relax(
             system, params, {name: c + offset[name] for name, c in constant.items()}, start,
-            steps=every_step.nudged_steps, settings=every_step, key=phase_key(problem, "reverse"),
+            steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, "reverse"),
         )  # fmt: skip
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))

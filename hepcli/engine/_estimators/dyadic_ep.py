@@ -9,7 +9,7 @@ from hepcli.engine._estimator import Estimator
 from hepcli.engine._estimators.rbp import adjoint_dynamics
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
-from hepcli.engine._problem import learn_locally, phase_key
+from hepcli.engine._problem import learn_locally, phase_keys
 from hepcli.engine._relax import report_of, split_drive
 from hepcli.engine._solver import make_solver
 from hepcli.engine._types import Estimate, Problem, State
@@ -36,14 +36,16 @@ def dyadic_ep(problem: Problem) -> Estimate:
     drive, shared = split_drive(constant, rest)
     solver, noise_std = make_solver(relaxation), relaxation.noise_std
 
+    # Noise keeps all examples moving to the end: their keys need not go with them.
+    midpoint_keys, difference_keys = (phase_keys(problem, phase) for phase in ("midpoint", "difference"))
+
     def midpoints(constant: State) -> Dynamics:
         update = network_update(system, params, constant)
-        key = phase_key(problem, "midpoint")
-        return Dynamics(system.layers, system.edges, update, noise_std=noise_std, key=key)
+        return Dynamics(system.layers, system.edges, update, noise_std=noise_std, keys=midpoint_keys)
 
     def differences(constant: State, targets: Array, midpoint: State) -> Dynamics:
         around = adjoint_dynamics(problem._replace(targets=targets), constant, midpoint, beta)
-        return replace(around, noise_std=noise_std, key=phase_key(problem, "difference"))
+        return replace(around, noise_std=noise_std, keys=difference_keys)
 
     def prepare(own: Context) -> Pass[tuple[State, State]]:
         constant = shared | own["drive"]

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._estimator import Estimator, local_learning
-from hepcli.engine._problem import FreePhase, activities, phase_key
+from hepcli.engine._problem import FreePhase, activities, phase_keys
 from hepcli.engine._relax import relax, report, split_drive
 from hepcli.engine._types import Phase, PhaseReport, State
 
@@ -82,7 +82,7 @@ def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
             settings=settings,
             beta=nudge_of(free, betas),
             targets=for_points(betas, problem.targets),
-            key=nudged_key(free, betas),
+            keys=nudged_keys(free, betas),
         )
         return by_point(betas, phase)
 
@@ -122,9 +122,14 @@ def _dtype(free: FreePhase, betas: Array) -> DTypeLike:
     return np.result_type(real, np.complex64) if jnp.iscomplexobj(betas) else real
 
 
-def nudged_key(free: FreePhase, betas: Array) -> Array | None:
-    """Where the noise of the phases of `betas` grows from; conjugate points share it, conjugated."""
-    return phase_key(free.problem, "nudged_complex" if jnp.iscomplexobj(betas) else "nudged")
+def nudged_keys(free: FreePhase, betas: Array) -> Array | None:
+    """Where the noise of such a batch grows from; conjugate points share it, conjugated."""
+    keys = phase_keys(free.problem, "nudged_complex" if jnp.iscomplexobj(betas) else "nudged")
+    if keys is None:
+        return None
+    points = jnp.arange(len(betas))
+    of_one_point = jax.vmap(jax.random.fold_in, (0, None))
+    return jax.vmap(of_one_point, (None, 0))(keys, points).ravel()
 
 
 def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:

@@ -7,7 +7,7 @@ import numpy as np
 from hepcli.engine._dynamics import vector_field
 from hepcli.engine._estimator import Estimator
 from hepcli.engine._norms import example_norm
-from hepcli.engine._problem import activities, learn_locally, phase_key
+from hepcli.engine._problem import activities, learn_locally, phase_keys
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, PhaseReport, Problem, State
 
@@ -36,7 +36,7 @@ def online_hep(problem: Problem) -> Estimate:
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)
     circle = np.exp(2j * np.pi * np.arange(settings.num_points) / settings.num_points)
-    key = phase_key(problem, "online")
+    keys = phase_keys(problem, "online")
     betas = jnp.asarray(settings.beta_radius * np.tile(circle, settings.online_cycles), dtype)
 
     def visit(
@@ -47,7 +47,7 @@ def online_hep(problem: Problem) -> Estimate:
         phase = relax(
             system, problem.params, constant, state,
             steps=relaxation.nudged_steps, settings=relaxation, beta=beta, targets=problem.targets,
-            key=None if key is None else jax.random.fold_in(key, number),
+            keys=None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number),
         )  # fmt: skip
         response = {name: r / beta for name, r in activities(problem, phase.state).items()}
         sum_state = {name: total + jnp.real(phase.state[name]) for name, total in sum_state.items()}
