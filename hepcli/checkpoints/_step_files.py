@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hepcli.errors import CheckpointError
+from hepcli.files import sync
 
 PyTree = Any  # what JAX flattens: nested dictionaries, tuples and named tuples of arrays
 
@@ -227,15 +228,6 @@ def write_manifest(staging: Path, manifest: Mapping[str, Any]) -> None:
     (staging / _CHECKSUM).write_bytes(_manifest_checksum(text))
     for entry in (staging, *staging.rglob("*")):
         sync(entry)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder: a disk may report that it is full no earlier than here."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_digests(folder: Path) -> dict[str, dict[str, Any]]:

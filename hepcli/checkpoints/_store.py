@@ -31,13 +31,13 @@ from hepcli.checkpoints._step_files import (
     named_leaves,
     read_step,
     step_folders,
-    sync,
     system_reason,
     verified_manifest,
     write_manifest,
     write_state,
 )
 from hepcli.errors import CheckpointError, OutputError
+from hepcli.files import sync
 
 _NO_STEP_ADVICE = "Copy the run folder again from its source, or train into a new one: hep train --out DIR"
 

@@ -4,7 +4,6 @@ The cache lies inside the prepared folder, so that removing the folder removes i
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hepcli.data._interrupted import clean_start
 from hepcli.data._progress import report_blocks
 from hepcli.data._spec import SPLIT_NAMES, Block, DatasetSpec, OnProgress, Split, SplitName, silent
 from hepcli.errors import DatasetError
+from hepcli.files import replacing
 
 _BLOCK_EXAMPLES = 4096  # bounds memory while copying: 12 MiB of 32 × 32 colour images
 
@@ -106,18 +106,12 @@ def _write_array(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Iterator[NDArray[Any]]
 ) -> None:
     """Write an .npy file a block at a time and put it in its place at once."""
-    temporary = _folders.temporary_path(path)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    try:
-        # Not through a map: writing to a map on a full disk kills the process.
-        with temporary.open("xb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for block in blocks:
-                file.write(np.ascontiguousarray(block, dtype).data)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    # Not through a map: writing to a map on a full disk kills the process.
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype).data)
 
 
 def _read_into_memory(spec: DatasetSpec, data_dir: Path, split: SplitName) -> Split:

@@ -2,13 +2,13 @@
 
 import math
 import os
-import secrets
 import shlex
 import shutil
 from pathlib import Path
 
 from hepcli.data._spec import SPLIT_NAMES, Archives, DatasetSpec
 from hepcli.errors import DatasetError
+from hepcli.files import temporary_path
 
 VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders of old versions invisible
 
@@ -52,12 +52,6 @@ def is_prepared(spec: DatasetSpec, data_dir: Path) -> bool:
     The folder is renamed into place once everything is written, the description last.
     """
     return (prepared_folder(spec, data_dir) / "dataset_info.json").is_file()
-
-
-def temporary_path(path: Path) -> Path:
-    """Return a name beside a file, for this process alone, to write it under before os.replace."""
-    # Not tempfile: its files are readable by their owner only, and data folders are shared.
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def require_writable(data_dir: Path) -> None:

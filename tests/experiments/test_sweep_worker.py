@@ -58,7 +58,7 @@ def test_what_was_killed_before_its_first_checkpoint_starts_afresh(tmp_path, sma
     folder, (point,) = make_sweep(tmp_path, small, axis)
     run = folder.run(point)
     (run.checkpoints / ".saving-0").mkdir(parents=True)
-    (run.path / "config.toml").write_text("cut sho")
+    (run.path / "config.toml").write_text("# Every value of th")
     list(work(WorkRequest(tmp_path), lambda: False))
     assert states(folder, point) == ["claimed", "done"]
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from hepcli.errors import OutputError
+from hepcli.files import create
 
 HEARTBEAT_S = 5.0
 EXPIRES_S = 60.0
@@ -111,21 +112,12 @@ class Journal:
         entry = self.folder / _name(number)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with entry.open("x", encoding="utf-8") as file:
-                try:
-                    file.write(text)
-                    file.flush()
-                except OSError:
-                    entry.unlink()  # an empty entry would hold the point until it expires
-                    raise
-        except FileExistsError:
-            return False
+            return create(entry, text)
         except OSError as error:
             raise OutputError(
                 f"{self.folder} cannot be written: {error.strerror or error}.",
                 "Make room or make it writable, then give the same command again.",
             ) from error
-        return True
 
     def is_latest(self, number: int) -> bool:
         """Whether no entry has followed that one."""

@@ -1,9 +1,7 @@
 """The folder of a sweep: its definition, its points, their runs and journals."""
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +10,7 @@ from hepcli.errors import ConfigError
 from hepcli.experiments.run_folder import METRICS_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
 from hepcli.experiments.sweeps.points import Point, changed_error
+from hepcli.files import write_once
 
 SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
@@ -97,13 +96,7 @@ class SweepFolder:
         """Write a file that is not there yet; of several processes at once the first one's stays."""
         with self._writer.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            draft = self.path / f".{name}.{os.getpid()}"
-            draft.write_text(text, encoding="utf-8")
-            try:
-                with suppress(FileExistsError):
-                    os.link(draft, self.path / name)
-            finally:
-                draft.unlink()
+            write_once(self.path / name, text)
 
 
 def _shown(value: object) -> str:
