@@ -150,8 +150,8 @@ def show_report(report: Report) -> None:
     for row in report.grid.rows:
         table.add_row(*map(Text, row))
     _print(report.grid.title, table, "mean ± sample standard deviation (number of seeds)")
-    if report.notice is not None:
-        say(report.notice)
+    for notice in report.notices:
+        say(notice)
 
 
 def _print(title: str, table: Table, caption: str = "") -> None:

@@ -197,7 +197,30 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; raises as `read_lines`."""
-        return [newer_line(line) for line in self.read_lines(METRICS_FILE)]
+        lines = self.read_lines(METRICS_FILE)
+        for number, line in enumerate(lines, 1):
+            if type(line.get("epoch")) is not int or not all(
+                isinstance(line.get(split, {}), dict) for split in ("train", "test")
+            ):
+                raise self._damaged(METRICS_FILE, number)
+        return [newer_line(line) for line in lines]
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run; None where there is none.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        file = self.path / SUMMARY_FILE
+        try:
+            summary = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):  # neither JSON nor text
+            summary = None
+        if not isinstance(summary, dict):
+            raise OutputError(f"{file} is damaged.", f"It is written anew by: {self.resume_command}")
+        return summary
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.
@@ -214,15 +237,18 @@ class RunFolder:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:  # neither JSON nor text
+            except (ValueError, RecursionError):  # neither JSON nor text
                 record = None
             if not isinstance(record, dict):
-                raise OutputError(
-                    f"{file} is damaged in line {number}.",
-                    f"It is written anew from the newest checkpoint by: {self.resume_command}",
-                )
+                raise self._damaged(name, number)
             result.append(record)
         return result
+
+    def _damaged(self, name: str, number: int) -> OutputError:
+        return OutputError(
+            f"{self.path / name} is damaged in line {number}.",
+            f"It is written anew from the newest checkpoint by: {self.resume_command}",
+        )
 
 
 def _line(record: Mapping[str, Any]) -> str:
