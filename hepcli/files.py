@@ -1,6 +1,7 @@
 """Files that are on the disk whole or not at all, whoever else writes, and whenever the process is killed."""
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -87,6 +88,12 @@ def create(path: Path, text: str) -> bool:
         raise
     sync(path.parent)
     return True
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

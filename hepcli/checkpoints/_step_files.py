@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hepcli.errors import CheckpointError
-from hepcli.files import sync
+from hepcli.files import file_digest, sync
 
 PyTree = Any  # what JAX flattens: nested dictionaries, tuples and named tuples of arrays
 
@@ -97,7 +97,7 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"its manifest is of step {manifest['step']}")
     for name, file in manifest["files"].items():
         try:
-            digest = _file_digest(folder / name)
+            digest = file_digest(folder / name)
         except OSError as error:
             raise DamagedError(f"{name} cannot be read ({error.strerror})") from error
         if digest != file["sha256"]:
@@ -233,14 +233,9 @@ def write_manifest(staging: Path, manifest: Mapping[str, Any]) -> None:
 def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in files
     }
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _leaf_digest(leaf: np.ndarray) -> str:

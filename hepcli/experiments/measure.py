@@ -117,7 +117,8 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
             records.append(outcome.record)
         yield outcome
     result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
-    notices = [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
+    notices = [source.task.split(request.split_name).notice]
+    notices += [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
     figures: list[str] = []
 
     def draw() -> None:

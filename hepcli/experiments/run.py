@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
-from hepcli.data import epoch_order
+from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
 from hepcli.errors import OutputError
 from hepcli.experiments.figures import attempt
@@ -63,7 +63,7 @@ class Run:
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
         self.save(store)
-        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self.folder.notices))
+        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self._notices()))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
@@ -74,7 +74,7 @@ class Run:
         self.history = [newer_line(line) for line in restored.metadata["history"]]
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
-        notices = self.folder.notices + [
+        notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
         try:
@@ -90,6 +90,11 @@ class Run:
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
+    def _notices(self) -> list[str]:
+        """Of the folder, and of how the data were loaded."""
+        of_data = (self.task.split(name).notice for name in SPLIT_NAMES)
+        return [*self.folder.notices, *filter(None, of_data)]
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples."""
         return epoch_order(self.config.run.seed, epoch, self.task.num_examples)
@@ -104,7 +109,7 @@ class Run:
     def finish_epoch(
         self, store: CheckpointStore, epoch: int, seconds: float, rate: float, *, whole: bool
     ) -> EpochDone:
-        """Evaluate, record and save at the end of an epoch; what one resumed in its middle took is unknown."""
+        """Evaluate, record and save at the end of an epoch; what one resumed half-way took is unknown."""
         metrics = self._measure(epoch)
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
