@@ -68,6 +68,14 @@ def write_once(path: Path, text: str) -> bool:
     return True
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and try to write into it, before work that would be lost; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = temporary_path(folder / "probe")
+    probe.touch()
+    probe.unlink()
+
+
 def create(path: Path, text: str) -> bool:
     """Make a file that is not there yet, in place; a reader may meet it while it is being written.
 

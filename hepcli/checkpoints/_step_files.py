@@ -155,8 +155,12 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
         restore_args=arrays,
         partial_restore=True,
     )
-    with _checkpointer() as checkpointer, plain_path(folder) as where:
-        result = checkpointer.restore(where / STATE, args=some)
+    try:
+        with _checkpointer() as checkpointer, plain_path(folder) as where:
+            result = checkpointer.restore(where / STATE, args=some)
+    except (OSError, ValueError) as error:  # a file has gone or changed since it was verified
+        reason = system_reason(error) or str(error).partition("\n")[0]
+        raise DamagedError(f"its arrays cannot be read ({reason})") from error
     return {name: result[key] for key, name in keys.items()}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hepcli.data._spec import SPLIT_NAMES, Archives, DatasetSpec
 from hepcli.errors import DatasetError
-from hepcli.files import temporary_path
+from hepcli.files import check_writable
 
 VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders of old versions invisible
 
@@ -60,11 +60,8 @@ def require_writable(data_dir: Path) -> None:
     Raises:
         DatasetError: it cannot be created or written.
     """
-    probe = temporary_path(data_dir / "probe")
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        check_writable(data_dir)
     except OSError as error:
         raise write_error(data_dir, error) from error
 
