@@ -98,6 +98,11 @@ def create(path: Path, text: str) -> bool:
     return True
 
 
+def legible(name: str) -> str:
+    """A name as text that every file and terminal takes: bytes in it that are no UTF-8 are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def file_digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

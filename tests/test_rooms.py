@@ -34,7 +34,7 @@ ROOMS = {
         "errors",
         "files",
     },
-    "cli": {"experiments", "settings", "errors"},
+    "cli": {"experiments", "settings", "errors", "files"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
     "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.errors import HepError
+from hepcli.files import legible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,7 +65,7 @@ def _of_the_system(error: OSError) -> HepError:
 def shown(path: object) -> str:
     """A path as text that any terminal can show, cut where it is far too long."""
     text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = legible(text)
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.errors import HepError
-from hepcli.files import replacing
+from hepcli.files import legible, replacing
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def attempt(draw: Callable[[], object], what: str) -> str | None:
 
 def plain(text: str) -> str:
     """Text of a user, such as the name of a folder, in which dollar signs begin no mathematics."""
-    return text.replace("$", r"\$")
+    return legible(text).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float, title: str, size: str = "medium") -> Any:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +13,7 @@ from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import FAILED
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
-from hepcli.experiments.sweeps.report import report
+from hepcli.experiments.sweeps.report import as_json, report
 
 AXES = [
     {"name": "|β|", "key": "gradient.beta_radius", "values": [0.05, 0.5]},
@@ -229,3 +232,16 @@ def test_a_figure_that_cannot_be_drawn_is_not_listed_and_no_old_one_stays(tmp_pa
     assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md"]
     assert not (tmp_path / "figure.png").exists()
     assert "no font" in made.notices[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"u\xff")
+    fake_ordinary_run(folder / "a", 0.5)
+    made = report(folder)
+    assert "u\\udcff" in (folder / "table.md").read_text()
+    assert "u\\udcff" in json.loads(as_json(made))["files"][0]
+    assert made.notices == ()
+    command = [sys.executable, "-c", "from hepcli.cli import main; main()", "sweep", "--report", folder]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert b"u\xff/table.csv\n" in done.stdout, done.stderr

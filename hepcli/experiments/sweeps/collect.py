@@ -22,6 +22,7 @@ from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point
+from hepcli.files import legible
 from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
@@ -215,7 +216,7 @@ def _of_runs(path: Path) -> Collection:
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(own, int(str(one[_SEED])), summary, history, state))
-    return Collection(path.name, axes, outcomes, *_default_views(axes), tuple(notices))
+    return Collection(legible(path.name), axes, outcomes, *_default_views(axes), tuple(notices))
 
 
 def _distinct(configs: Mapping[Path, Config]) -> tuple[list[Path], list[str]]:

@@ -12,6 +12,7 @@ from hepcli.experiments.figures import attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collect import Collection, collect, value_of, value_title
 from hepcli.experiments.sweeps.figure import draw
+from hepcli.files import legible
 
 _TABLES = ("table.csv", "table.json", "table.md")
 _FIGURE = "figure.png"
@@ -195,5 +196,5 @@ def _markdown(grid: Grid) -> str:
 
 def as_json(result: Report) -> str:
     """The record of a report as one JSON object, with the files."""
-    record: Mapping[str, Any] = result.record | {"files": [str(file) for file in result.files]}
+    record: Mapping[str, Any] = result.record | {"files": [legible(str(file)) for file in result.files]}
     return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
