@@ -28,9 +28,7 @@ def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     Yields:
         A function that tells whether to stop.
     """
-    requested = False
-
-    told = False
+    requested, told = False, False
 
     def tell() -> None:
         nonlocal told

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -46,6 +47,7 @@ def _let_go() -> None:
     stream = sys.__stderr__
     if stream is None or stream is not sys.stderr or stream.closed:
         return  # nothing of ours: a display or a test has put its own in place
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    with suppress(OSError):  # no file at all, or none can be opened: then each line is tried in vain
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
