@@ -55,7 +55,6 @@ def train_command(
     """
     from hepcli.cli._display import make_display
     from hepcli.cli._signals import stop_requests
-    from hepcli.experiments.ambient import fix_ambient
     from hepcli.experiments.processes import is_first, joined_processes
     from hepcli.experiments.train import (
         BatchDone,
@@ -74,7 +73,6 @@ def train_command(
     finished: Finished | None = None
     saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
     with joined_processes() if distributed else nullcontext():
-        fix_ambient()
         speaks = is_first()
         display = make_display(quiet=quiet or not speaks)
         with stop_requests(lambda: display.notice(saving)) as stop, display:

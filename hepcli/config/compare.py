@@ -70,6 +70,7 @@ def config_hash(config: Config) -> str:
         versions that know more keys: values at their defaults are left out.
     """
     tables = config.model_dump(mode="json", exclude_defaults=True)
+    tables["run"].pop("devices", None)  # where it runs, not what it computes
     # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
     for name in MULTIPLIERS:
         if name in tables["optimizer"]:

@@ -35,7 +35,7 @@ from hepcli.engine._homeostasis import (
     homeostatic_loss,
 )
 from hepcli.engine._norms import example_norm
-from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
+from hepcli.engine._problem import FreePhase, activities, free_phase, signal_sums, summed_gradient
 from hepcli.engine._relax import log10_residual, relax, report
 from hepcli.engine._solver import Solver, make_solver
 from hepcli.engine._types import (
@@ -48,6 +48,7 @@ from hepcli.engine._types import (
     SignalSums,
     State,
     System,
+    mean_gradient,
 )
 
 __all__ = [
@@ -89,12 +90,12 @@ __all__ = [
     "leading_eigenvalues",
     "log10_residual",
     "make_solver",
+    "mean_gradient",
     "network_update",
     "nudged_residuals",
     "num_units",
     "own_signal",
     "own_sums",
-    "parameter_gradient",
     "per_example",
     "references",
     "relax",
@@ -103,5 +104,6 @@ __all__ = [
     "signal_sums",
     "step_matrix",
     "step_product",
+    "summed_gradient",
     "vector_field",
 ]

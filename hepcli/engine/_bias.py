@@ -16,7 +16,7 @@ from hepcli.engine._estimators.bptt import bptt_gradient
 from hepcli.engine._estimators.hep_exact import hep_exact
 from hepcli.engine._estimators.rbp import rbp
 from hepcli.engine._norms import example_norm
-from hepcli.engine._problem import FreePhase, activities, free_phase, parameter_gradient, signal_sums
+from hepcli.engine._problem import FreePhase, activities, free_phase, signal_sums, summed_gradient
 from hepcli.engine._types import Gradient, Phase, PhaseReport, Problem, SignalSums, State
 
 NudgedPhases = Callable[[Array], Phase]
@@ -180,10 +180,8 @@ def gradient_sums(
     Returns:
         Both gradients, the readout's included although it does not depend on the signal.
     """
-    own = parameter_gradient(problem, state, signal, kept)
-    by_bptt, _ = bptt_gradient(problem, free.phase.state, kept)
-    count = kept.sum(dtype=problem.inputs.dtype)
-    return jax.tree.map(lambda g: count * g, own), jax.tree.map(lambda g: count * g, by_bptt)
+    own = summed_gradient(problem, state, signal, kept)
+    return own, bptt_gradient(problem, free.phase.state, kept)[0]
 
 
 class CircleScan(NamedTuple):

@@ -24,7 +24,6 @@ class Dynamics:
         edges: (pre, post): which layers the update of a layer reads, beside itself.
         update: the map.
         backwards: whether groups of layers are taken against the flow of `edges`, as adjoints are.
-        batch_ndim: leading axes of the state that count examples (1, or 2 with several nudges at once).
         noise_std: standard deviation of the noise that every update of a layer receives; of complex noise,
             the root of the mean squared magnitude.
         key: where it grows from, needed where there is any.
@@ -34,7 +33,6 @@ class Dynamics:
     edges: Edges
     update: Update
     backwards: bool = False
-    batch_ndim: int = 1
     noise_std: float = 0.0
     key: Array | None = None
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from hepcli.engine._dynamics import drive
 from hepcli.engine._types import Gradient, Params, State, System
@@ -53,13 +53,28 @@ def activity_jacobian(
     return lambda tangent: jax.jvp(field, (activity,), (tangent,))[1]
 
 
-def draw_noise(key: Array, activity: State, num_draws: int) -> State:
-    """ε ~ N(0, I): per layer (draws, batch, *units), real."""
+def draw_noise(
+    key: Array, activity: State, num_draws: int, places: Int[Array, " batch"] | None = None
+) -> State:
+    """ε ~ N(0, I): per layer (draws, batch, *units), real.
+
+    The draws of an example depend on its place in the batch alone, so that parts of a batch can be drawn
+    apart.
+
+    Args:
+        key: where they grow from.
+        activity: r per layer (batch, *units), for the shapes.
+        num_draws: draws for each example.
+        places: of the examples in the batch; None for all of it in order.
+    """
+    places = jnp.arange(next(iter(activity.values())).shape[0]) if places is None else places
     keys = jax.random.split(key, len(activity))
-    return {
-        name: jax.random.normal(layer_key, (num_draws, *r.shape), r.dtype)
-        for layer_key, (name, r) in zip(keys, sorted(activity.items()), strict=True)
-    }
+
+    def draws(layer_key: Array, r: Array) -> Array:
+        own = jax.vmap(lambda place: jax.random.fold_in(layer_key, place))(places)
+        return jax.vmap(lambda k: jax.random.normal(k, (num_draws, *r.shape[1:]), r.dtype), out_axes=1)(own)
+
+    return {name: draws(k, r) for k, (name, r) in zip(keys, sorted(activity.items()), strict=True)}
 
 
 def homeostatic_loss(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from hepcli.engine._dynamics import vector_field
 from hepcli.engine._norms import all_finite, example_norm
@@ -72,6 +72,14 @@ def learned_examples(problem: Problem, free: Phase | PhaseReport) -> Bool[Array,
     return free.settled if problem.relaxation.unsettled == "skip" else None
 
 
+def count_of(problem: Problem, learned: Bool[Array, " batch"] | None) -> Float[Array, ""]:
+    """How many examples are learned from."""
+    inputs = problem.inputs
+    if learned is None:
+        return jnp.asarray(inputs.shape[0], inputs.dtype)
+    return learned.sum(dtype=inputs.dtype)
+
+
 def only(chosen: Bool[Array, " batch"], tree: State) -> State:
     """Zeros for the other examples: not factors of zero, because those may hold infinities."""
     return {name: jnp.where(chosen.reshape(-1, *[1] * (u.ndim - 1)), u, 0.0) for name, u in tree.items()}
@@ -97,10 +105,10 @@ def signal_sums(
     return SignalSums(total(chosen & ~free.settled), total(chosen))
 
 
-def parameter_gradient(
+def summed_gradient(
     problem: Problem, state: State, error_vector: State, learned: Bool[Array, " batch"] | None = None
 ) -> Gradient:
-    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, mean over the examples learned.
+    """The local learning rule: (∂F/∂θ)ᵀ e plus the direct readout gradient, summed over the examples learned.
 
     Args:
         problem: the batch and the network.
@@ -113,10 +121,9 @@ def parameter_gradient(
 
     Source: Laborieux & Zenke (2024), Eq. 6–7 (METHOD §3).
     """
-    system, count = problem.system, jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
+    system = problem.system
     if learned is not None:
         state, error_vector = only(learned, state), only(learned, error_vector)
-        count = jnp.maximum(learned.sum(dtype=count.dtype), 1)
 
     def field(params: Params) -> State:
         return vector_field(system, params, system.input_drive(params, problem.inputs), state)
@@ -128,13 +135,14 @@ def parameter_gradient(
     _, pull_back = jax.vjp(field, problem.params)
     (through_states,) = pull_back(error_vector)
     direct = jax.grad(readout_loss)(problem.params)
-    mean: Gradient = jax.tree.map(lambda a, b: (a + b) / count, through_states, direct)
-    return mean
+    gradient: Gradient = jax.tree.map(jnp.add, through_states, direct)
+    return gradient
 
 
 def learn_locally(
     problem: Problem, state: State, error_vector: State, free: PhaseReport, nudged: PhaseReport | None
 ) -> Estimate:
     """The estimate of an error vector (batch, *units) at `state`: its gradient, and its records."""
-    gradient = parameter_gradient(problem, state, error_vector, learned_examples(problem, free))
-    return Estimate(state, error_vector, gradient, free, nudged, error_vector)
+    learned = learned_examples(problem, free)
+    gradient = summed_gradient(problem, state, error_vector, learned)
+    return Estimate(state, error_vector, gradient, count_of(problem, learned), free, nudged, error_vector)

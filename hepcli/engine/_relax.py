@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, network_update
+from hepcli.engine._iterate import Context
 from hepcli.engine._norms import all_finite, example_norm
-from hepcli.engine._solver import make_solver, solve
+from hepcli.engine._solver import DynamicsOf, solve
 from hepcli.engine._types import Params, Phase, PhaseReport, State, System
 from hepcli.settings import RelaxationSettings
 
@@ -22,7 +23,6 @@ def relax(
     settings: RelaxationSettings,
     beta: Array | None = None,
     targets: Array | None = None,
-    batch_ndim: int = 1,
     key: Array | None = None,
 ) -> Phase:
     """Run a phase: relax `state` towards the fixed point of F( · ; β).
@@ -31,33 +31,46 @@ def relax(
         system: the network.
         params: its parameters, real.
         constant: `System.input_drive` of the batch.
-        state: pre-activations to start from, complex for a complex nudge.
-        steps: steps in the sense of the synchronous dynamics.
+        state: pre-activations to start from (batch, *units), complex for a complex nudge.
+        steps: most steps in the sense of the synchronous dynamics.
         settings: solver, tolerance, noise, and when an example counts as settled.
-        beta: nudge; None for the free phase.
-        targets: targets, needed with `beta`.
-        batch_ndim: leading axes of the state that count examples (1, or 2 with several nudges at once).
+        beta: nudge, one for all or (batch, *1); None for the free phase.
+        targets: targets (batch, classes), needed with `beta`.
         key: where the noise grows from, needed where there is any.
 
     Returns:
-        The final state with its true residual, per-example flags and the passes run.
+        The final state with its true residual, per-example flags and passes.
 
     Source: Laborieux & Zenke (2024), Eq. 1–3 (METHOD §1).
     """
-    update = network_update(system, params, constant, beta, targets)
-    dynamics = Dynamics(
-        system.layers, system.edges, update,
-        batch_ndim=batch_ndim, noise_std=settings.noise_std, key=key,
-    )  # fmt: skip
-    return run_phase(dynamics, state, steps, settings)
+    drive, shared = split_drive(constant, state)
+    each_has_its_own = beta is not None and beta.ndim > 0
+    context = {"drive": drive, "targets": targets, "beta": beta if each_has_its_own else None}
+
+    def dynamics_of(own: Context) -> Dynamics:
+        nudge = beta if own["beta"] is None else own["beta"]
+        update = network_update(system, params, shared | own["drive"], nudge, own["targets"])
+        return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, key=key)
+
+    return run_phase(dynamics_of, context, state, steps, settings)
 
 
-def run_phase(dynamics: Dynamics, state: State, steps: int, settings: RelaxationSettings) -> Phase:
+def split_drive(constant: State, state: State) -> tuple[State, State]:
+    """Tell what differs between the examples of a state (batch, *units) from what they share."""
+    own = {name for name, drive in constant.items() if drive.ndim == state[name].ndim}
+    return (
+        {name: drive for name, drive in constant.items() if name in own},
+        {name: drive for name, drive in constant.items() if name not in own},
+    )
+
+
+def run_phase(
+    dynamics_of: DynamicsOf, context: Context, state: State, steps: int, settings: RelaxationSettings
+) -> Phase:
     """Run a phase of any dynamics; its residual is how far the synchronous step without noise would go on."""
-    end, passes = solve(make_solver(settings), dynamics, state, steps, settings.tolerance)
-    residual = example_norm(dynamics.change(end), dynamics.batch_ndim)
-    finite = all_finite(end, dynamics.batch_ndim)
-    return Phase(end, residual, residual <= settings.converged_residual, finite, passes)
+    end, passes = solve(settings, dynamics_of, context, state, steps)
+    residual = example_norm(dynamics_of(context).change(end), 1)
+    return Phase(end, residual, residual <= settings.converged_residual, all_finite(end, 1), passes)
 
 
 def report_of(residual: Array, state: State, settings: RelaxationSettings, passes: Array) -> PhaseReport:
@@ -70,7 +83,10 @@ def report(phase: Phase) -> PhaseReport:
     leading = tuple(range(phase.residual.ndim - 1))
     worst: Callable[[Array], Array] = lambda flag: jnp.all(flag, axis=leading)  # noqa: E731
     return PhaseReport(
-        jnp.max(phase.residual, axis=leading), worst(phase.settled), worst(phase.finite), phase.passes
+        jnp.max(phase.residual, axis=leading),
+        worst(phase.settled),
+        worst(phase.finite),
+        jnp.max(phase.passes, axis=leading),
     )
 
 

@@ -1,20 +1,18 @@
-"""The loop behind every phase and every linear solve, and what a solver brings to it."""
+"""What a solver is, and running one on dynamics."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
-import jax
-import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Int
 
 from hepcli.engine._dynamics import Dynamics
-from hepcli.engine._norms import example_norm
+from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._types import State
 from hepcli.settings import SOLVERS, RelaxationSettings
 
-T = TypeVar("T")
-Memory = Any
-"""What a solver remembers from pass to pass: a tree of arrays, empty for most."""
+DynamicsOf = Callable[[Context], Dynamics]
+"""The dynamics of some examples, given what they bring along."""
 
 
 class Solver(Protocol):
@@ -24,15 +22,14 @@ class Solver(Protocol):
     line in `hepcli/settings/parts.py`.
     """
 
+    @property
+    def memory(self) -> int:
+        """States of which Anderson mixing makes the next one, beside the newest; 0 for plain passes."""
+
     def num_passes(self, dynamics: Dynamics, steps: int) -> int:
         """Passes that do the work of `steps` steps of the synchronous dynamics."""
 
-    def init(self, dynamics: Dynamics, state: State) -> Memory:
-        """What is remembered before the first pass."""
-
-    def step(
-        self, dynamics: Dynamics, state: State, memory: Memory, count: int | Array
-    ) -> tuple[State, Memory]:
+    def step(self, dynamics: Dynamics, state: State, count: int | Array) -> State:
         """One pass, given how many went before it."""
 
 
@@ -43,73 +40,25 @@ def make_solver(relaxation: RelaxationSettings) -> Solver:
 
 
 def solve(
-    solver: Solver, dynamics: Dynamics, state: State, steps: int, tolerance: float
-) -> tuple[State, Array]:
-    """Run a solver from a state for `steps` steps, or until nothing moves.
+    settings: RelaxationSettings, dynamics_of: DynamicsOf, context: Context, state: State, steps: int
+) -> tuple[State, Int[Array, " batch"]]:
+    """Run the solver of settings from a state.
 
     Args:
-        solver: from `make_solver`.
-        dynamics: what moves the state.
-        state: where to start.
+        settings: solver, and the tolerance at which an example stops.
+        dynamics_of: what moves the state.
+        context: of all examples.
+        state: where to start, (batch, *units).
         steps: most steps in the sense of the synchronous dynamics.
-        tolerance: as of `iterate`.
 
     Returns:
-        The state and the passes run (int32).
+        The state, and the passes of each example.
     """
+    solver = make_solver(settings)
 
-    def step(carry: tuple[State, Memory], count: int | Array) -> tuple[State, Memory]:
-        return solver.step(dynamics, *carry, count)
+    def prepare(own: Context) -> Pass[State]:
+        dynamics = dynamics_of(own)
+        return lambda state, count: solver.step(dynamics, state, count)
 
-    carry = state, solver.init(dynamics, state)
-    passes = solver.num_passes(dynamics, steps)
-    (end, _), count = iterate(step, carry, passes, tolerance, dynamics.batch_ndim, lambda own: own[0])
-    return end, count
-
-
-def _everything(carry: T) -> Any:
-    return carry
-
-
-def iterate(
-    step: Callable[[T, int | Array], T],
-    start: T,
-    max_passes: int,
-    tolerance: float,
-    batch_ndim: int,
-    watched: Callable[[T], Any] = _everything,
-) -> tuple[T, Array]:
-    """Apply `step` until nothing moves.
-
-    An example that moves less than `tolerance` is not for that at a fixed point: it may be slow. One that
-    alternates keeps the batch running to `max_passes`; one that is no longer finite does not.
-
-    Args:
-        step: one pass, given how many went before it.
-        start: any tree of arrays.
-        max_passes: most passes.
-        tolerance: stop once every example moved less than this in a pass; 0 runs all `max_passes`, and only
-            then can the loop be differentiated in reverse mode.
-        batch_ndim: leading axes that count examples.
-        watched: the part of the tree that has to stop moving, its arrays with those axes in front.
-
-    Returns:
-        The tree at the end and the number of passes (int32).
-    """
-    if tolerance == 0:
-        end = jax.lax.fori_loop(0, max_passes, lambda count, carry: step(carry, count), start)
-        return end, jnp.int32(max_passes)
-
-    def unfinished(carry: tuple[T, Array, Array]) -> Array:
-        _, count, moving = carry
-        return (count < max_passes) & moving
-
-    def advance(carry: tuple[T, Array, Array]) -> tuple[T, Array, Array]:
-        old, count, _ = carry
-        new = step(old, count)
-        change = example_norm(jax.tree.map(jnp.subtract, watched(new), watched(old)), batch_ndim)
-        # An example that turned NaN never settles and must not keep the others running.
-        return new, count + 1, jnp.any(change >= tolerance)
-
-    end, count, _ = jax.lax.while_loop(unfinished, advance, (start, jnp.int32(0), jnp.bool_(True)))
-    return end, count
+    passes = solver.num_passes(dynamics_of(context), steps)
+    return iterate(prepare, context, state, passes, settings.tolerance, solver.memory)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
@@ -105,7 +107,7 @@ class Phase(NamedTuple):
     residual: Float[Array, "*points batch"]
     settled: Bool[Array, "*points batch"]
     finite: Bool[Array, "*points batch"]
-    passes: Int[Array, ""]
+    passes: Int[Array, "*points batch"]
 
 
 class PhaseReport(NamedTuple):
@@ -114,7 +116,7 @@ class PhaseReport(NamedTuple):
     residual: Float[Array, " batch"]
     settled: Bool[Array, " batch"]
     finite: Bool[Array, " batch"]
-    passes: Int[Array, ""]
+    passes: Int[Array, " batch"]
 
 
 class SignalSums(NamedTuple):
@@ -135,7 +137,8 @@ class Estimate(NamedTuple):
     Attributes:
         state: pre-activations at which the local learning rule was applied.
         error_vector: e per layer in activity coordinates, real; None for `bptt`, which has none.
-        gradient: real, mean over the examples that are learned from; zero where there are none.
+        gradient_sum: real, summed over the examples that are learned from.
+        num_learned: how many those are.
         free: the free phase; for `online_hep` the mean state of the run.
         nudged: the nudged phases or the adjoint iteration; None where there is none to report.
         signal: what each example teaches, whether it is learned from or not, real (batch, *units): the
@@ -145,7 +148,19 @@ class Estimate(NamedTuple):
 
     state: State
     error_vector: State | None
-    gradient: Gradient
+    gradient_sum: Gradient
+    num_learned: Float[Array, ""]
     free: PhaseReport
     nudged: PhaseReport | None
     signal: State | None
+
+    @property
+    def gradient(self) -> Gradient:
+        """Mean over the examples that are learned from; zero where there are none."""
+        return mean_gradient(self.gradient_sum, self.num_learned)
+
+
+def mean_gradient(total: Gradient, count: Float[Array, ""]) -> Gradient:
+    """The mean of a sum over examples; zero where there are none."""
+    mean: Gradient = jax.tree.map(lambda g: g / jnp.maximum(count, 1), total)
+    return mean

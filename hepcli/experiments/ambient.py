@@ -5,6 +5,8 @@ import os
 import jax
 
 from hepcli.errors import ConfigError
+from hepcli.experiments.devices import offer_cores
+from hepcli.experiments.programs import keep_programs
 
 _FIXED = {
     "jax_enable_x64": False,  # measures switch it on where they need it
@@ -19,14 +21,19 @@ _FIXED = {
 }
 
 
-def fix_ambient() -> None:
+def fix_ambient(devices: int = 1) -> None:
     """Set what decides numbers, whatever JAX_* variables say, and see that there is a device.
+
+    Args:
+        devices: how many of them there should be at least, where that can be chosen.
 
     Raises:
         ConfigError: JAX_PLATFORMS names a platform that this machine does not have.
     """
     for name, value in _FIXED.items():
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    offer_cores(devices)
+    keep_programs()
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # JAX asserts that there is a default platform

@@ -61,8 +61,8 @@ def _from_environment(variable: str) -> int | None:
 
 
 def is_first() -> bool:
-    """Whether this process writes and speaks for all."""
-    return jax.process_index() == 0
+    """Whether this process writes and speaks for all; asking does not start JAX."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def in_every_process(act: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import ResolvedConfig, differences, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.devices import with_devices
 from hepcli.experiments.run_folder import RunFolder
 
 
@@ -54,7 +55,11 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
         )
     saved = read_config(request.out)
     asked = _asked_for(request, folder)
+    if asked.sources["run.devices"] != "flag":  # it goes on where it began, or runs without the key did
+        asked = with_devices(asked, saved.run.devices or 1, "the run")
     for key, old, new in differences(saved, asked.config):
+        if key == "run.devices":
+            continue
         if key == "run.epochs" and asked.config.optimizer.schedule == "constant":
             continue  # training for longer changes nothing of what was done
         raise ConfigError(

@@ -19,6 +19,10 @@ from hepcli.errors import ConfigError
 from hepcli.experiments.task import Task
 
 
+_MAY_CHANGE = ("run.epochs", "run.devices")
+"""How long it trains and where, not what it computes."""
+
+
 class Weights(NamedTuple):
     """The part of a `TrainState` that says what a network computes."""
 
@@ -41,7 +45,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
     for key in dict.fromkeys([*now, *before]):
         table, name = key.split(".")[:2]
         known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
-        if known and before.get(key) != now.get(key) and key != "run.epochs":
+        if known and before.get(key) != now.get(key) and key not in _MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
                 f"{_shown(before.get(key))}, and its config.toml was changed since.",

@@ -14,6 +14,7 @@ from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient
+from hepcli.experiments.devices import devices_for
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
 from hepcli.settings import AUGMENTATIONS
@@ -43,14 +44,14 @@ class Task:
     Args:
         config: the configuration; runs that differ only in numbers share a task.
         data_dir: where data sets are kept; None for the default folder.
-        layout: the devices; None for all there are.
+        layout: the devices; None for those that `run.devices` stands for.
 
     Raises:
         ConfigError: the configuration does not suit the data set.
     """
 
     def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
-        fix_ambient()
+        fix_ambient(config.run.devices)
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.spec = find_spec(config.data.name)
         self._splits: dict[SplitName, Split] = {}
@@ -64,7 +65,7 @@ class Task:
     @cached_property
     def layout(self) -> Layout:
         """The devices."""
-        return self._layout or Layout()
+        return self._layout or Layout(devices_for(self.config, self.network))
 
     def split(self, name: SplitName) -> Split:
         """A split.

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 from hepcli.config import read_config
 from hepcli.errors import HepError
+from hepcli.experiments.devices import check_devices, with_devices
 from hepcli.experiments.group import Group, Member
 from hepcli.experiments.processes import agreed, check_same_step, in_every_process, is_first
 from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, RunStarted, TrainEvent
@@ -46,6 +47,9 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     folder.writes = is_first()
     task = Task(resolved.config, request.data_dir)
     task.check_devices()
+    if not request.resume:
+        check_devices(resolved.config)
+        resolved = with_devices(resolved, task.layout.num_devices, "this machine")
     run = Run(resolved.config, folder, request.data_dir, task)
     stop = agreed(stop)
     with ExitStack() as stack:

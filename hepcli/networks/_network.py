@@ -63,6 +63,11 @@ class Connection:
         return kind
 
     @property
+    def multiply_adds(self) -> int:
+        """Of driving one example once."""
+        return self.layer.multiply_adds(self.below, self.above)
+
+    @property
     def is_top_down(self) -> bool:
         """Whether it leads to a layer from one above it."""
         return self.pre != self.post and not self.is_forward

@@ -1,5 +1,6 @@
 """The kinds of layers: what [network.layers] may say of each, and what follows from it for its neighbours."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -41,6 +42,10 @@ class DenseLayer:
     def shape(self, below: Shape) -> Shape:
         """Shape of the layer when it is driven from below by `below`, which it flattens."""
         return (self.units,)
+
+    def multiply_adds(self, below: Shape, above: Shape) -> int:
+        """Of one product with the kernel."""
+        return math.prod(below) * math.prod(above)
 
     def misfits(self, key: str, below: str, shape: Shape) -> list[Fault]:
         """What does not fit the layer below: nothing."""
@@ -85,6 +90,10 @@ class ConvLayer:
         height, width, channels = self.convolved(below)
         rows, columns = (pooled_size(size, self.pool_size, self.pool_stride) for size in (height, width))
         return rows, columns, channels
+
+    def multiply_adds(self, below: Shape, above: Shape) -> int:
+        """Of one convolution."""
+        return math.prod(self.convolved(below)) * self.kernel_size**2 * below[-1]
 
     def misfits(self, key: str, below: str, shape: Shape) -> list[Fault]:
         """What does not fit the image below: one of which nothing is left, or a kernel far larger than it.

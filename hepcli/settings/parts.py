@@ -61,6 +61,7 @@ SOLVERS = Parts(
     {
         "synchronous": "hepcli.engine._solvers.grouped:synchronous",
         "alternating": "hepcli.engine._solvers.grouped:alternating",
+        "anderson": "hepcli.engine._solvers.grouped:anderson",
     },
 )
 ACTIVATIONS = Parts(

@@ -1,7 +1,7 @@
 """The tables of a configuration: every key with its limits, its meaning and its default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -36,6 +36,8 @@ class RunSettings:
     Attributes:
         seed: number that all randomness of the run grows from.
         epochs: passes over the training split.
+        devices: devices that share each batch; 0 takes all GPUs, or as many processor cores as help. A run
+            keeps the number it was started with. It changes results by rounding only, and belongs to no hash.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
     """
@@ -44,6 +46,7 @@ class RunSettings:
 
     seed: Seed = 0
     epochs: Count
+    devices: CountOrNone = 0
     measure_examples: CountOrNone = 0
 
 
@@ -91,7 +94,10 @@ class RelaxationSettings:
         solver: order in which the layers are updated.
         free_steps: most steps of a free phase.
         nudged_steps: most steps of a nudged phase.
-        tolerance: a phase ends early once every example moves less than this in a pass; 0 runs all steps.
+        tolerance: an example stops once a pass moves it less than this; 0 runs all steps.
+        nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
+        nudged_tolerance: likewise; `same` as `tolerance`.
+        anderson_memory: differences that Anderson mixing remembers (`anderson`).
         converged_residual: residual ‖F(u)‖ up to which an example counts as settled.
         unsettled: what to do with examples whose free phase has not settled: `learn` from them like from
             all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
@@ -109,11 +115,34 @@ class RelaxationSettings:
     free_steps: Count = 150
     nudged_steps: Count = 20
     tolerance: NonNegativeFloat = 0.0
+    nudged_solver: SolverName | Literal["same"] = "same"
+    nudged_tolerance: NonNegativeFloat | Literal["same"] = "same"
+    anderson_memory: Annotated[int, Field(ge=1, le=5)] = 2
     converged_residual: PositiveFloat = 1e-3
     unsettled: UnsettledName = "learn"
     free_precision: PrecisionName = "float32"
     noise_std: NonNegativeFloat = 0.0
     persistent_state: bool = False
+
+    @field_validator("noise_std")
+    @classmethod
+    def _check_noise(cls, noise_std: float, info: ValidationInfo) -> float:
+        def rests(key: str) -> bool:
+            return info.data.get(key) == "anderson" or info.data.get(key, 0) not in (0, "same", *SOLVERS)
+
+        keys = filter(rests, ("solver", "nudged_solver", "tolerance", "nudged_tolerance"))
+        message = f"no example comes to rest with relaxation.noise_std = {noise_std}"
+        faults = [Fault(assigned(f"relaxation.{key}", info.data[key]), message) for key in keys]
+        if noise_std and faults:
+            raise Faults(faults)
+        return noise_std
+
+    @property
+    def nudged(self) -> "RelaxationSettings":
+        """The settings by which nudged phases and adjoint iterations run: solver and tolerance are theirs."""
+        solver = self.solver if self.nudged_solver == "same" else self.nudged_solver
+        tolerance = self.tolerance if self.nudged_tolerance == "same" else self.nudged_tolerance
+        return replace(self, solver=solver, tolerance=tolerance)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,9 @@ from jax import Array
 
 from hepcli.engine import (
     Params,
+    PhaseReport,
     Problem,
     System,
-    activities,
     draw_noise,
     free_phase,
     homeostatic_loss,
@@ -20,10 +21,9 @@ from hepcli.engine import (
 )
 from hepcli.settings import RelaxationSettings
 from hepcli.training._feed import Batch, Feed
+from hepcli.training._layout import Layout, OneForEach
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 from hepcli.training._step import Preprocess, scale_pixels
-
-Constrain = Callable[[Array], Array]
 
 
 class Evaluator:
@@ -50,23 +50,49 @@ class Evaluator:
         self._relaxation = relaxation
         self._num_draws = num_draws
         self._preprocess = preprocess
+        self._programs: dict[Any, tuple[OneForEach, Callable[[Any], Totals]]] = {}
+
+    def _settle(
+        self, own: tuple[Array, Array, Array], shared: tuple[Params, Array], *, homeostasis: bool
+    ) -> tuple[tuple[Array, Array, Array, PhaseReport], Array]:
+        """Losses, scores, labels and free phases of examples, and the homeostatic loss times the examples.
+
+        Args:
+            own: images, labels, places in the batch.
+            shared: parameters, and the key of all draws.
+            homeostasis: whether the homeostatic loss is wanted.
+        """
+        (images, labels, places), (params, key), system = own, shared, self._system
+        targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
+        inputs = self._preprocess(images)
+        free = free_phase(Problem(system, params, inputs, targets, self._relaxation, key=key))
+        activity = {name: system.activation(u) for name, u in free.phase.state.items()}
+        losses = system.loss(params, activity["out"], targets)
+        scores = system.output(params, activity["out"])
+        homeostatic: Array = jnp.float32(0)
+        if homeostasis:
+            noise = draw_noise(key, activity, self._num_draws, places)
+            homeostatic = homeostatic_loss(system, params, free.constant, activity, noise) * len(labels)
+        return (losses, scores, labels, report(free.phase)), homeostatic
 
     @partial(jax.jit, static_argnums=(0, 4, 5))
-    def _batch(
-        self, params: Params, batch: Batch, key: Array, constrain: Constrain, with_homeostasis: bool
-    ) -> Totals:
-        images, labels = constrain(batch.images[batch.rows]), constrain(batch.labels[batch.rows])
-        targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
-        problem = Problem(self._system, params, self._preprocess(images), targets, self._relaxation, key=key)
-        free = free_phase(problem)
-        activity = activities(free.problem, free.phase.state)
-        losses = self._system.loss(params, activity["out"], targets)
-        scores = self._system.output(params, activity["out"])
-        homeostatic: Array | float = 0.0
-        if with_homeostasis:
-            noise = draw_noise(key, activity, self._num_draws)
-            homeostatic = homeostatic_loss(self._system, params, free.constant, activity, noise)
-        return batch_totals(losses, scores, labels, report(free.phase), None, homeostatic)
+    def _whole(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
+        constrain, (images, labels, rows, _) = layout.constrain, batch
+        own = constrain(images[rows]), constrain(labels[rows]), jnp.arange(len(rows), dtype=jnp.int32)
+        act, shared = partial(self._settle, homeostasis=homeostasis), (params, key)
+        # The noise of a batch is drawn as a whole, so that it is the same on any devices.
+        whole = act(own, shared) if self._relaxation.noise_std else layout.by_device(act, own, shared)
+        return _totals(*whole)
+
+    def _apart(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
+        shape = layout, homeostasis, len(batch.rows), len(batch.rows[0])
+        if shape not in self._programs:
+            each = layout.one_for_each(partial(self._settle, homeostasis=homeostasis))
+            self._programs[shape] = each, jax.jit(lambda packed: _totals(*each.add_up(packed)))
+        each, finish = self._programs[shape]
+        own = list(zip(batch.images, batch.labels, batch.rows, strict=True))
+        totals: Totals = finish(each(own, (params, key)))
+        return totals
 
     def __call__(
         self, params: Params, feed: Feed, batch_size: int, *, homeostasis: bool = True
@@ -88,7 +114,14 @@ class Evaluator:
         chunks = (np.arange(start, min(start + batch_size, feed.num_examples)) for start in starts)
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
-            seen = self._batch(params, batch, own_key, feed.layout.constrain, homeostasis and start == 0)
+            settle = self._apart if feed.layout.is_apart else self._whole
+            seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
             totals = add_totals(totals, seen)
             homeostatic = homeostatic + seen["homeostatic_loss"]
         return totals, homeostatic
+
+
+def _totals(settled: tuple[Array, Array, Array, PhaseReport], homeostatic: Array) -> Totals:
+    """The sums of a batch from what `_settle` says of it."""
+    losses, scores, labels, free = settled
+    return batch_totals(losses, scores, labels, free, None, homeostatic / len(labels))

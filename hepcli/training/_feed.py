@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,12 +21,12 @@ Indices = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """What a step is given.
+    """What a step is given; where devices are apart, of each array a list with a part for each, on the host.
 
     Attributes:
         images: uint8, on the devices: the whole split, or what is streamed of it.
         labels: int32, likewise.
-        rows: where the examples of the batch are in `images`, int32.
+        rows: where the examples of the batch are in `images`, int32; of a part, where they are in the batch.
         indices: their numbers in the split, int32, the same shape.
     """
 
@@ -56,7 +56,9 @@ class Feed:
         self.layout = layout or Layout()
         self.num_examples = len(labels)
         self._host = images, labels
-        if resident is None:
+        if self.layout.is_apart:
+            resident = False
+        elif resident is None:
             resident = _fits(images.nbytes, self.layout)
         put = self.layout.replicate
         self._whole: tuple[Array, Array] | None = (put(images), put(labels)) if resident else None
@@ -80,6 +82,9 @@ class Feed:
                 rows = self._numbers(own)
                 yield Batch(*self._whole, rows, rows)
             return
+        if self.layout.is_apart:
+            yield from map(self._in_parts, indices)
+            return
         left = iter(indices)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as reader:
             pending: list[Future[Batch]] = [reader.submit(self._read, own) for own in islice(left, _AHEAD)]
@@ -98,6 +103,16 @@ class Feed:
             self._numbers(rows),
             self._numbers(own),
         )
+
+    def _in_parts(self, own: Indices) -> Batch:
+        """A part for each device; the program that takes it puts it there."""
+        images, labels = self._host
+        rows = np.arange(len(own), dtype=np.int32)
+        parts: list[list[NDArray[Any]]] = []
+        for places in np.split(rows, self.layout.shares(len(own))):
+            chosen = own[places]
+            parts.append([images[chosen], labels[chosen], places, chosen.astype(np.int32)])
+        return Batch(*(list(field) for field in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
     def _numbers(self, numbers: Indices) -> Array:
         return self.layout.split(numbers.astype(np.int32), axis=numbers.ndim - 1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -23,7 +24,8 @@ class Layout:
 
     def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
         self.devices = tuple(jax.devices() if devices is None else devices)
-        self._mesh = Mesh(np.asarray(self.devices), (_BATCH,)) if len(self.devices) > 1 else None
+        shared = len(self.devices) > 1 and not self.is_apart
+        self._mesh = Mesh(np.asarray(self.devices), (_BATCH,)) if shared else None
 
     @property
     def num_devices(self) -> int:
@@ -34,6 +36,19 @@ class Layout:
     def everywhere(self) -> NamedSharding | None:
         """The sharding of what lies whole on each device; None with one device."""
         return None if self._mesh is None else _sharding(self._mesh, None)
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether they are processor cores of this process, which do not exchange sums; see `Apart`."""
+        return self.num_devices > 1 and self.devices[0].platform == "cpu" and jax.process_count() == 1
+
+    def shares(self, examples: int) -> int:
+        """Parts of a batch where devices are apart: one each, or the whole where they do not divide it."""
+        return self.num_devices if examples % self.num_devices == 0 else 1
+
+    def one_for_each(self, act: Callable[[Any, Any], tuple[Any, Any]]) -> "OneForEach":
+        """A program that each device runs by itself, on its own part of a batch."""
+        return OneForEach(act, self.devices)
 
     def replicate(self, tree: Any) -> Any:
         """Put a tree of host arrays, the same in every process, on each device."""
@@ -74,11 +89,92 @@ class Layout:
         result: Array = jax.lax.with_sharding_constraint(array, _sharding(self._mesh, 0))  # type: ignore[no-untyped-call]
         return result
 
+    def by_device(self, act: Callable[[Any, Any], tuple[Any, Any]], own: Any, shared: Any) -> tuple[Any, Any]:
+        """Inside a compiled function: act on each device's examples, with nothing exchanged until it is done.
+
+        Args:
+            act: (arrays of some examples, arrays of all) -> (arrays of those examples, sums over them).
+            own: arrays with the examples in front.
+            shared: arrays that are the same everywhere.
+
+        Returns:
+            The arrays of all examples, and the sums over all. Where the devices do not divide the examples,
+            each of them acts on all.
+        """
+        leaves = jax.tree.leaves(own)
+        if self._mesh is None or any(leaf.shape[0] % self.num_devices for leaf in leaves):
+            return act(own, shared)
+
+        def on_one(own: Any, shared: Any) -> tuple[Any, Any]:
+            arrays, sums = act(own, shared)
+            return arrays, jax.lax.psum(sums, _BATCH)  # type: ignore[no-untyped-call]
+
+        specs = PartitionSpec(_BATCH), PartitionSpec()  # type: ignore[no-untyped-call]
+        everywhere = jax.shard_map(on_one, mesh=self._mesh, in_specs=specs, out_specs=specs, check_vma=False)
+        return everywhere(own, shared)
+
     def _put(self, leaf: Any, axis: int | None) -> Array:
         if self._mesh is None:
             return _on_device(leaf, self.devices[0])
         array = np.asarray(leaf)
         return _global(array.shape, _sharding(self._mesh, axis), lambda index: array[index])
+
+
+class OneForEach:
+    """A program that each device runs by itself, at the same time as the others, with one thread.
+
+    Results travel as one array for each type of numbers: many small ones would take longer than the work.
+
+    Args:
+        act: (arrays of some examples, arrays of all) -> (arrays of those examples, sums over them).
+        devices: one for each part of a batch.
+    """
+
+    def __init__(self, act: Callable[[Any, Any], tuple[Any, Any]], devices: Sequence[jax.Device]) -> None:
+        self._act, self._devices = act, devices
+        options = {"xla_cpu_multi_thread_eigen": False}
+        self._program = jax.jit(lambda own, shared: _pack(act(own, shared)), compiler_options=options)
+        self._like: Any = None
+
+    def __call__(self, own: Sequence[Any], shared: Any) -> list[list[Array]]:
+        """Run on each part; the results are packed and on the first device."""
+        if self._like is None:
+            self._like = jax.eval_shape(self._act, own[0], shared)
+        home = self._devices[0]
+        there = (shared if device == home else jax.device_put(shared, device) for device in self._devices)
+        packed = [self._program(part, known) for part, known in zip(own, there, strict=False)]
+        return [packed[0], *jax.device_put(packed[1:], home)]
+
+    def add_up(self, packed: Sequence[Sequence[Array]]) -> tuple[Any, Any]:
+        """Inside a program: the arrays of a whole batch and the sums over it, of the results of its parts."""
+        arrays, sums = zip(*(_unpack(part, self._like) for part in packed), strict=True)
+        whole = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *arrays)
+        return whole, jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *sums)
+
+
+def _pack(tree: Any) -> list[Array]:
+    """A tree as one array for each dtype."""
+    leaves = jax.tree.leaves(tree)
+    return [
+        jnp.concatenate([leaf.ravel() for leaf in leaves if leaf.dtype == dtype]) for dtype in _dtypes(leaves)
+    ]
+
+
+def _unpack(packed: Sequence[Array], like: Any) -> Any:
+    """The tree that `_pack` packed, of the shapes of `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    dtypes = _dtypes(leaves)
+    first, unpacked = dict.fromkeys(dtypes, 0), []
+    for leaf in leaves:
+        start = first[leaf.dtype]
+        first[leaf.dtype] += leaf.size
+        flat = packed[dtypes.index(leaf.dtype)][start : first[leaf.dtype]]
+        unpacked.append(flat.reshape(leaf.shape))
+    return jax.tree.unflatten(treedef, unpacked)
+
+
+def _dtypes(leaves: Sequence[Any]) -> list[np.dtype]:
+    return list(dict.fromkeys(leaf.dtype for leaf in leaves))
 
 
 def _sharding(mesh: Mesh, axis: int | None) -> NamedSharding:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from hepcli.engine import Params, PhaseReport, SignalSums, State, example_norm, log10_residual, signal_sums
+from hepcli.engine import Params, PhaseReport, SignalSums, State, example_norm, log10_residual
 
 Totals = dict[str, Array]
 """Sums over the examples seen so far: float32 sums and int32 counts."""
@@ -52,19 +52,19 @@ def batch_totals(
     free: PhaseReport,
     nudged: PhaseReport | None,
     homeostatic_loss: Array | float = 0.0,
-    signal: State | None = None,
+    signal: SignalSums | None = None,
 ) -> Totals:
-    """The sums of one batch; of the error signals (batch, *units) the norms of theirs."""
+    """The sums of one batch; of the error signals the norms of theirs."""
     finite = free.finite if nudged is None else free.finite & nudged.finite
-    sums = SignalSums({}, {}) if signal is None else signal_sums(signal, free)
+    unsettled, total = ({}, {}) if signal is None else signal
     return {
         "loss": losses.sum().astype(jnp.float32),
         "log10_residual": log10_residual(free.residual).sum().astype(jnp.float32),
         "nudged_log10_residual": jnp.float32(0) if nudged is None else log10_residual(nudged.residual).sum(),
         "homeostatic_loss": jnp.float32(homeostatic_loss),
-        "passes": free.passes.astype(jnp.float32),
-        "signal": _norm(sums.total),
-        "unsettled_signal": _norm(sums.unsettled),
+        "passes": free.passes.mean(dtype=jnp.float32),
+        "signal": _norm(total),
+        "unsettled_signal": _norm(unsettled),
         "examples": jnp.int32(labels.shape[0]),
         "batches": jnp.int32(1),
         "top1": in_top(scores, labels, 1).sum(dtype=jnp.int32),

@@ -1,7 +1,7 @@
 """The jitted training step: (state, batch) to (state, loss)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,13 +13,16 @@ from jaxtyping import Float, Int, UInt8, UInt32
 
 from hepcli.engine import (
     Gradient,
+    PhaseReport,
     Problem,
+    SignalSums,
     State,
     System,
-    activities,
     draw_noise,
     estimate,
     homeostatic_gradient,
+    mean_gradient,
+    signal_sums,
 )
 from hepcli.settings import GradientSettings, HomeostasisSettings, RelaxationSettings
 from hepcli.training._layout import Layout
@@ -85,7 +88,7 @@ class LearningSettings(NamedTuple):
 Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
 Augment = Callable[[Array, Array, int | Array, Array], Array]
-TrainStep = Callable[[TrainState, Array, Array, Array, Array], tuple[TrainState, Array]]
+TrainStep = Callable[..., tuple[TrainState, Array]]
 
 
 def scale_pixels(
@@ -117,7 +120,7 @@ def make_train_step(
     augment: Augment | None = None,
     layout: Layout | None = None,
 ) -> TrainStep:
-    """Build the jitted step.
+    """Build the compiled step.
 
     Args:
         system: the network.
@@ -130,15 +133,14 @@ def make_train_step(
 
     Returns:
         (state, images, labels, rows, indices) -> (state, mean loss of the batch before the step), with the
-        last four from a `Batch`. The state is donated, and lies whole on every device.
+        last four from a `Batch`. The state is donated, and lies whole on every device that has to have it.
     """
-    homeostasis = bool(settings.homeostasis.weight)
-    constrain = None if layout is None else layout.constrain
-    step = _pure_step(
-        system, num_classes, settings, optimizer, preprocess, augment, constrain, homeostasis=homeostasis
-    )
-    everywhere = None if layout is None else layout.everywhere
-    return jax.jit(step, donate_argnums=0, out_shardings=everywhere)
+    layout = layout or Layout(jax.local_devices()[:1])
+    learner = Learner(system, num_classes, settings, preprocess, augment, bool(settings.homeostasis.weight))
+    if layout.is_apart:
+        return Apart(learner, optimizer, layout)
+    step = partial(_step, learner, optimizer, layout)
+    return jax.jit(step, donate_argnums=0, out_shardings=layout.everywhere)
 
 
 def make_joint_step(
@@ -165,6 +167,7 @@ def make_joint_step(
         As `make_train_step`, with a leading axis of runs on state, rows, indices and loss.
     """
     homeostasis = bool(settings.homeostasis.weight)
+    alone = Layout(jax.local_devices()[:1])
 
     def one_run(
         own: RunNumbers, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
@@ -174,68 +177,219 @@ def make_joint_step(
             homeostasis=replace(settings.homeostasis, weight=own.homeostasis_weight),  # type: ignore[arg-type]
             seed=own.seed,
         )
+        learner = Learner(system, num_classes, mine, preprocess, augment, homeostasis)
         optimizer = build_optimizer(own.learning_rate)
-        step = _pure_step(
-            system, num_classes, mine, optimizer, preprocess, augment, None, homeostasis=homeostasis
-        )
-        return step(state, images, labels, rows, indices)
+        return _step(learner, optimizer, alone, state, images, labels, rows, indices)
 
     joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0, 0)), donate_argnums=1)
     return partial(joint, numbers)
 
 
-def _pure_step(
-    system: System,
-    num_classes: int,
-    settings: LearningSettings,
-    optimizer: optax.GradientTransformation,
-    preprocess: Preprocess,
-    augment: Augment | None,
-    constrain: Callable[[Array], Array] | None,
-    *,
-    homeostasis: bool,
-) -> TrainStep:
-    """The step before jit; `homeostasis` is told apart from its weight, which may be traced."""
-    constrain = constrain or (lambda array: array)
+class Examples(NamedTuple):
+    """Examples of a batch, all or some of them.
+
+    Attributes:
+        images: uint8 (batch, height, width, channels).
+        labels: int (batch,).
+        indices: their numbers in the split, int32.
+        places: in the batch, int32.
+        start: pre-activations that their free phases start from; None for zero.
+    """
+
+    images: Array
+    labels: Array
+    indices: Array
+    places: Array
+    start: State | None
+
+
+class Learned(NamedTuple):
+    """What examples taught, one by one.
+
+    Attributes:
+        state: where the learning rule was applied; None where nobody remembers it.
+        losses: before the step (batch,).
+        scores: likewise (batch, classes).
+        labels: (batch,).
+        free: the free phases.
+        nudged: the nudged phases; None where there are none to report.
+    """
+
+    state: State | None
+    losses: Array
+    scores: Array
+    labels: Array
+    free: PhaseReport
+    nudged: PhaseReport | None
+
+
+class LearnedSums(NamedTuple):
+    """What examples taught together: sums over them, so that parts of a batch add up.
+
+    Attributes:
+        gradient: of the learning signal.
+        num_learned: examples that it comes from.
+        signal: the error signals; None where there are none.
+        homeostatic: the homeostatic loss and its gradient times the examples; None without.
+        examples: how many they are.
+    """
+
+    gradient: Gradient
+    num_learned: Array
+    signal: SignalSums | None
+    homeostatic: tuple[Array, Gradient] | None
+    examples: Array
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What a step does before the parts of a batch meet, and after.
+
+    Attributes:
+        system: the network.
+        num_classes: classes of the targets.
+        settings: estimator, phases and homeostasis.
+        preprocess: uint8 images to real inputs.
+        augment: of the images; None leaves them.
+        homeostasis: whether there is any, told apart from its weight, which may be traced.
+    """
+
+    system: System
+    num_classes: int
+    settings: LearningSettings
+    preprocess: Preprocess
+    augment: Augment | None
+    homeostasis: bool
+
+    def learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
+        """What examples teach.
+
+        Args:
+            own: the examples.
+            shared: parameters, and steps taken.
+        """
+        settings, system, (params, step) = self.settings, self.system, shared
+        images = own.images
+        if self.augment is not None:
+            images = self.augment(images, own.indices, settings.seed, step)
+        inputs = self.preprocess(images)
+        targets = jax.nn.one_hot(own.labels, self.num_classes, dtype=jnp.float32)
+        key = jax.random.fold_in(jax.random.key(settings.seed), step)
+        noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
+        result = estimate(
+            Problem(
+                system, params, inputs, targets, settings.relaxation, settings.gradient, noise_key, own.start
+            )
+        )
+        activity = {name: system.activation(u) for name, u in result.state.items()}
+        examples, homeostatic = jnp.float32(len(own.labels)), None
+        if self.homeostasis:
+            noise = draw_noise(key, activity, settings.homeostasis.num_draws, own.places)
+            value = homeostatic_gradient(system, params, inputs, activity, noise)
+            homeostatic = jax.tree.map(lambda leaf: leaf * examples, value)
+        losses = system.loss(params, activity["out"], targets)
+        scores = system.output(params, activity["out"])
+        state = None if own.start is None else result.state
+        signal = None if result.signal is None else signal_sums(result.signal, result.free)
+        return (
+            Learned(state, losses, scores, own.labels, result.free, result.nudged),
+            LearnedSums(result.gradient_sum, result.num_learned, signal, homeostatic, examples),
+        )
 
     def step(
+        self,
+        optimizer: optax.GradientTransformation,
         state: TrainState,
-        images: Pixels,
-        labels: Int[Array, " examples"],
-        rows: Int[Array, " batch"],
-        indices: Int[Array, " batch"],
+        indices: Array | None,
+        learned: Learned,
+        sums: LearnedSums,
     ) -> tuple[TrainState, Float[Array, ""]]:
-        own = constrain(labels[rows])
-        targets = jax.nn.one_hot(own, num_classes, dtype=jnp.float32)
-        chosen = constrain(images[rows])
-        if augment is not None:
-            chosen = augment(chosen, indices, settings.seed, state.step)
-        inputs = preprocess(chosen)
-        key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
-        noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
-        memory, start = state.memory, None
-        if memory is not None:
-            start = {name: constrain(last[indices]) for name, last in memory.items()}
-        problem = Problem(
-            system, state.params, inputs, targets, settings.relaxation, settings.gradient, noise_key, start
-        )
-        result = estimate(problem)
-        if memory is not None:
-            memory = {name: last.at[indices].set(result.state[name]) for name, last in memory.items()}
-        activity = activities(problem, result.state)
-        gradient, homeostatic = result.gradient, jnp.float32(0)
-        if settings.change_gradient is not None:
-            gradient = settings.change_gradient(gradient)
-        if homeostasis:
-            noise = draw_noise(key, activity, settings.homeostasis.num_draws)
-            homeostatic, pull = homeostatic_gradient(system, state.params, inputs, activity, noise)
-            gradient = jax.tree.map(lambda g, h: g + settings.homeostasis.weight * h, gradient, pull)
+        """Take the step that the examples of a whole batch ask for.
+
+        Args:
+            optimizer: from `build_optimizer`.
+            state: before the step.
+            indices: of the examples in the split, for the states that are remembered.
+            learned: of all of them.
+            sums: over all of them.
+
+        Returns:
+            The state after the step, and the mean loss before it.
+        """
+        memory = state.memory
+        if memory is not None and learned.state is not None and indices is not None:
+            memory = {name: last.at[indices].set(learned.state[name]) for name, last in memory.items()}
+        gradient, homeostatic = mean_gradient(sums.gradient, sums.num_learned), jnp.float32(0)
+        if self.settings.change_gradient is not None:
+            gradient = self.settings.change_gradient(gradient)
+        if sums.homeostatic is not None:
+            homeostatic, pull = jax.tree.map(lambda leaf: leaf / sums.examples, sums.homeostatic)
+            weight = self.settings.homeostasis.weight
+            gradient = jax.tree.map(lambda g, h: g + weight * h, gradient, pull)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        losses = system.loss(state.params, activity["out"], targets)
-        scores = system.output(state.params, activity["out"])
-        seen = batch_totals(losses, scores, own, result.free, result.nudged, homeostatic, result.signal)
+        _, losses, scores, labels, free, nudged = learned
+        seen = batch_totals(losses, scores, labels, free, nudged, homeostatic, sums.signal)
         params = optax.apply_updates(state.params, updates)
         totals = add_totals(state.totals, seen)
         return TrainState(params, opt_state, state.step + 1, totals, memory), losses.mean()
 
-    return step
+
+def _step(
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+    state: TrainState,
+    images: Pixels,
+    labels: Int[Array, " examples"],
+    rows: Int[Array, " batch"],
+    indices: Int[Array, " batch"],
+) -> tuple[TrainState, Float[Array, ""]]:
+    """A step as one program, on one device or on several that exchange sums."""
+    constrain = layout.constrain
+    start = state.memory
+    if start is not None:
+        start = {name: constrain(last[indices]) for name, last in start.items()}
+    places = jnp.arange(len(rows), dtype=jnp.int32)
+    own = Examples(constrain(images[rows]), constrain(labels[rows]), indices, places, start)
+    shared = state.params, state.step
+    if learner.settings.relaxation.noise_std:  # a batch's noise is drawn as a whole, on any devices
+        learned, sums = learner.learn(own, shared)
+    else:
+        learned, sums = layout.by_device(learner.learn, own, shared)
+    return learner.step(optimizer, state, indices, learned, sums)
+
+
+class Apart:
+    """A step as one program for each device, and one that adds up what they come to.
+
+    Processor cores as devices wait for sums of each other by holding a thread, of which there may be too few
+    for all of them to get that far; so nothing is exchanged within a program.
+
+    Args:
+        learner: what the devices do.
+        optimizer: from `build_optimizer`.
+        layout: the devices.
+    """
+
+    def __init__(self, learner: Learner, optimizer: optax.GradientTransformation, layout: Layout) -> None:
+        self._learn = layout.one_for_each(learner.learn)
+
+        def finish(state: TrainState, packed: list[list[Array]]) -> tuple[TrainState, Array]:
+            learned, sums = self._learn.add_up(packed)
+            return learner.step(optimizer, state, None, learned, sums)
+
+        self._finish = jax.jit(finish, donate_argnums=0)
+
+    def __call__(
+        self,
+        state: TrainState,
+        images: Sequence[Array],
+        labels: Sequence[Array],
+        rows: Sequence[Array],
+        indices: Sequence[Array],
+    ) -> tuple[TrainState, Array]:
+        """The step, with a `Batch` of one part for each device; `rows` are the places in the batch."""
+        own = [Examples(*part, None) for part in zip(images, labels, indices, rows, strict=True)]
+        packed = self._learn(own, (state.params, state.step))
+        done: tuple[TrainState, Array] = self._finish(state, packed)
+        return done

@@ -197,6 +197,11 @@ def naive_step(problem: Problem, state, beta=0.0):
     return new
 
 
+def mean_of(gradient_sum, problem: Problem):
+    """The mean over a batch of a gradient summed over it."""
+    return jax.tree.map(lambda g: g / len(problem.inputs), gradient_sum)
+
+
 def naive_relax(problem: Problem, steps: int, beta=0.0, state=None):
     """`steps` synchronous steps, from all zeros unless told."""
     if state is None:

@@ -16,12 +16,12 @@ from hepcli.engine import (
     free_phase,
     homeostatic_gradient,
     log10_residual,
-    parameter_gradient,
+    summed_gradient,
 )
 from hepcli.networks import weight_angle_deg
 from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
-from .cases import on_arrays
+from .cases import mean_of, on_arrays
 from .conv_cases import conv, conv_network
 from .reference import FOLDER
 from .test_reference import nested, second, settings_of
@@ -83,7 +83,9 @@ def ours():
             )
             found |= nested(f"error_signal/{key}", vector)
             if key == "exact":
-                found |= nested("gradient/hep_exact", parameter_gradient(problem, state, vector))
+                found |= nested(
+                    "gradient/hep_exact", mean_of(summed_gradient(problem, state, vector), problem)
+                )
         bptt = problem._replace(gradient=GradientSettings("bptt"))
         found |= nested("gradient/bptt", estimate(bptt).gradient)
         loss, gradient = homeostatic_gradient(NETWORK, problem.params, problem.inputs, activity, noise)

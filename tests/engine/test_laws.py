@@ -195,8 +195,8 @@ def test_early_stopping_keeps_the_signal_and_saves_passes(name, method):
     eager = problem._replace(relaxation=replace(problem.relaxation, tolerance=tolerance))
     free_passes, passes, vector = on_arrays(run, problem)
     fewer_free_passes, fewer_passes, near = on_arrays(run, eager)
-    assert fewer_free_passes < free_passes
-    assert fewer_passes < passes
+    assert (fewer_free_passes < free_passes).all()
+    assert (fewer_passes < passes).all()
     # The distance left is the last move times c/(1 − c); hep divides it by the radius.
     assert 0 < distance(near, vector) < 100 * tolerance
 
@@ -213,7 +213,7 @@ def test_flags_and_residuals_belong_to_their_examples():
     np.testing.assert_array_equal(phase.settled, residual <= short.converged_residual)
     assert sorted(np.asarray(phase.settled)) == [False, True, True]
     assert np.asarray(phase.finite).all()
-    assert phase.passes == 6
+    assert (phase.passes == 6).all()
 
 
 @pytest.mark.parametrize("method", ["hep", "hep_exact", "rbp"])
@@ -233,15 +233,15 @@ def test_a_bad_example_harms_no_other(method):
     for bad in (np.nan, np.inf):
         phase, activity, (vector, record) = run(problem.inputs.at[1, 2].set(bad).at[1, 3].set(-bad))
         for layer in activity:
-            # A batch may stop a few passes earlier without the bad example, hence not bit by bit.
-            np.testing.assert_allclose(activity[layer][others], clean_activity[layer][others], atol=1e-8)
-            np.testing.assert_allclose(vector[layer][others], clean_vector[layer][others], atol=1e-6)
+            np.testing.assert_allclose(activity[layer][others], clean_activity[layer][others], atol=1e-12)
+            np.testing.assert_allclose(vector[layer][others], clean_vector[layer][others], atol=1e-12)
         for flags in (phase.settled, record.settled):
             np.testing.assert_array_equal(flags, [True, False, True])
         np.testing.assert_array_equal(phase.finite, [True, False, True])
         np.testing.assert_array_equal(record.finite, [True, False, True])
-        assert phase.passes < problem.relaxation.free_steps // 4
-        assert record.passes <= clean_record.passes + 1
+        np.testing.assert_array_equal(phase.passes[others], clean_phase.passes[others])
+        np.testing.assert_array_equal(record.passes[others], clean_record.passes[others])
+        assert phase.passes[1] <= 3
 
 
 @pytest.mark.parametrize("beta", [0.1, -0.05 + 0.08j])

@@ -15,12 +15,12 @@ from hepcli.engine import (
     free_phase,
     homeostatic_gradient,
     log10_residual,
-    parameter_gradient,
+    summed_gradient,
 )
 from hepcli.networks import rotate_feedback, weight_angle_deg
 from hepcli.settings import ESTIMATORS, SOLVERS, GradientSettings
 
-from .cases import on_arrays
+from .cases import mean_of, on_arrays
 from .reference import Reference, relative_error
 
 NETWORKS = ("mlp", "loop")
@@ -105,7 +105,7 @@ def _signals(ref, problem):
             gradient = estimate(problem._replace(gradient=settings_of(key))).gradient
         else:
             vector = vectors[key.removeprefix("hep_")]
-            gradient = parameter_gradient(problem, state, vector)
+            gradient = mean_of(summed_gradient(problem, state, vector), problem)
         found |= nested(f"gradient/{key}", gradient)
     return found, residuals
 

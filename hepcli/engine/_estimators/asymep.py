@@ -9,11 +9,19 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, Edges, Layers, drive
 from hepcli.engine._estimator import Estimator, local_learning
-from hepcli.engine._estimators.hep import cauchy_signal, nudged_key, nudged_start
+from hepcli.engine._estimators.hep import (
+    by_point,
+    cauchy_signal,
+    for_points,
+    nudge_of,
+    nudged_key,
+    nudged_start,
+)
 from hepcli.engine._estimators.hep_exact import derivative_signal
 from hepcli.engine._homeostasis import without_activation
+from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities
-from hepcli.engine._relax import run_phase
+from hepcli.engine._relax import run_phase, split_drive
 from hepcli.engine._types import Phase, PhaseReport, Problem, State
 
 Product = Callable[[State], State]
@@ -43,13 +51,19 @@ def asymep(free: FreePhase) -> tuple[State, PhaseReport]:
 
 def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
     """Phases of the corrected dynamics from u*, as a function of their nudges (points,)."""
-    corrected, relaxation = _Corrected(free), free.problem.relaxation
+    corrected, context = _corrected(free)
+    settings = free.problem.relaxation.nudged
 
     def phases(betas: Array) -> Phase:
-        start, beta = nudged_start(free, betas)
         key = nudged_key(free, betas)
-        dynamics = replace(corrected.dynamics(beta), batch_ndim=2, noise_std=relaxation.noise_std, key=key)
-        return run_phase(dynamics, start, relaxation.nudged_steps, relaxation)
+
+        def dynamics_of(own: Context) -> Dynamics:
+            dynamics = corrected(own, own["beta"])
+            return replace(dynamics, noise_std=settings.noise_std, key=key)
+
+        each = for_points(betas, context) | {"beta": nudge_of(free, betas)}
+        start = nudged_start(free, betas)
+        return by_point(betas, run_phase(dynamics_of, each, start, settings.nudged_steps, settings))
 
     return phases
 
@@ -59,31 +73,46 @@ def asymep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: METHOD §8.
     """
-    return derivative_signal(free, _Corrected(free).dynamics)
+    return derivative_signal(free, *_corrected(free))
 
 
-class _Corrected:
-    """The corrected dynamics of a batch around its free fixed point."""
+def _corrected(free: FreePhase) -> tuple[Callable[[Context, Array], Dynamics], Context]:
+    """The corrected dynamics of some examples under a nudge, without noise, and the context of all."""
+    drive, shared = split_drive(free.constant, free.phase.state)
 
-    def __init__(self, free: FreePhase) -> None:
-        self.problem: Problem = free.problem
-        self._constant = free.constant
-        self._rest = activities(free.problem, free.phase.state)
-        system = free.problem.system
+    def dynamics(own: Context, beta: Array) -> Dynamics:
+        return _Correction(free.problem, shared | own["drive"], own["state"]).dynamics(own["targets"], beta)
+
+    return dynamics, {"drive": drive, "targets": free.problem.targets, "state": free.phase.state}
+
+
+class _Correction:
+    """The corrected dynamics of examples around their free fixed points.
+
+    Args:
+        problem: network and parameters.
+        constant: input drive of the examples.
+        state: u* (batch, *units), real.
+    """
+
+    def __init__(self, problem: Problem, constant: State, state: State) -> None:
+        self._problem, self._constant = problem, constant
+        self._rest = activities(problem, state)
+        system = problem.system
         # The correction also leads against the connections, so layers read each other in both directions.
         self._edges: Edges = (*system.edges, *((post, pre) for pre, post in system.edges))
         bypassed = without_activation(system)
 
         def drive_of(activity: State) -> State:
-            return drive(bypassed, free.problem.params, system.layers, activity, free.constant)
+            return drive(bypassed, problem.params, system.layers, activity, constant)
 
         self._at_rest, self._forward = jax.linearize(drive_of, self._rest)
         transposed = jax.linear_transpose(self._forward, self._rest)
         self._reverse: Product = lambda v: transposed(v)[0]
 
-    def dynamics(self, beta: Array) -> Dynamics:
+    def dynamics(self, targets: Array, beta: Array) -> Dynamics:
         """The corrected dynamics under the nudge `beta`, without noise."""
-        system, params, targets = self.problem.system, self.problem.params, self.problem.targets
+        system, params = self._problem.system, self._problem.params
 
         def update(state: State, layers: Layers) -> State:
             activity = {name: system.activation(u) for name, u in state.items()}
@@ -99,21 +128,19 @@ class _Corrected:
     def _drive(self, layers: Sequence[str], state: State, away: State) -> State:
         """W(r) − (W' − W'ᵀ)(r − r*), W the drive and W' its derivative at r*: the −1 of J cancel."""
         back = self._apply(self._reverse, away)
-        if self.problem.system.linear_drive:  # then W(r) − W'(r − r*) is W(r*), which does not change
+        if self._problem.system.linear_drive:  # then W(r) − W'(r − r*) is W(r*), which does not change
             return {name: self._at_rest[name].astype(away[name].dtype) + back[name] for name in layers}
         ahead = self._apply(self._forward, away)
-        total = drive(self.problem.system, self.problem.params, layers, state, self._constant)
+        total = drive(self._problem.system, self._problem.params, layers, state, self._constant)
         return {name: total[name] - ahead[name] + back[name] for name in layers}
 
     def _apply(self, product: Product, tangent: State) -> State:
-        """A real product on real or complex tangents with any number of leading axes of nudges."""
-        if jnp.iscomplexobj(tangent["out"]):
-            parts = {name: jnp.stack([v.real, v.imag]) for name, v in tangent.items()}
-            result = self._apply(product, parts)
-            return {name: jax.lax.complex(v[0], v[1]) for name, v in result.items()}
-        for _ in range(tangent["out"].ndim - self._rest["out"].ndim):
-            product = jax.vmap(product)
-        return dict(product(tangent))
+        """A real product on real or complex tangents."""
+        if not jnp.iscomplexobj(tangent["out"]):
+            return dict(product(tangent))
+        real = product({name: v.real for name, v in tangent.items()})
+        imaginary = product({name: v.imag for name, v in tangent.items()})
+        return {name: jax.lax.complex(real[name], imaginary[name]) for name in tangent}
 
 
 ASYMEP = Estimator(local_learning(asymep), asymep, corrected_phases, limit="rbp", uses_circle=True)

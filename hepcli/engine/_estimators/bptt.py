@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Bool
 
 from hepcli.engine._estimator import Estimator
-from hepcli.engine._problem import free_phase, learned_examples, only, phase_key
+from hepcli.engine._problem import count_of, free_phase, learned_examples, only, phase_key
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 
@@ -16,9 +16,9 @@ from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
 def bptt(problem: Problem) -> Estimate:
     """Gradient of the loss by backpropagation through the last `nudged_steps` steps from u*.
 
-    Memory grows with `nudged_steps`, as always in reverse mode; the tolerance does not apply to them. The
-    steps are those of the dynamics as they run: for an example that has not settled the gradient is that of
-    the loss at the state they end with.
+    Memory grows with `nudged_steps`, as always in reverse mode; they are plain passes, without tolerance or
+    mixing, of the dynamics as they run: for an example that has not settled the gradient is that of the loss
+    at the state they end with.
 
     Args:
         problem: the batch and the network.
@@ -34,7 +34,8 @@ def bptt(problem: Problem) -> Estimate:
     learned = learned_examples(problem, free.phase)
     gradient, signal = bptt_gradient(problem, free.phase.state, learned)
     every_signal = signal if learned is None else None
-    return Estimate(free.phase.state, None, gradient, report(free.phase), None, every_signal)
+    count = count_of(problem, learned)
+    return Estimate(free.phase.state, None, gradient, count, report(free.phase), None, every_signal)
 
 
 def bptt_gradient(
@@ -48,14 +49,15 @@ def bptt_gradient(
         learned: which examples count; None for all.
 
     Returns:
-        The gradient, real, mean over the examples that count; and that of each one's loss by a constant
+        The gradient, real, summed over the examples that count; and that of each one's loss by a constant
         input to each unit (batch, *units), zero for those that do not.
     """
     system = problem.system
-    every_step = replace(problem.relaxation, tolerance=0.0)
-    count = jnp.asarray(problem.inputs.shape[0], problem.inputs.dtype)
+    settings = problem.relaxation.nudged
+    order = "alternating" if settings.solver == "anderson" else settings.solver
+    every_step = replace(settings, solver=order, tolerance=0.0)
     if learned is not None:
-        start, count = only(learned, start), jnp.maximum(learned.sum(dtype=count.dtype), 1)
+        start = only(learned, start)
 
     def loss(params: Params, offset: State) -> Array:
         constant = system.input_drive(params, problem.inputs)
@@ -66,9 +68,10 @@ def bptt_gradient(
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
-    gradient, signal = jax.grad(loss, (0, 1))(problem.params, jax.tree.map(jnp.zeros_like, start))
-    mean: Gradient = jax.tree.map(lambda g: g / count, gradient)
-    return mean, signal
+    gradient: tuple[Gradient, State] = jax.grad(loss, (0, 1))(
+        problem.params, jax.tree.map(jnp.zeros_like, start)
+    )
+    return gradient
 
 
 BPTT = Estimator(bptt, has_error_vector=False, has_nudged_record=False)

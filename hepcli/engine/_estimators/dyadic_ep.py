@@ -1,17 +1,17 @@
 """`dyadic_ep`: a midpoint and a difference that relax together from rest, without a free phase."""
 
 from dataclasses import replace
-from typing import Any
 
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
 from hepcli.engine._estimator import Estimator
 from hepcli.engine._estimators.rbp import adjoint_dynamics
+from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import learn_locally, phase_key
-from hepcli.engine._relax import report_of
-from hepcli.engine._solver import iterate, make_solver
+from hepcli.engine._relax import report_of, split_drive
+from hepcli.engine._solver import make_solver
 from hepcli.engine._types import Estimate, Problem, State
 
 
@@ -32,31 +32,37 @@ def dyadic_ep(problem: Problem) -> Estimate:
     """
     system, params = problem.system, problem.params
     relaxation, beta = problem.relaxation, problem.signal_settings.beta_radius
-    constant = system.input_drive(params, problem.inputs)
+    constant, rest = system.input_drive(params, problem.inputs), system.zero_state(problem.inputs)
+    drive, shared = split_drive(constant, rest)
     solver, noise_std = make_solver(relaxation), relaxation.noise_std
-    midpoints = Dynamics(
-        system.layers, system.edges, network_update(system, params, constant),
-        noise_std=noise_std, key=phase_key(problem, "midpoint"),
-    )  # fmt: skip
 
-    def differences(midpoint: State) -> Dynamics:
-        around = adjoint_dynamics(problem, constant, midpoint, beta)
+    def midpoints(constant: State) -> Dynamics:
+        update = network_update(system, params, constant)
+        key = phase_key(problem, "midpoint")
+        return Dynamics(system.layers, system.edges, update, noise_std=noise_std, key=key)
+
+    def differences(constant: State, targets: Array, midpoint: State) -> Dynamics:
+        around = adjoint_dynamics(problem._replace(targets=targets), constant, midpoint, beta)
         return replace(around, noise_std=noise_std, key=phase_key(problem, "difference"))
 
-    def move(carry: tuple[Any, Any], count: int | Array) -> tuple[Any, Any]:
-        (midpoint, own_memory), (difference, memory) = carry
-        midpoint, own_memory = solver.step(midpoints, midpoint, own_memory, count)
-        difference, memory = solver.step(differences(midpoint), difference, memory, count)
-        return (midpoint, own_memory), (difference, memory)
+    def prepare(own: Context) -> Pass[tuple[State, State]]:
+        constant = shared | own["drive"]
 
-    rest = system.zero_state(problem.inputs)
-    start = (rest, solver.init(midpoints, rest)), (rest, solver.init(differences(rest), rest))
-    passes = solver.num_passes(midpoints, relaxation.free_steps)
-    end, count = iterate(
-        move, start, passes, relaxation.tolerance, batch_ndim=1, watched=lambda own: (own[0][0], own[1][0])
+        def move(both: tuple[State, State], count: int | Array) -> tuple[State, State]:
+            midpoint, difference = both
+            midpoint = solver.step(midpoints(constant), midpoint, count)
+            around = differences(constant, own["targets"], midpoint)
+            return midpoint, solver.step(around, difference, count)
+
+        return move
+
+    passes = solver.num_passes(midpoints(constant), relaxation.free_steps)
+    context = {"drive": drive, "targets": problem.targets}
+    (midpoint, difference), count = iterate(
+        prepare, context, (rest, rest), passes, relaxation.tolerance, solver.memory
     )
-    (midpoint, _), (difference, _) = end
-    moved = {name: change / beta for name, change in differences(midpoint).change(difference).items()}
+    around = differences(constant, problem.targets, midpoint)
+    moved = {name: change / beta for name, change in around.change(difference).items()}
     error_vector = {name: d / beta for name, d in difference.items()}
     change = example_norm(vector_field(system, params, constant, midpoint), 1)
     free = report_of(change, midpoint, relaxation, count)

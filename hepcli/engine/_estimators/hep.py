@@ -1,17 +1,21 @@
 """`hep`: the Cauchy sum over nudged fixed points."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._problem import FreePhase, activities, phase_key
-from hepcli.engine._relax import relax, report
+from hepcli.engine._relax import relax, report, split_drive
 from hepcli.engine._types import Phase, PhaseReport, State
+
+Tree = TypeVar("Tree")
 
 
 def hep(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -65,32 +69,57 @@ def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[St
 def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
     """Phases from u* as a function of their nudges (points,), real or complex, run as one batch."""
     problem = free.problem
+    settings = problem.relaxation.nudged
 
     def phases(betas: Array) -> Phase:
-        start, beta = nudged_start(free, betas)
-        return relax(
+        drive, shared = split_drive(free.constant, free.phase.state)
+        phase = relax(
             problem.system,
             problem.params,
-            free.constant,
-            start,
-            steps=problem.relaxation.nudged_steps,
-            settings=problem.relaxation,
-            beta=beta,
-            targets=problem.targets,
-            batch_ndim=2,
+            shared | for_points(betas, drive),
+            nudged_start(free, betas),
+            steps=settings.nudged_steps,
+            settings=settings,
+            beta=nudge_of(free, betas),
+            targets=for_points(betas, problem.targets),
             key=nudged_key(free, betas),
         )
+        return by_point(betas, phase)
 
     return phases
 
 
-def nudged_start(free: FreePhase, betas: Array) -> tuple[State, Array]:
-    """u* once for each of `betas` (points,), complex where they are, and the betas beside it."""
-    state = free.phase.state
-    real_dtype = state["out"].dtype
-    dtype = np.result_type(real_dtype, np.complex64) if jnp.iscomplexobj(betas) else real_dtype
-    start = {name: jnp.broadcast_to(u, (len(betas), *u.shape)).astype(dtype) for name, u in state.items()}
-    return start, betas.astype(dtype).reshape(-1, *[1] * state["out"].ndim)
+def for_points(betas: Array, tree: Tree) -> Tree:
+    """Arrays (batch, ...) once for each of `betas` (points,), as one batch (points · batch, ...)."""
+    points = len(betas)
+    repeated: Tree = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (points, *leaf.shape)).reshape(-1, *leaf.shape[1:]), tree
+    )
+    return repeated
+
+
+def by_point(betas: Array, phase: Phase) -> Phase:
+    """A phase of such a batch as one of states (points, batch, *units)."""
+    points = len(betas)
+    split: Phase = jax.tree.map(lambda leaf: leaf.reshape(points, -1, *leaf.shape[1:]), phase)
+    return split
+
+
+def nudged_start(free: FreePhase, betas: Array) -> State:
+    """u* for each of `betas` (points,), complex where they are, (points · batch, *units)."""
+    start = for_points(betas, free.phase.state)
+    return {name: u.astype(_dtype(free, betas)) for name, u in start.items()}
+
+
+def nudge_of(free: FreePhase, betas: Array) -> Array:
+    """The nudge of each example of such a batch, (points · batch, *1)."""
+    out = free.phase.state["out"]
+    return jnp.repeat(betas.astype(_dtype(free, betas)), len(out)).reshape(-1, *[1] * (out.ndim - 1))
+
+
+def _dtype(free: FreePhase, betas: Array) -> DTypeLike:
+    real = free.phase.state["out"].dtype
+    return np.result_type(real, np.complex64) if jnp.iscomplexobj(betas) else real
 
 
 def nudged_key(free: FreePhase, betas: Array) -> Array | None:
@@ -107,7 +136,7 @@ def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:
         jnp.maximum(real.residual, upper.residual),
         real.settled & upper.settled,
         real.finite & upper.finite,
-        jax.lax.max(real.passes, upper.passes),
+        jnp.maximum(real.passes, upper.passes),
     )
 
 

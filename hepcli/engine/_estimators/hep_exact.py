@@ -1,7 +1,6 @@
 """`hep_exact`: the derivative the Cauchy sum converges to."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +8,11 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, network_update
 from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
-from hepcli.engine._relax import report_of
-from hepcli.engine._solver import iterate, make_solver
+from hepcli.engine._relax import report_of, split_drive
+from hepcli.engine._solver import make_solver
 from hepcli.engine._types import PhaseReport, State
 
 
@@ -28,15 +28,18 @@ def hep_exact(free: FreePhase) -> tuple[State, PhaseReport]:
     Source: Laborieux & Zenke (2024), Eq. 8 (METHOD §3).
     """
     problem, system = free.problem, free.problem.system
+    drive, shared = split_drive(free.constant, free.phase.state)
 
-    def nudged(beta: Array) -> Dynamics:
-        update = network_update(system, problem.params, free.constant, beta, problem.targets)
+    def nudged(own: Context, beta: Array) -> Dynamics:
+        update = network_update(system, problem.params, shared | own["drive"], beta, own["targets"])
         return Dynamics(system.layers, system.edges, update)
 
-    return derivative_signal(free, nudged)
+    return derivative_signal(free, nudged, {"drive": drive, "targets": problem.targets})
 
 
-def derivative_signal(free: FreePhase, nudged: Callable[[Array], Dynamics]) -> tuple[State, PhaseReport]:
+def derivative_signal(
+    free: FreePhase, nudged: Callable[[Context, Array], Dynamics], context: Context
+) -> tuple[State, PhaseReport]:
     """Forward mode through nudged dynamics as they run from the end of the free phase, at β = 0.
 
     State and derivative move on together, so that every step has the linearisation of the state it starts
@@ -45,39 +48,35 @@ def derivative_signal(free: FreePhase, nudged: Callable[[Array], Dynamics]) -> t
 
     Args:
         free: the problem at the end of its free phase.
-        nudged: β -> the dynamics, without noise.
+        nudged: (context of some examples, β) -> their dynamics, without noise.
+        context: of all examples.
 
     Returns:
-        dr/dβ per layer, real (batch, *units), and its record: the residual is how far one more step would
+        dr/dβ per layer, real (batch, *units), and its record: the residual is how far one more pass would
         move du/dβ.
 
     Source: published code of Laborieux & Zenke (2024) (METHOD §3, §9).
     """
-    relaxation, start = free.problem.relaxation, free.phase.state
-    solver, beta = make_solver(relaxation), jnp.zeros((), start["out"].dtype)
-    at_rest = nudged(beta)
+    settings, start = free.problem.relaxation.nudged, free.phase.state
+    solver, beta = make_solver(settings), jnp.zeros((), start["out"].dtype)
 
-    def advance(carry: tuple[Any, Any], count: int | Array) -> tuple[Any, Any]:
-        """The solver's state and memory, and their derivatives by β."""
-        return jax.jvp(
-            lambda own, b: solver.step(nudged(b), own[0], own[1], count),
-            (carry[0], beta),
-            (carry[1], jnp.ones_like(beta)),
-        )
+    def prepare(own: Context) -> Pass[tuple[State, State]]:
+        def advance(both: tuple[State, State], count: int | Array) -> tuple[State, State]:
+            """The state and its derivative by β."""
+            state, response = both
+            return jax.jvp(
+                lambda u, b: solver.step(nudged(own, b), u, count),
+                (state, beta),
+                (response, jnp.ones_like(beta)),
+            )
 
-    first = start, solver.init(at_rest, start)
-    passes = solver.num_passes(at_rest, relaxation.nudged_steps)
-    end, count = iterate(
-        advance,
-        (first, jax.tree.map(jnp.zeros_like, first)),
-        passes,
-        relaxation.tolerance,
-        batch_ndim=1,
-        watched=lambda carry: (carry[0][0], carry[1][0]),
-    )
-    (state, _), (response, _) = end
-    moved = jax.tree.map(jnp.subtract, advance(end, count)[1][0], response)
-    record = report_of(example_norm(moved, 1), response, relaxation, count)
+        return advance
+
+    first = start, jax.tree.map(jnp.zeros_like, start)
+    passes = solver.num_passes(nudged(context, beta), settings.nudged_steps)
+    (state, response), count = iterate(prepare, context, first, passes, settings.tolerance, solver.memory)
+    moved = jax.tree.map(jnp.subtract, prepare(context)((state, response), passes)[1], response)
+    record = report_of(example_norm(moved, 1), response, settings, count)
     activation = free.problem.system.activation
     return {name: jax.jvp(activation, (state[name],), (v,))[1] for name, v in response.items()}, record
 

@@ -31,7 +31,7 @@ def online_hep(problem: Problem) -> Estimate:
     Source: Laborieux & Zenke (2024), §3.2 and Table 1 (METHOD §3); which states are averaged, from the
         reference numbers.
     """
-    system, settings, relaxation = problem.system, problem.signal_settings, problem.relaxation
+    system, settings, relaxation = problem.system, problem.signal_settings, problem.relaxation.nudged
     constant = system.input_drive(problem.params, problem.inputs)
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)
@@ -63,9 +63,11 @@ def online_hep(problem: Problem) -> Estimate:
     error_vector = {name: total / len(betas) for name, total in sum_response.items()}
     residual = example_norm(vector_field(system, problem.params, constant, mean_state), 1)
     all_points = records.finite.all(axis=0)
-    free = PhaseReport(residual, residual <= relaxation.converged_residual, all_points, records.passes.sum())
+    free = PhaseReport(
+        residual, residual <= relaxation.converged_residual, all_points, records.passes.sum(axis=0)
+    )
     nudged = PhaseReport(
-        records.residual.max(axis=0), records.settled.all(axis=0), all_points, records.passes.max()
+        records.residual.max(axis=0), records.settled.all(axis=0), all_points, records.passes.max(axis=0)
     )
     return learn_locally(problem, mean_state, error_vector, free, nudged)
 

@@ -8,10 +8,11 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, Layers, drive
 from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
-from hepcli.engine._relax import report_of
-from hepcli.engine._solver import iterate, make_solver, solve
+from hepcli.engine._relax import report_of, split_drive
+from hepcli.engine._solver import make_solver, solve
 from hepcli.engine._types import PhaseReport, Problem, State
 
 
@@ -34,13 +35,17 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: Laborieux & Zenke (2024), Eq. 5; Almeida (1987), Pineda (1987).
     """
-    problem, relaxation, state = free.problem, free.problem.relaxation, free.phase.state
-    adjoint = adjoint_dynamics(problem, free.constant, state)
-    start, steps = jax.tree.map(jnp.zeros_like, state), problem.signal_settings.adjoint_steps
-    end, passes = solve(make_solver(relaxation), adjoint, start, steps, relaxation.tolerance)
-    moved = solve(make_solver(relaxation), adjoint, end, 1, tolerance=0.0)[0]
+    settings, steps = free.problem.relaxation.nudged, free.problem.signal_settings.adjoint_steps
+    examples_of, context = _by_example(free)
+
+    def dynamics_of(own: Context) -> Dynamics:
+        return adjoint_dynamics(*examples_of(own))
+
+    start = jax.tree.map(jnp.zeros_like, free.phase.state)
+    end, passes = solve(settings, dynamics_of, context, start, steps)
+    moved = make_solver(settings).step(dynamics_of(context), end, 0)
     residual = example_norm(jax.tree.map(jnp.subtract, moved, end), 1)
-    return end, report_of(residual, end, relaxation, passes)
+    return end, report_of(residual, end, settings, passes)
 
 
 def adjoint_dynamics(problem: Problem, constant: State, state: State, scale: float | Array = 1.0) -> Dynamics:
@@ -72,18 +77,32 @@ def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
     Source: Liao et al. (2018), "Reviving and improving recurrent back-propagation", §3 (METHOD §3).
     """
-    problem, relaxation = free.problem, free.problem.relaxation
-    state = free.phase.state
-    pull_back, source = _pull_back(problem, free.constant, state), _loss_gradient(problem, state)
+    settings, terms = free.problem.relaxation.nudged, free.problem.signal_settings.adjoint_steps
+    examples_of, context = _by_example(free)
 
-    def add_term(carry: tuple[State, State], count: int | Array) -> tuple[State, State]:
-        total, term = carry
-        term = pull_back(term)
-        return jax.tree.map(jnp.add, total, term), term
+    def prepare(own: Context) -> Pass[tuple[State, State]]:
+        pull_back = _pull_back(*examples_of(own))
 
-    terms = problem.signal_settings.adjoint_steps
-    (total, last), passes = iterate(add_term, (source, source), terms, relaxation.tolerance, batch_ndim=1)
-    return total, report_of(example_norm(last, 1), total, relaxation, passes)
+        def add_term(carry: tuple[State, State], count: int | Array) -> tuple[State, State]:
+            total, term = carry
+            term = pull_back(term)
+            return jax.tree.map(jnp.add, total, term), term
+
+        return add_term
+
+    source = _loss_gradient(free.problem, free.phase.state)
+    (total, last), passes = iterate(prepare, context, (source, source), terms, settings.tolerance)
+    return total, report_of(example_norm(last, 1), total, settings, passes)
+
+
+def _by_example(free: FreePhase) -> tuple[Callable[[Context], tuple[Problem, State, State]], Context]:
+    """The context of all examples, and from that of some their problem, input drive and u*."""
+    drive, shared = split_drive(free.constant, free.phase.state)
+
+    def examples_of(own: Context) -> tuple[Problem, State, State]:
+        return free.problem._replace(targets=own["targets"]), shared | own["drive"], own["state"]
+
+    return examples_of, {"drive": drive, "targets": free.problem.targets, "state": free.phase.state}
 
 
 def _pull_back(problem: Problem, constant: State, state: State) -> Callable[[State], State]:

@@ -1,4 +1,4 @@
-"""Solvers that update groups of layers in turn, each from the newest values: `synchronous`, `alternating`."""
+"""Solvers that update groups of layers in turn: `synchronous`, `alternating`, and `anderson` on top."""
 
 import math
 from collections.abc import Callable
@@ -19,9 +19,11 @@ class Grouped:
 
     Attributes:
         order: (layers, edges) -> the groups, in the order of the flow.
+        memory: of Anderson mixing; 0 for plain passes.
     """
 
     order: Callable[[Layers, Edges], Groups]
+    memory: int = 0
 
     def groups(self, dynamics: Dynamics) -> Groups:
         """The groups in the order they are updated."""
@@ -32,17 +34,11 @@ class Grouped:
         """A pass over n groups advances a chain of the synchronous dynamics by n steps."""
         return -(-steps // len(self.groups(dynamics)))
 
-    def init(self, dynamics: Dynamics, state: State) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def step(
-        self, dynamics: Dynamics, state: State, memory: tuple[()], count: int | Array
-    ) -> tuple[State, tuple[()]]:
+    def step(self, dynamics: Dynamics, state: State, count: int | Array) -> State:
         """Update every layer once."""
         for number, layers in enumerate(self.groups(dynamics)):
             state = dynamics.move(state, layers, count, number)
-        return state, ()
+        return state
 
 
 def synchronous(relaxation: RelaxationSettings) -> Grouped:
@@ -53,6 +49,11 @@ def synchronous(relaxation: RelaxationSettings) -> Grouped:
 def alternating(relaxation: RelaxationSettings) -> Grouped:
     """The cyclic classes of the graph, one after the other; see `cyclic_classes`."""
     return Grouped(cyclic_classes)
+
+
+def anderson(relaxation: RelaxationSettings) -> Grouped:
+    """Alternating passes, and Anderson mixing of the states they come to; see `Anderson`."""
+    return Grouped(cyclic_classes, relaxation.anderson_memory)
 
 
 def cyclic_classes(layers: Layers, edges: Edges) -> Groups:

@@ -1,0 +1,94 @@
+"""Which devices share a run's batches."""
+
+import os
+from dataclasses import replace
+
+import jax
+
+from hepcli.config import Config, ResolvedConfig
+from hepcli.errors import ConfigError
+from hepcli.networks import Network
+
+_FORCED = "xla_force_host_platform_device_count"
+_WORTHWHILE = 1e8  # multiply-adds of a training step for each device: about a millisecond of one core
+_FEWEST_EXAMPLES = 4  # for each device
+
+
+def offer_cores(at_least: int = 1) -> None:
+    """Let JAX present the processor as a device for each core; before anything else of JAX is used.
+
+    Not where XLA_FLAGS says how many, where JAX runs already, or where several processes train one run.
+
+    Args:
+        at_least: devices to present on a processor with fewer cores.
+    """
+    if _FORCED in os.environ.get("XLA_FLAGS", "") or jax.distributed.is_initialized():
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", max(at_least, cores()))  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return  # JAX runs already: whoever started it has chosen
+
+
+def cores() -> int:
+    """Cores that this process may use; a sweep gives each of its workers some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def devices_for(config: Config, network: Network) -> list[jax.Device]:
+    """The devices that share each batch: as many as `run.devices` says and there are, or as many as help.
+
+    On a processor those are as many as divide the batch, get four examples each and a millisecond of work.
+    """
+    devices = jax.devices()
+    if config.run.devices:
+        return devices[: config.run.devices]
+    is_chosen = _FORCED in os.environ.get("XLA_FLAGS", "") or jax.process_count() > 1
+    if devices[0].platform != "cpu" or is_chosen:
+        return devices
+    if _needs_one(config):
+        return devices[:1]
+    batch, work = config.data.batch_size, _work(config, network)
+    helpful = min(len(devices), batch // _FEWEST_EXAMPLES, int(work / _WORTHWHILE))
+    return devices[: max((n for n in range(1, helpful + 1) if batch % n == 0), default=1)]
+
+
+def _needs_one(config: Config) -> str:
+    """The key that keeps a run on one core; empty where there is none."""
+    if config.relaxation.noise_std:
+        return "relaxation.noise_std"
+    return "relaxation.persistent_state" if config.relaxation.persistent_state else ""
+
+
+def _work(config: Config, network: Network) -> float:
+    """Multiply-adds of a training step, about: a step of the dynamics updates every other layer."""
+    once = sum(own.multiply_adds for own in network.connections if own.pre != "in") / 2
+    return config.data.batch_size * (config.relaxation.free_steps + config.relaxation.nudged_steps) * once
+
+
+def check_devices(config: Config) -> None:
+    """Check that the devices a new run asks for are there and can share it.
+
+    Raises:
+        ConfigError: there are fewer, or they cannot.
+    """
+    if config.run.devices > 1 and jax.devices()[0].platform == "cpu" and (key := _needs_one(config)):
+        raise ConfigError(
+            f"run.devices = {config.run.devices}: processor cores do not share batches with {key}.",
+            "Set run.devices=1.",
+        )
+    count = len(jax.devices())
+    if config.run.devices > count:
+        raise ConfigError(
+            f"run.devices = {config.run.devices}: JAX finds {count} here.",
+            f"Choose at most {count}, or 0 for as many as help.",
+        )
+
+
+def with_devices(resolved: ResolvedConfig, count: int, source: str) -> ResolvedConfig:
+    """The configuration with a number of devices, and where it comes from."""
+    config = resolved.config
+    own = config.model_copy(update={"run": replace(config.run, devices=count)})
+    return resolved._replace(config=own, sources={**resolved.sources, "run.devices": source})
