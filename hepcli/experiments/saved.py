@@ -18,7 +18,6 @@ from hepcli.engine import Gradient
 from hepcli.errors import ConfigError
 from hepcli.experiments.task import Task
 
-
 _MAY_CHANGE = ("run.epochs", "run.devices")
 """How long it trains and where, not what it computes."""
 
