@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pytest
 
-from hepcli.checkpoints import CheckpointStore, resolve_checkpoint
+from hepcli.checkpoints import CheckpointStore, _step_files, resolve_checkpoint
 from hepcli.errors import CheckpointError, OutputError
 
 PARAMS = {
@@ -574,3 +574,24 @@ def test_an_old_step_that_cannot_be_deleted_costs_nothing(tmp_path, monkeypatch)
     store = store_with(tmp_path / "run", 1, 2, 3, 4, keep_latest=1, keep_best=0)
     assert store.steps() == [4]
     assert_identical(store.restore(small_state(0)).state, small_state(4))
+
+
+def test_a_step_that_is_deleted_while_it_is_read_gives_way_to_a_newer_one(tmp_path, monkeypatch):
+    """As when a run that goes on saves newer steps than those that were there at first."""
+    store = store_with(tmp_path / "run", 1, 2)
+    read = _step_files._read_leaves
+
+    def overtaken(folder, specs):
+        if folder.name == "2":
+            store_with(tmp_path / "run", 3, 4)  # which deletes both
+        return read(folder, specs)
+
+    monkeypatch.setattr(_step_files, "_read_leaves", overtaken)
+    restored = store.restore(small_state(0))
+    assert (restored.step, restored.damaged) == (4, ())
+    store_with(tmp_path / "other", 2)
+    monkeypatch.setattr(_step_files, "_read_leaves", lambda folder, specs: read(folder / "gone", specs))
+    with pytest.raises(CheckpointError, match="its arrays cannot be read"):
+        CheckpointStore(tmp_path / "other").restore(small_state(0))
+    with pytest.raises(CheckpointError, match="its arrays cannot be read"):
+        CheckpointStore(tmp_path / "other").restore(small_state(0), step=2)

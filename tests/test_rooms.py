@@ -1,6 +1,6 @@
 """Imports point down: cli → experiments → config, data, checkpoints, training → networks → engine.
 
-Settings are the leaf below all of them.
+Settings are the leaf below all of them; so are errors, and files beneath those rooms that write.
 """
 
 import ast
@@ -19,9 +19,10 @@ ROOMS = {
     "networks": {"engine", "settings"},
     "training": {"networks", "engine", "settings", "errors"},
     "config": {"settings", "errors"},
-    "data": {"settings", "errors"},
-    "checkpoints": {"errors"},
+    "data": {"settings", "errors", "files"},
+    "checkpoints": {"errors", "files"},
     "errors": set(),
+    "files": set(),
     "experiments": {
         "config",
         "data",
@@ -31,8 +32,9 @@ ROOMS = {
         "engine",
         "settings",
         "errors",
+        "files",
     },
-    "cli": {"experiments", "settings", "errors"},
+    "cli": {"experiments", "settings", "errors", "files"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
     "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hepcli.errors import CheckpointError
+from hepcli.files import file_digest, sync
 
 PyTree = Any  # what JAX flattens: nested dictionaries, tuples and named tuples of arrays
 
@@ -96,7 +97,7 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"its manifest is of step {manifest['step']}")
     for name, file in manifest["files"].items():
         try:
-            digest = _file_digest(folder / name)
+            digest = file_digest(folder / name)
         except OSError as error:
             raise DamagedError(f"{name} cannot be read ({error.strerror})") from error
         if digest != file["sha256"]:
@@ -154,8 +155,12 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
         restore_args=arrays,
         partial_restore=True,
     )
-    with _checkpointer() as checkpointer, plain_path(folder) as where:
-        result = checkpointer.restore(where / STATE, args=some)
+    try:
+        with _checkpointer() as checkpointer, plain_path(folder) as where:
+            result = checkpointer.restore(where / STATE, args=some)
+    except (OSError, ValueError) as error:  # a file has gone or changed since it was verified
+        reason = system_reason(error) or str(error).partition("\n")[0]
+        raise DamagedError(f"its arrays cannot be read ({reason})") from error
     return {name: result[key] for key, name in keys.items()}
 
 
@@ -229,26 +234,12 @@ def write_manifest(staging: Path, manifest: Mapping[str, Any]) -> None:
         sync(entry)
 
 
-def sync(path: Path) -> None:
-    """Flush a file or folder: a disk may report that it is full no earlier than here."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _file_digest(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in files
     }
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _leaf_digest(leaf: np.ndarray) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,15 +31,19 @@ from hepcli.checkpoints._step_files import (
     named_leaves,
     read_step,
     step_folders,
-    sync,
     system_reason,
     verified_manifest,
     write_manifest,
     write_state,
 )
 from hepcli.errors import CheckpointError, OutputError
+from hepcli.files import sync
 
 _NO_STEP_ADVICE = "Copy the run folder again from its source, or train into a new one: hep train --out DIR"
+
+
+def _lines(damaged: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(f"Step {step} is not intact: {damaged[step]}." for step in sorted(damaged, reverse=True))
 
 
 class Restored(NamedTuple):
@@ -205,23 +209,32 @@ class CheckpointStore:
             CheckpointError: when no step is intact, the step is missing, or it is of another network.
         """
         self.wait()
+        damaged = {} if step is not None else self._unfinished()
+        while (number := self._newest(step, damaged)) is not None:
+            folder = self._directory / str(number)
+            try:
+                state, metadata = read_step(folder, target, whole, older)
+            except DamagedError as error:
+                if folder.is_dir():  # else a training process has deleted it meanwhile, and saved newer ones
+                    damaged[number] = str(error)
+                continue
+            skipped = {other: reason for other, reason in damaged.items() if other > number}
+            return Restored(number, state, metadata, _lines(skipped))
+        result = " ".join(_lines(damaged)) or "It holds no step."
+        advice = _NO_STEP_ADVICE if step is None else self._advice(step)
+        raise CheckpointError(f"No intact checkpoint in {self._directory}. {result}", advice)
+
+    def _newest(self, step: int | None, damaged: Container[int]) -> int | None:
+        """The newest step, or that step, unless it is known to be damaged."""
         folders = step_folders(self._directory)
         if step is not None and step not in folders:
             raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
-        unfinished = {} if step is not None else step_folders(self._directory, SAVING)
-        damaged: list[str] = []
-        for number in sorted({*folders, *unfinished} if step is None else {step}, reverse=True):
-            try:
-                if number not in folders:
-                    raise DamagedError("its save was cut short, or is still going on")
-                state, metadata = read_step(folders[number], target, whole, older)
-            except DamagedError as error:
-                damaged.append(f"Step {number} is not intact: {error}.")
-            else:
-                return Restored(number, state, metadata, tuple(damaged))
-        result = " ".join(damaged) or "It holds no step."
-        advice = _NO_STEP_ADVICE if step is None else self._advice(step)
-        raise CheckpointError(f"No intact checkpoint in {self._directory}. {result}", advice)
+        return max((n for n in folders if n not in damaged and step in (None, n)), default=None)
+
+    def _unfinished(self) -> dict[int, str]:
+        reason = "its save was cut short, or is still going on"
+        finished = step_folders(self._directory)
+        return {n: reason for n in step_folders(self._directory, SAVING) if n not in finished}
 
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""

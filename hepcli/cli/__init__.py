@@ -1,6 +1,8 @@
 """The command line: parses, displays, and leaves the work to `hepcli.experiments`."""
 
+import io
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -48,4 +50,6 @@ def common_options(
 
 def main() -> None:
     """Entry point of the `hep` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed as the bytes they are
     app()

@@ -4,13 +4,13 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number, whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
@@ -57,20 +57,9 @@ class Silent:
     ) -> None:
         return None
 
-    _mute = False
-
     def notice(self, text: str) -> None:
         """A line the user must see."""
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        """Print to stderr; a pipe that has closed, or a full disk, silences us and ends no training."""
-        if self._mute:
-            return
-        try:
-            typer.echo(text, err=True)
-        except OSError:
-            self._mute = True
+        say(text)
 
     def started(self, record: RunStarted) -> None:
         """The run folder is ready."""
@@ -92,7 +81,7 @@ class PlainLines(Silent):
         super().started(record)
         self._epochs = record.epochs
         behind = f", {record.epochs_done} done" if record.epochs_done else ""
-        self._say(f"run {record.folder}: {record.epochs} epochs{behind}")
+        say(f"run {record.folder}: {record.epochs} epochs{behind}")
 
     def epoch_done(self, record: EpochDone) -> None:
         """Print the epoch's line."""
@@ -112,7 +101,7 @@ class PlainLines(Silent):
             f"{record.images_per_second:.0f} images/s",
             duration(record.seconds),
         ]
-        self._say("  ".join([*parts, *_nonfinite(metrics)]))
+        say("  ".join([*parts, *_nonfinite(metrics)]))
 
 
 class LiveTable(Silent):
@@ -137,7 +126,7 @@ class LiveTable(Silent):
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        attempt(self._live.start)
         return self
 
     def __exit__(
@@ -145,11 +134,11 @@ class LiveTable(Silent):
     ) -> None:
         self._over = True
         self._live.vertical_overflow = "visible"  # the whole table stays in the scroll-back
-        self._live.stop()
+        attempt(self._live.stop)
 
     def notice(self, text: str) -> None:
         """A line above the table."""
-        self._console.print(Text(text))
+        attempt(lambda: self._console.print(Text(text)))
 
     def started(self, record: RunStarted) -> None:
         """Show the epochs behind us."""
@@ -221,7 +210,7 @@ def _nonfinite(metrics: dict[str, Any]) -> list[str]:
 
 def make_display(*, quiet: bool) -> Silent:
     """The display for where stderr goes."""
-    console = Console(stderr=True)
+    console = StderrConsole()
     if quiet:
         return Silent()
     # Not console.is_terminal: FORCE_COLOR asks for colours, not for a table redrawn into a log file.

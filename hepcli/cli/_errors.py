@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.errors import HepError
+from hepcli.files import legible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
             show_error(_of_the_system(error))
             raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted.", err=True)
+            say("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return guarded
@@ -64,7 +65,7 @@ def _of_the_system(error: OSError) -> HepError:
 def shown(path: object) -> str:
     """A path as text that any terminal can show, cut where it is far too long."""
     text = os.fsdecode(path) if isinstance(path, bytes) else str(path)
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = legible(text)
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 
@@ -79,7 +80,10 @@ def _out_of_memory(text: str) -> HepError:
 
 
 def show_error(error: HepError) -> None:
-    """Print what is wrong and what to do to stderr, never cut or wrapped."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(Text.assemble(("error: ", "bold red"), error.what))
-    console.print(Text.assemble(("  try: ", "bold"), error.advice))
+    """Print what is wrong, what went wrong besides, and what to do, never cut or wrapped."""
+    lines = [
+        Text.assemble(("error: ", "bold red"), error.what),
+        *(Text.assemble((" also: ", "bold"), note) for note in getattr(error, "__notes__", ())),
+        Text.assemble(("  try: ", "bold"), error.advice),
+    ]
+    attempt(lambda: StderrConsole(soft_wrap=True, highlight=False).print(*lines, sep="\n"))

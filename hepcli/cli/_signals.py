@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from hepcli.cli._errors import EXIT_INTERRUPTED
+from hepcli.cli._stderr import attempt
 
 _STOPPING = [
     getattr(signal, name)
@@ -19,25 +20,45 @@ _STOPPING = [
 def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C, and what terminals and schedulers end jobs with, into a question for the training loop.
 
+    Signals that the process was started to ignore stay ignored.
+
     Args:
-        notify: called at the first signal.
+        notify: prints, at the first signal; what it cannot print stops no saving.
 
     Yields:
         A function that tells whether to stop.
     """
-    requested = False
+    requested, told = False, False
+
+    def tell() -> None:
+        nonlocal told
+        if told:
+            return
+        told = True
+        try:
+            attempt(notify)
+        except RuntimeError as error:
+            if "reentrant" not in str(error):
+                raise
+            told = False  # the signal came in the middle of another line: after the step, then
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal requested
         if requested and number == signal.SIGINT:
             os._exit(EXIT_INTERRUPTED)  # a save under way is written under another name: nothing is torn
-        if not requested:
-            requested = True
-            notify()
+        requested = True
+        tell()
 
-    previous = {number: signal.signal(number, on_signal) for number in _STOPPING}
+    def stop() -> bool:
+        if requested:
+            tell()
+        return requested
+
+    # What is ignored stays so: that is how nohup, and a script's background jobs, are kept alive.
+    heeded = [number for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, on_signal) for number in heeded}
     try:
-        yield lambda: requested
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

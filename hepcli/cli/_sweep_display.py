@@ -4,13 +4,13 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
-import typer
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._display import duration
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
 from hepcli.experiments.sweeps.collect import value_of
@@ -33,7 +33,7 @@ class SilentSweep:
 
     def notice(self, text: str) -> None:
         """A line the user must see."""
-        typer.echo(text, err=True)
+        say(text)
 
     def show(self, record: SweepEvent) -> None:
         """A record of the sweep's progress: only failures are told."""
@@ -76,17 +76,17 @@ class LiveSweep(SilentSweep):
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        attempt(self._live.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        attempt(self._live.stop)
 
     def notice(self, text: str) -> None:
         """A line above the table."""
-        self._console.print(Text(text))
+        attempt(lambda: self._console.print(Text(text)))
 
     def show(self, record: SweepEvent) -> None:
         """Keep what the next frame is to show."""
@@ -125,7 +125,7 @@ def _result(record: PointSettled) -> str:
 
 def make_display(*, quiet: bool) -> SilentSweep:
     """The display for where stderr goes."""
-    console = Console(stderr=True)
+    console = StderrConsole()
     if quiet:
         return SilentSweep()
     return LiveSweep(console) if console.is_terminal else PlainSweep()
@@ -150,16 +150,14 @@ def show_report(report: Report) -> None:
     for row in report.grid.rows:
         table.add_row(*map(Text, row))
     _print(report.grid.title, table, "mean ± sample standard deviation (number of seeds)")
-    if report.notice is not None:
-        typer.echo(report.notice, err=True)
+    for notice in report.notices:
+        say(notice)
 
 
 def _print(title: str, table: Table, caption: str = "") -> None:
     """Off a terminal, as wide as it needs: a pipe has no edge to be cut at."""
-    console = Console(stderr=True)
+    console = StderrConsole()
     if not console.is_terminal:
-        console = Console(stderr=True, width=1000)
-    console.print(Text(title, style="bold"))
-    console.print(table)
-    if caption:
-        console.print(Text(caption, style="dim"))
+        console = StderrConsole(width=1000)
+    lines = [Text(title, style="bold"), table, *([Text(caption, style="dim")] if caption else [])]
+    attempt(lambda: console.print(*lines, sep="\n"))

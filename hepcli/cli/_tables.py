@@ -3,14 +3,16 @@
 from rich.console import Console
 from rich.table import Table
 
+from hepcli.cli._stderr import StderrConsole, attempt
+
 
 def print_table(table: Table) -> None:
     """Print a table to stderr: fitted to a terminal, never cut elsewhere."""
-    console = Console(stderr=True)
+    console = StderrConsole()
     if not console.is_terminal:
         # Rich assumes 80 columns where there is no terminal and would break cells apart there.
-        console = Console(stderr=True, width=whole_width(table))
-    console.print(table)
+        console = StderrConsole(width=whole_width(table))
+    attempt(lambda: console.print(table))
 
 
 def whole_width(table: Table) -> int:

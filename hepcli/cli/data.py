@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import DataDir, Json, user_path
+from hepcli.cli._stderr import say
 from hepcli.cli._tables import print_table
 
 app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
@@ -63,7 +64,7 @@ def import_command(
 
 
 def _report(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line)
 
 
 def _show(records: list[dict[str, Any]]) -> None:

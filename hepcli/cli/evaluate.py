@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
 
@@ -28,7 +28,7 @@ def eval_command(
 
     record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
     for notice in notices:
-        typer.echo(notice, err=True)
+        say(notice)
     if as_json:
         typer.echo(json.dumps(record, indent=2, allow_nan=False))
     else:
@@ -39,8 +39,8 @@ def _show(record: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False)
     for key, value in record.items():
         table.add_row(key, Text(_format(key, value)))
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(table)
+    console = StderrConsole(soft_wrap=True)
+    attempt(lambda: console.print(table))
     typer.echo(record["checkpoint"])
 
 

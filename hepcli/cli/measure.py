@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from hepcli.cli._options import (
     Step,
     user_path,
 )
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number, print_table
 from hepcli.settings import MEASURES
 
@@ -84,15 +84,15 @@ def measure_command(
                 case StepMeasured():
                     records.append(outcome.record)
                     for notice in outcome.notices:
-                        typer.echo(notice, err=True)
+                        say(notice)
                     if all_steps and not quiet:
-                        typer.echo(_line(outcome.record), err=True)
+                        say(_line(outcome.record))
                 case StepSkipped():
-                    typer.echo(f"Left out: {outcome.reason}", err=True)
+                    say(f"Left out: {outcome.reason}")
                 case Measured():
                     result = outcome
                     for notice in outcome.notices:
-                        typer.echo(notice, err=True)
+                        say(notice)
     if not quiet:
         _show(records, along=all_steps)
     typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)
@@ -102,7 +102,7 @@ class _Waiting:
     """On a terminal, a line that says what is being measured and for how long; elsewhere nothing."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = Console(stderr=True)
+        console = StderrConsole()
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -114,11 +114,11 @@ class _Waiting:
         self._task = self._bar.add_task("loading")
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        attempt(self._bar.start)
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._bar.stop()
+        attempt(self._bar.stop)
 
     def report(self, line: str) -> None:
         """Say what is begun."""
@@ -133,14 +133,14 @@ def _show(records: list[dict[str, Any]], *, along: bool) -> None:
     if along:
         print_table(_along_table(records))
     else:
-        typer.echo(_title(records[0]), err=True)
+        say(_title(records[0]))
         print_table(_network_table(records[0]))
-        typer.echo("\nBias of the error signal, mean ± standard error over examples:", err=True)
+        say("\nBias of the error signal, mean ± standard error over examples:")
         print_table(_bias_table(records[0]))
-        typer.echo("\nCosine of the parameter gradient to that of bptt:", err=True)
+        say("\nCosine of the parameter gradient to that of bptt:")
         print_table(_gradient_table(records[0]))
     for note in dict.fromkeys(note for record in records for note in record["notes"]):
-        typer.echo(note, err=True)
+        say(note)
 
 
 def _network_table(record: dict[str, Any]) -> Table:

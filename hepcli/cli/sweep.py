@@ -10,6 +10,7 @@ import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._options import DataDir, Json, Quiet, Settings, user_path
+from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
             display.show(record)
             last = record
     if isinstance(last, experiment.SweepInterrupted):
-        typer.echo(f"Saved. Continue with: {last.command}", err=True)
+        say(f"Saved. Continue with: {last.command}")
         raise typer.Exit(EXIT_INTERRUPTED)
     if not isinstance(last, experiment.SweepFinished):
         return 0
@@ -193,6 +194,6 @@ def worker_command(
         data_dir,
     )
     parent = os.getppid()
-    with stop_requests(lambda: typer.echo("asked to stop", err=True)) as stop:
+    with stop_requests(lambda: say("asked to stop")) as stop:
         for line in work(request, lambda: stop() or os.getppid() != parent):
-            typer.echo(line, err=True)
+            say(line)

@@ -9,6 +9,7 @@ import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, user_path
+from hepcli.cli._stderr import say
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
 
@@ -91,7 +92,7 @@ def train_command(
                             display.notice(text)
     if interrupted is not None:
         if speaks:
-            typer.echo(f"Saved. Continue with: {interrupted.command}", err=True)
+            say(f"Saved. Continue with: {interrupted.command}")
         raise typer.Exit(EXIT_INTERRUPTED)
     if finished is not None and speaks:
         typer.echo(json.dumps(finished.summary, indent=2) if as_json else finished.folder)

@@ -12,7 +12,7 @@ from hepcli.config.presets import (
     preset_text,
     presets_folder,
 )
-from hepcli.config.saved import dump_config, parse_config, read_config
+from hepcli.config.saved import RUN_HEADER, dump_config, parse_config, read_config
 from hepcli.config.sweep import (
     Axis,
     AxisPoint,
@@ -34,6 +34,7 @@ from hepcli.config.toml_files import read_text
 from hepcli.config.vary import parse_seeds, parse_shard, parse_vary, split_outside
 
 __all__ = [
+    "RUN_HEADER",
     "SWEEPS",
     "Axis",
     "AxisPoint",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hepcli.config.compare import flatten, overlap
 from hepcli.config.presets import preset_text, presets_folder
-from hepcli.config.toml_files import parse_tables, read_text
+from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
 from hepcli.settings import assigned
 
@@ -126,7 +126,7 @@ def _base_of(file: _File) -> _File:
 def _read(preset: str, beside: Path) -> _File:
     """Read a shipped preset, or a file whose path starts from the folder `beside`."""
     if is_path(preset):
-        path = beside / Path(preset).expanduser()
+        path = beside / expanded(preset)
         label, text = f"file {path}", read_text(path)
     else:
         path = Path(str(presets_folder())) / f"{preset}.toml"

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from hepcli.config.config import MULTIPLIERS, Config, multiplier_names, multipli
 from hepcli.config.extends import EXTENDS, mark_source, read_stated
 from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import describe
+from hepcli.config.toml_files import load_flat
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, assigned, layer_kind
 
@@ -163,9 +163,9 @@ def read_settings(
 
 
 def read_value(text: str) -> object:
-    """Read a value as TOML, else as text."""
+    """Read a value as TOML, else as text; what is nested too deeply is no value of any key."""
     try:
-        tables = tomllib.loads(f"value = {text}")
+        tables = load_flat(f"value = {text}")
     except ValueError:
         return text
     # Text with a line break could otherwise smuggle in further keys.

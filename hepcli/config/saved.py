@@ -13,10 +13,10 @@ from hepcli.errors import ConfigError
 
 CONFIG_FILE = "config.toml"
 
-_RUN_HEADER = "# Every value of this run, and where it came from."
+RUN_HEADER = "# Every value of this run, and where it came from."
 
 
-def dump_config(resolved: ResolvedConfig, header: str = _RUN_HEADER) -> str:
+def dump_config(resolved: ResolvedConfig, header: str = RUN_HEADER) -> str:
     """Write a configuration as TOML, one line for each value, its source behind it.
 
     Args:

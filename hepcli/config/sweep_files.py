@@ -14,7 +14,7 @@ from hepcli.config.extends import is_path
 from hepcli.config.presets import sweep_text
 from hepcli.config.problems import describe
 from hepcli.config.sweep import Axis, AxisPoint, FigureView, SweepDefinition, SweepTable, TableView
-from hepcli.config.toml_files import parse_tables, read_text
+from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
 
 SEE_SWEEPS = "Type `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
@@ -40,7 +40,7 @@ def load_sweep(sweep: str) -> NamedSweep:
         ConfigError: there is no such sweep, or its definition is not allowed; every problem is named.
     """
     if sweep.endswith(".toml") or "/" in sweep:
-        path = Path(sweep)
+        path = expanded(sweep)
         tables = parse_tables(read_text(path), str(path))
         return NamedSweep(path.stem, check_sweep(_with_whole_paths(tables, path.parent), str(path)))
     return NamedSweep(sweep, parse_sweep(sweep_text(sweep), f"sweep {sweep}"))

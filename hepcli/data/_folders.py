@@ -2,13 +2,13 @@
 
 import math
 import os
-import secrets
 import shlex
 import shutil
 from pathlib import Path
 
 from hepcli.data._spec import SPLIT_NAMES, Archives, DatasetSpec
 from hepcli.errors import DatasetError
+from hepcli.files import check_writable
 
 VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders of old versions invisible
 
@@ -54,23 +54,14 @@ def is_prepared(spec: DatasetSpec, data_dir: Path) -> bool:
     return (prepared_folder(spec, data_dir) / "dataset_info.json").is_file()
 
 
-def temporary_path(path: Path) -> Path:
-    """Return a name beside a file, for this process alone, to write it under before os.replace."""
-    # Not tempfile: its files are readable by their owner only, and data folders are shared.
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
 def require_writable(data_dir: Path) -> None:
     """Create the data folder and try to write into it.
 
     Raises:
         DatasetError: it cannot be created or written.
     """
-    probe = temporary_path(data_dir / "probe")
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        check_writable(data_dir)
     except OSError as error:
         raise write_error(data_dir, error) from error
 

@@ -1,9 +1,9 @@
 """What a killed preparation leaves behind, up to gigabytes, and when it is safe to remove it."""
 
 import contextlib
-import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hepcli.data._spec import DatasetSpec, OnProgress
 def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterator[None]:
     """Write inside this: it first removes what an interrupted preparation left.
 
-    While another process writes the same data set nothing is removed.
+    While another process writes the same data set nothing is removed, nor is what is written here by others.
 
     Args:
         spec: the data set.
@@ -24,9 +24,15 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
     """
     folder = data_dir / spec.name
     folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield  # fcntl is POSIX only
+        return
+    import fcntl
+
     handle = os.open(folder, os.O_RDONLY)
     try:
-        leftovers = _leftovers(spec, data_dir) if _lock(handle) else []
+        alone = _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leftovers = _leftovers(spec, data_dir) if alone else []
         for path in leftovers:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -37,14 +43,17 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
                 f"An earlier preparation of {spec.name} was interrupted. Finished downloads and whatever is "
                 "prepared are kept; the step it was in starts again."
             )
+        _lock(handle, fcntl.LOCK_SH)  # waits only for one who is clearing up
         yield
     finally:
         os.close(handle)  # releases the lock, as the death of the process does
 
 
-def _lock(handle: int) -> bool:
+def _lock(handle: int, operation: int) -> bool:
+    import fcntl
+
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, operation)
     except OSError:  # another process writes, or the file system knows no locks
         return False
     return True

@@ -17,6 +17,8 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, RecursionError)
+"""What NumPy raises for damaged headers, found by damaging them."""
 
 
 class ArrayStream:
@@ -79,7 +81,7 @@ def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], np.dtyp
             # NumPy warns of headers written by Python 2, and reads them.
             warnings.simplefilter("ignore", UserWarning)
             shape, fortran_order, dtype = _HEADER_READERS[version](file)
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # found by damaging headers
+    except HEADER_ERRORS as error:
         raise DatasetError(f"{source} has a damaged header: {error}.", FETCH_AGAIN) from error
     if fortran_order or not shape or dtype.hasobject:
         raise DatasetError(f"{source} is not an array of numbers stored row by row.", FETCH_AGAIN)

@@ -1,9 +1,10 @@
 """Preparing a data set: download it or take local archives, check them, write array_record."""
 
 import contextlib
-import hashlib
+import errno
 import http.client
 import io
+import re
 import sys
 import tempfile
 import urllib.error
@@ -21,6 +22,7 @@ from hepcli.data._locate import locate_archives
 from hepcli.data._registry import find_spec
 from hepcli.data._spec import Archives, DatasetSpec, OnProgress
 from hepcli.errors import DatasetError
+from hepcli.files import file_digest
 
 _REACH_TIMEOUT_S = 20.0
 
@@ -136,6 +138,10 @@ def _write(
         # Another process may have renamed its own copy into place in the meantime.
         if not _folders.is_prepared(spec, data_dir):
             raise _folders.write_error(data_dir, error) from error
+    except RuntimeError as error:
+        if not (refused := re.search(r"\bwrite\(\) failed: ([^;]+)", str(error))):  # of array_record
+            raise
+        raise _folders.write_error(data_dir, OSError(errno.EIO, refused[1])) from error
     ensure_cached(spec, data_dir, report)
     folder = _folders.prepared_folder(spec, data_dir)
     counts = ", ".join(f"{count:,} {split}" for split, count in spec.num_examples.items())
@@ -189,8 +195,6 @@ def _download_error(spec: DatasetSpec, data_dir: Path, url: str, error: Exceptio
 def _verdict(path: Path, official_name: str, official: OfficialFile) -> str:
     if path.name != official_name:
         return "content verified; unpacked, so there is no official checksum to compare"
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 == official.sha256:
+    if file_digest(path) == official.sha256:
         return "content verified; checksum matches the official archive"
     return "content verified; checksum differs from the official archive (recompressed?)"

@@ -27,11 +27,13 @@ class Split(NamedTuple):
         images: uint8 (examples, height, width, channels); may be memory-mapped.
         labels: int32 (examples,), each in 0 … num_classes − 1.
         num_classes: number of classes of the whole data set.
+        notice: what the user should know of how it was loaded, or None.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int32]
     num_classes: int
+    notice: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,4 +43,5 @@ def evaluate(
     record |= {name: result[name] for name in ("loss", "top1", "top5", "log10_residual")}
     record["converged"] = result["settled"]
     record |= {"nonfinite": result["nonfinite"], "step": restored.step}
-    return record | {"checkpoint": str(run.path_of(restored.step))}, restored.damaged
+    notices = filter(None, [*restored.damaged, task.split(split_name).notice])
+    return record | {"checkpoint": str(run.path_of(restored.step))}, tuple(notices)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.errors import HepError
+from hepcli.files import legible, replacing
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def attempt(draw: Callable[[], object], what: str) -> str | None:
 
 def plain(text: str) -> str:
     """Text of a user, such as the name of a folder, in which dollar signs begin no mathematics."""
-    return text.replace("$", r"\$")
+    return legible(text).replace("$", r"\$")
 
 
 def new_figure(width: float, height: float, title: str, size: str = "medium") -> Any:
@@ -56,5 +57,6 @@ def new_figure(width: float, height: float, title: str, size: str = "medium") ->
 
 
 def save_figure(figure: Any, file: Path, **options: Any) -> None:
-    """Write a figure as a PNG."""
-    figure.savefig(file, dpi=120, **options)
+    """Write a figure as a PNG, in place of an older one once it is whole."""
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, **options)

@@ -130,7 +130,13 @@ class Group:
             seconds = time.perf_counter() - started
             rate = images / seconds
             yield from self._each(
-                lambda member: member.run.finish_epoch(member.store, epoch + 1, seconds, rate)  # noqa: B023
+                lambda member: member.run.finish_epoch(
+                    member.store,
+                    epoch + 1,  # noqa: B023
+                    seconds,  # noqa: B023
+                    rate,  # noqa: B023
+                    whole=first_batch == 0,  # noqa: B023
+                )
             )
             if self._all_failed or (stop() and epoch + 1 < epochs):
                 yield from self._end(lambda member: member.run.interrupt(member.store))

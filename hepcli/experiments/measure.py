@@ -17,6 +17,7 @@ from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictu
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
+from hepcli.files import check_writable
 from hepcli.networks import weight_angle_deg
 from hepcli.training import finite_or_none
 
@@ -110,14 +111,15 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
     measurement = _Measurement(source, request, report)
     folder = RunFolder(source.folder)
     with folder.writing():
-        folder.path.mkdir(parents=True, exist_ok=True)
+        check_writable(folder.path)
     records: list[dict[str, Any]] = []
     for outcome in _steps(measurement, source, request):
         if isinstance(outcome, StepMeasured):
             records.append(outcome.record)
         yield outcome
     result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
-    notices = [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
+    notices = [source.task.split(request.split_name).notice]
+    notices += [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
     figures: list[str] = []
 
     def draw() -> None:
@@ -134,13 +136,17 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
 
 
 def _replaced(file: Path, record: dict[str, Any]) -> str | None:
-    """Say where measures of other settings are replaced."""
+    """Say where measures of other settings, or what were none at all, are replaced."""
     try:
         before = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None  # nothing there, or nothing that can be read
-    steps = before.get("steps") or [before] if isinstance(before, dict) else []
-    before = steps[0] if steps and isinstance(steps[0], dict) else {}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        before = None
+    steps = before.get("steps", [before]) if isinstance(before, dict) else None
+    before = steps[0] if isinstance(steps, list) and steps else None
+    if not isinstance(before, dict):
+        return f"{file}: what was there was not of hep measure-asymmetry, and was replaced."
     keys = ("step", "split", "examples", "relaxation", "gradient")
     differing = [key for key in keys if before.get(key) != record[key]]
     return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None

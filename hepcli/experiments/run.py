@@ -1,5 +1,6 @@
 """A run in its folder: its state, its records, and how it is saved and resumed."""
 
+import math
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
-from hepcli.config import Config, config_hash, flatten
-from hepcli.data import epoch_order
+from hepcli.config import Config, config_hash
+from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import OutputError
 from hepcli.experiments.figures import attempt
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
+from hepcli.experiments.saved import check_config
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.networks import weight_angle_deg
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
-
-_TIMED = {"epoch", "seconds", "images_per_second"}
 
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
@@ -63,18 +63,18 @@ class Run:
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
         self.save(store)
-        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self.folder.notices))
+        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self._notices()))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
-        self._check_config(restored.metadata.get("config"))
+        check_config(self.config, restored.metadata, self.folder.path)
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
-        notices = self.folder.notices + [
+        notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
         try:
@@ -82,27 +82,18 @@ class Run:
         except OutputError as error:
             lines = []
             notices.append(f"{error.what} How long the epochs before took is lost.")
-        complete = all(_TIMED.issubset(line) for line in lines)
+        complete = all(map(_is_timing, lines))
         if not complete:
-            notices.append(f"{self.folder.path / TIMING_FILE} lacks entries: how long epochs took is lost.")
+            what = "lacks entries, or holds some that are no times"
+            notices.append(f"{self.folder.path / TIMING_FILE} {what}: how long epochs took is lost.")
         self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
-    def _check_config(self, trained: dict[str, Any] | None) -> None:
-        """Check that config.toml still says what the checkpoint was trained with; older ones do not tell.
-
-        Raises:
-            ConfigError: it was edited.
-        """
-        before = {} if trained is None else flatten(trained)
-        for key, value in flatten(self.config.model_dump(mode="json")).items():
-            if key in before and before[key] != value and key not in ("run.epochs", "run.devices"):
-                raise ConfigError(
-                    f"{key} = {value}: the run in {self.folder.path} was started with {before[key]}, and its "
-                    "config.toml was changed since.",
-                    "Put the value back, or start anew with another --out.",
-                )
+    def _notices(self) -> list[str]:
+        """Of the folder, and of how the data were loaded."""
+        of_data = (self.task.split(name).notice for name in SPLIT_NAMES)
+        return [*self.folder.notices, *filter(None, of_data)]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples."""
@@ -115,12 +106,15 @@ class Run:
             metadata = {"history": self.history, "config": self.config.model_dump(mode="json")}
             store.save(self.step, self.state, metadata, metric)
 
-    def finish_epoch(self, store: CheckpointStore, epoch: int, seconds: float, rate: float) -> EpochDone:
-        """Evaluate, record and save at the end of an epoch."""
+    def finish_epoch(
+        self, store: CheckpointStore, epoch: int, seconds: float, rate: float, *, whole: bool
+    ) -> EpochDone:
+        """Evaluate, record and save at the end of an epoch; what one resumed half-way took is unknown."""
         metrics = self._measure(epoch)
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
-        self.timing.append({"epoch": epoch, "seconds": seconds, "images_per_second": rate})
+        taken = seconds if whole else None
+        self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
         self.save(store, metric=metrics["test"]["top1"])
@@ -179,7 +173,8 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
         best = max(self.history, key=lambda line: line["test"]["top1"])
-        is_timed = len(self.timing) == len(self.history)
+        seconds = [line["seconds"] for line in self.timing]
+        is_timed = len(seconds) == len(self.history) and None not in seconds
         packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
         return {
             "run": str(self.folder.path),
@@ -195,13 +190,21 @@ class Run:
             "best_epoch": best["epoch"],
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
-            "training_seconds": sum(line["seconds"] for line in self.timing) if is_timed else None,
+            "training_seconds": sum(seconds) if is_timed else None,
             "images_per_second": _images_per_second(self.timing),
             "devices": [device.device_kind for device in self.task.layout.devices],
             "processes": jax.process_count(),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {package: version(package) for package in packages},
         }
+
+
+def _is_timing(line: Mapping[str, Any]) -> bool:
+    """Whether a line of timing.jsonl is one that `finish_epoch` writes."""
+    if type(line.get("epoch")) is not int or not {"seconds", "images_per_second"} <= line.keys():
+        return False
+    numbers = [line["images_per_second"], *([] if line["seconds"] is None else [line["seconds"]])]
+    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
 def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:

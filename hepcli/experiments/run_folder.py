@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
-from hepcli.config import ResolvedConfig, dump_config
+from hepcli.config import RUN_HEADER, ResolvedConfig, dump_config
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
+from hepcli.files import clear_temporaries, replacing
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
@@ -60,7 +61,7 @@ class RunFolder:
         """Begin a run in the folder, which is claimed, with its config.toml.
 
         Raises:
-            OutputError: it holds a run already, or cannot be written.
+            OutputError: it holds a run already, or a file that is not ours to replace, or cannot be written.
         """
         if not self.writes:
             return
@@ -70,9 +71,26 @@ class RunFolder:
                 f"Continue it with: {self.resume_command}   or choose another --out.",
             )
         with self.writing():
-            for name in (METRICS_FILE, TIMING_FILE, SUMMARY_FILE):
+            self._check_foreign()
+            for name in (METRICS_FILE, TIMING_FILE):
                 (self.path / name).unlink(missing_ok=True)
         self.write_config(resolved)
+
+    def _check_foreign(self) -> None:
+        """Refuse to replace what no run that was killed before its first step leaves.
+
+        Raises:
+            OutputError: there is a summary, or a config.toml that is not of a run.
+        """
+        what = None
+        if (self.path / SUMMARY_FILE).exists():
+            what = f"{SUMMARY_FILE} of a finished run whose checkpoints are gone, or of something else"
+        elif (config := self.path / CONFIG_FILE).exists():
+            start = config.read_bytes()[: len(RUN_HEADER)]
+            if not RUN_HEADER.encode().startswith(start):  # what is cut short is ours too
+                what = f"{CONFIG_FILE} that no run wrote"
+        if what is not None:
+            raise OutputError(f"{self.path} holds a {what}.", "Choose another --out, or move that file away.")
 
     def write_config(self, resolved: ResolvedConfig) -> None:
         """Write config.toml: every value, with where it came from."""
@@ -125,14 +143,18 @@ class RunFolder:
                 self.notices.append(
                     f"{self.path} cannot be locked ({error.strerror}): only one process may train there."
                 )
+            else:
+                with self.writing():
+                    clear_temporaries(self.path)
             yield
 
     def _make(self) -> None:
         """Make the folder; a new one alone, so that of several runs begun at once each gets its own."""
+        self._make_parent()
         wanted, attempt = self.path, 1
         while True:
             try:
-                self.path.mkdir(parents=True, exist_ok=not self._is_new)
+                self.path.mkdir(exist_ok=not self._is_new)
             except FileExistsError:
                 if not self._is_new:
                     raise
@@ -141,13 +163,21 @@ class RunFolder:
             else:
                 return
 
+    def _make_parent(self) -> None:
+        parent = self.path.parent
+        if parent.is_symlink() and not parent.exists():
+            raise OutputError(
+                f"{parent} is a link to {os.readlink(parent)}, which is not there.",
+                "Mount or make that folder, or choose another one with --out.",
+            )
+        parent.mkdir(parents=True, exist_ok=True)
+
     def write_text(self, name: str, text: str) -> None:
         """Replace a file as a whole, so that a reader or a crash never meets half of it."""
         if not self.writes:
             return
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        with replacing(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, record: Mapping[str, Any]) -> None:
         """Replace a JSON file as a whole."""
@@ -167,7 +197,30 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; raises as `read_lines`."""
-        return [newer_line(line) for line in self.read_lines(METRICS_FILE)]
+        lines = self.read_lines(METRICS_FILE)
+        for number, line in enumerate(lines, 1):
+            if type(line.get("epoch")) is not int or not all(
+                isinstance(line.get(split, {}), dict) for split in ("train", "test")
+            ):
+                raise self._damaged(METRICS_FILE, number)
+        return [newer_line(line) for line in lines]
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run; None where there is none.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        file = self.path / SUMMARY_FILE
+        try:
+            summary = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):  # neither JSON nor text
+            summary = None
+        if not isinstance(summary, dict):
+            raise OutputError(f"{file} is damaged.", f"It is written anew by: {self.resume_command}")
+        return summary
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.
@@ -184,15 +237,18 @@ class RunFolder:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:  # neither JSON nor text
+            except (ValueError, RecursionError):  # neither JSON nor text
                 record = None
             if not isinstance(record, dict):
-                raise OutputError(
-                    f"{file} is damaged in line {number}.",
-                    f"It is written anew from the newest checkpoint by: {self.resume_command}",
-                )
+                raise self._damaged(name, number)
             result.append(record)
         return result
+
+    def _damaged(self, name: str, number: int) -> OutputError:
+        return OutputError(
+            f"{self.path / name} is damaged in line {number}.",
+            f"It is written anew from the newest checkpoint by: {self.resume_command}",
+        )
 
 
 def _line(record: Mapping[str, Any]) -> str:

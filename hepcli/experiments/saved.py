@@ -1,8 +1,8 @@
 """A saved run as commands that read one see it: configuration, data, network and its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,16 +13,55 @@ from hepcli.checkpoints import (
     Restored,
     resolve_checkpoint,
 )
-from hepcli.config import Config, load_config
+from hepcli.config import Config, flatten, load_config
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError
 from hepcli.experiments.task import Task
+
+_MAY_CHANGE = ("run.epochs", "run.devices")
+"""How long it trains and where, not what it computes."""
 
 
 class Weights(NamedTuple):
     """The part of a `TrainState` that says what a network computes."""
 
     params: Gradient
+
+
+def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> None:
+    """Check that config.toml still says what a checkpoint was trained with; older ones do not tell.
+
+    Args:
+        config: what config.toml says.
+        metadata: of the checkpoint.
+        folder: of the run.
+
+    Raises:
+        ConfigError: it was edited.
+    """
+    trained, current = metadata.get("config") or {}, config.model_dump(mode="json")
+    before, now = _values(trained), _values(current)
+    for key in dict.fromkeys([*now, *before]):
+        table, name = key.split(".")[:2]
+        known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
+        if known and before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+            raise ConfigError(
+                f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
+                f"{_shown(before.get(key))}, and its config.toml was changed since.",
+                "Put the value back, or start anew with another --out.",
+            )
+
+
+def _values(tables: Mapping[str, Any]) -> dict[str, object]:
+    """Every value by its dotted key, and the order of the layers, which decides what is forward."""
+    values = {key: value for key, value in flatten(tables).items() if value != {}}
+    if layers := tables.get("network", {}).get("layers"):
+        values["network.layers"] = list(layers)
+    return values
+
+
+def _shown(value: object) -> object:
+    return "nothing" if value is None else value
 
 
 class SavedRun:
@@ -41,7 +80,9 @@ class SavedRun:
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = (), data_dir: Path | None = None) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
-        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
+        file = str(self.folder / CONFIG_FILE)
+        self._own_config = load_config(file).config
+        self.config: Config = load_config(file, overrides).config
         self.task = Task(self.config, data_dir)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
@@ -63,8 +104,11 @@ class SavedRun:
 
         Raises:
             CheckpointError: no such step, nothing intact, or of another network.
+            ConfigError: config.toml was changed since the run was started.
         """
-        return self.store.restore(self._target, step, whole=False)
+        restored = self.store.restore(self._target, step, whole=False)
+        check_config(self._own_config, restored.metadata, self.folder)
+        return restored
 
     def path_of(self, step: int) -> Path:
         """The folder of a step."""

@@ -237,11 +237,9 @@ def _dying(folder: Path) -> SweepError:
 
 
 def _settled(folder: SweepFolder, point: Point) -> PointSettled:
-    from hepcli.experiments.sweeps.collect import read_summary
-
-    failures = folder.journal(point).failures() if folder.journal(point).state() == "failed" else []
-    error = f"{failures[-1]['what']} {failures[-1]['advice']}" if failures else None
-    return PointSettled(point, error, None if failures else read_summary(folder.run(point).path))
+    journal = folder.journal(point)
+    error = journal.error() if journal.state() == "failed" else folder.stranger(point)
+    return PointSettled(point, error, None if error is not None else folder.run(point).read_summary())
 
 
 def _definition(request: SweepRequest) -> NamedSweep:

@@ -8,6 +8,7 @@ import typer
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import user_path
+from hepcli.errors import DivergenceError
 
 
 def raising(error):
@@ -58,3 +59,13 @@ def test_paths_are_what_a_user_means(monkeypatch):
     for wrong in ("", "~nosuchuser/x"):
         with pytest.raises(typer.BadParameter):
             user_path(wrong)
+
+
+def test_what_went_wrong_besides_is_shown_too(capsys):
+    error = DivergenceError("The loss of step 9 is nan.", "Lower optimizer.learning_rate.")
+    error.add_note("Step 5 could not be saved in runs/x: No space left on device.")
+    with pytest.raises(typer.Exit):
+        raising(error)()
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0].strip() for line in shown] == ["error", "also", "try"]
+    assert "No space left on device" in shown[1]

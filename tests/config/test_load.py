@@ -2,7 +2,7 @@
 
 import pytest
 
-from hepcli.config import Config, load_config
+from hepcli.config import Config, load_config, load_sweep
 from hepcli.errors import ConfigError
 
 
@@ -236,3 +236,22 @@ def test_missing_keys_are_named(tmp_path):
 def test_defaults_are_complete_and_keys_unique(own_preset):
     resolved = load_config(str(own_preset))
     assert {key.partition(".")[0] for key in resolved.sources} == set(Config.model_fields)
+
+
+@pytest.mark.parametrize("depth", [33, 359, 5000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ("{a=", "}")])
+def test_what_is_nested_too_deeply_is_refused_in_words(tmp_path, depth, opening, closing):
+    value = opening * depth + "1" + closing * depth
+    with pytest.raises(ConfigError, match=r"data\.name"):
+        load_config(None, (f"data.name={value}",))
+    (tmp_path / "deep.toml").write_text(f"[data]\nname = {value}\n")
+    with pytest.raises(ConfigError, match="levels deep"):
+        load_config(str(tmp_path / "deep.toml"))
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x.toml", "a\0.toml"])
+def test_paths_that_can_be_none(path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_sweep(path)

@@ -3,11 +3,13 @@
 import fcntl
 import os
 import shutil
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from hepcli.data import import_archives, load_split
+from hepcli.data._interrupted import clean_start
 from hepcli.errors import DatasetError
 
 
@@ -48,13 +50,27 @@ def test_leftovers_are_removed_and_it_says_what_is_redone(archives, data_dir, pr
 def test_nothing_is_removed_while_another_process_writes(archives, data_dir, prepared, leftovers):
     other = os.open(data_dir / "fashion_mnist", os.O_RDONLY)
     try:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_SH)
         lines = run_import(archives, data_dir)
     finally:
         os.close(other)
     assert not any("interrupted" in line for line in lines)
     assert all(path.exists() for path in leftovers)
     assert prepared.is_dir()
+
+
+def test_nothing_of_the_second_of_two_writers_is_removed_once_the_first_is_done(data_dir, small_spec):
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(clean_start(small_spec, data_dir, print))
+        second.enter_context(clean_start(small_spec, data_dir, print))
+        written = data_dir / "fashion_mnist" / "incomplete.second"
+        written.mkdir()
+        first.close()
+        with clean_start(small_spec, data_dir, print):
+            assert written.exists()
+        second.close()
+        with clean_start(small_spec, data_dir, print):
+            assert not written.exists()
 
 
 def test_no_locks_on_the_file_system(archives, data_dir, leftovers, monkeypatch):

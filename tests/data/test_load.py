@@ -1,3 +1,4 @@
+import hashlib
 import os
 import subprocess
 import sys
@@ -69,6 +70,31 @@ def other_dtype(path: Path):
     np.save(path, np.load(path).astype(np.int64))
 
 
+def other_content(path: Path):
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def damage_header(old: bytes, new: bytes):
+    def damage(path: Path):
+        content = path.read_bytes()
+        assert old in content
+        path.write_bytes(content.replace(old, new, 1))
+
+    return damage
+
+
+DAMAGES = (truncate, append, empty, spoil_header, other_shape, other_dtype, other_content, Path.unlink)
+HEADERS = {  # what NumPy raises of them has no common ancestor
+    "TokenError": (b"{'descr'", b"(((((((("),
+    "TypeError": (b"'shape'", b"{[5]:1}"),
+    "OverflowError": (b"(12, ", b"(9" + b"9" * 30 + b", "),
+}
+
+
 def impossible_labels(path: Path):
     array = np.load(path)
     np.save(path, np.full_like(array, 200))
@@ -78,17 +104,43 @@ def impossible_labels(path: Path):
     ("damage", "kind"),
     [
         (damage, kind)
-        for damage in (truncate, append, empty, spoil_header, other_shape, other_dtype, Path.unlink)
+        for damage in (
+            truncate,
+            append,
+            empty,
+            spoil_header,
+            other_shape,
+            other_dtype,
+            Path.unlink,
+            other_content,
+        )
         for kind in ("images", "labels")
     ]
-    + [(impossible_labels, "labels")],
+    + [(impossible_labels, "labels")]
+    + [(damage_header(*change), "images") for change in HEADERS.values()],
 )
 def test_damaged_cache_is_rebuilt(imported, data_dir, prepared, damage, kind):
     damage(prepared / "cache" / f"train-{kind}.npy")
     assert_train_is_exact(imported, data_dir)
     assert {path.name for path in (prepared / "cache").iterdir()} == {
-        f"{split}-{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")
+        f"{split}{rest}" for split in ("train", "test") for rest in ("-images.npy", "-labels.npy", ".sha256")
     }
+
+
+def test_digests_are_compared_but_for_images_without_number(imported, data_dir, prepared, monkeypatch):
+    """And they are what sha256sum writes."""
+    cache = prepared / "cache"
+    images, labels = (cache / f"train-{kind}.npy" for kind in ("images", "labels"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (images, labels)]
+    assert (cache / "train.sha256").read_text() == "".join(lines)
+    monkeypatch.setattr(_cache, "_VERIFIED_BYTES", 0)
+    other_content(images)
+    assert (
+        load_split("fashion_mnist", "train", data_dir).images[-1, -1, -1, -1]
+        != imported.images["train"][-1, -1, -1]
+    )
+    other_content(labels)
+    assert_train_is_exact(imported, data_dir)
 
 
 def test_interrupted_cache_write_leaves_no_file(imported, data_dir, prepared, monkeypatch):
@@ -120,7 +172,35 @@ def test_unwritable_cache_falls_back_to_memory(imported, data_dir, prepared):
     (prepared / "cache").rmdir()
     (prepared / "cache").touch()
     assert_train_is_exact(imported, data_dir)
-    assert not load_split("fashion_mnist", "train", data_dir).images.flags.writeable
+    loaded = load_split("fashion_mnist", "train", data_dir)
+    assert not loaded.images.flags.writeable
+    assert "cannot be written" in loaded.notice
+    assert "the train split of fashion_mnist" in loaded.notice
+
+
+@pytest.mark.parametrize("says", ["Permission denied", "Input/output error"])
+def test_files_that_the_system_refuses_are_not_damaged(imported, data_dir, prepared, monkeypatch, says):
+    (prepared / "cache" / "train-images.npy").unlink()
+    if says == "Input/output error":
+
+        def failing(*_args):
+            raise RuntimeError("read() failed: Input/output error; reading x; at byte 0")
+
+        monkeypatch.setattr(_cache, "make_builder", failing)
+    else:
+        records = prepared / "fashion_mnist-train.array_record-00000-of-00001"
+        empty(records)  # what array_record sees of a file that it may not open
+        real = Path.open
+
+        def refusing(path, *args, **kwargs):
+            if path == records:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(DatasetError, match=rf"cannot be read: .*{says}") as caught:
+        load_split("fashion_mnist", "train", data_dir)
+    assert "Remove" not in caught.value.advice
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,13 @@ def test_finished_downloads_are_used_without_network(server, data_dir, prepared,
 
     monkeypatch.setattr("hepcli.data._prepare._require_reachable", unreachable)
     assert prepare("fashion_mnist", data_dir, lambda _line: None) == prepared
+
+
+def test_a_disk_that_fills_up_while_records_are_written(server, data_dir, monkeypatch):
+    class Builder:
+        def download_and_prepare(self, **_options):
+            raise RuntimeError("write() failed: No space left on device; writing x; at byte 100000")
+
+    monkeypatch.setattr("hepcli.data._prepare.make_builder", lambda *_args: Builder())
+    with pytest.raises(DatasetError, match="cannot be written: No space left on device"):
+        prepare("fashion_mnist", data_dir, lambda _line: None)

@@ -1,13 +1,17 @@
 """`hep eval` gives what training measured, and refuses what it cannot give."""
 
+import copy
 import json
 import shutil
 
 import pytest
 
+from hepcli.config import load_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.evaluate import evaluate
+from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.records import newer_line
+from hepcli.experiments.saved import check_config
 from hepcli.experiments.train import TrainRequest, train
 
 pytestmark = pytest.mark.usefixtures("small_data")
@@ -61,6 +65,40 @@ def test_refusals(run, tmp_path):
         evaluate(run / "checkpoints/20", step=10)
     with pytest.raises(CheckpointError, match="does not exist"):
         evaluate(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("free_steps = 12", "free_steps = 13"), ("seed = 0", "seed = 1")],
+)
+def test_a_configuration_that_was_edited_since_is_refused(run, before, after):
+    file = run / "config.toml"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    key = before.split()[0]
+    with pytest.raises(ConfigError, match=rf"{key} = 1.*changed since"):
+        evaluate(run, overrides=("relaxation.free_steps=12",))
+    with pytest.raises(ConfigError, match="changed since"):
+        list(measure(MeasureRequest(run, examples=5)))
+
+
+def test_tables_that_were_emptied_and_layers_in_another_order_are_changes_too(tmp_path):
+    config = load_config("quickstart").config
+    trained = config.model_dump(mode="json")
+    check_config(config, {"config": trained}, tmp_path)
+    check_config(config, {}, tmp_path)  # older checkpoints do not tell
+    older = copy.deepcopy(trained)
+    del older["relaxation"]["unsettled"]
+    check_config(config, {"config": older}, tmp_path)
+    other = copy.deepcopy(trained)
+    other["optimizer"]["learning_rate_multipliers"] = {"in-l1": 2.0}
+    with pytest.raises(ConfigError, match=r"multipliers\.in-l1 = nothing"):
+        check_config(config, {"config": other}, tmp_path)
+    other = copy.deepcopy(trained)
+    other["network"]["layers"] = dict(reversed(other["network"]["layers"].items()))
+    with pytest.raises(ConfigError, match=r"network\.layers"):
+        check_config(config, {"config": other}, tmp_path)
 
 
 def test_lines_of_older_versions_are_read_under_the_names_of_this_one():

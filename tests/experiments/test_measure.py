@@ -1,12 +1,21 @@
 """`measure`: the promised keys, along a run, without training, and refusals that lose nothing."""
 
+import errno
 import json
+from pathlib import Path
 
 import jax
 import pytest
 
 from hepcli.errors import CheckpointError, ConfigError, OutputError
-from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
+from hepcli.experiments.measure import (
+    Measured,
+    MeasureRequest,
+    StepMeasured,
+    StepSkipped,
+    _replaced,
+    measure,
+)
 from hepcli.experiments.train import TrainRequest, train
 
 pytestmark = pytest.mark.usefixtures("small_data")
@@ -137,3 +146,23 @@ def test_results_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         records(checkpoint=run, out=tmp_path / "file" / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_measured(run, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        next(measure(MeasureRequest(run, examples=EXAMPLES, out=tmp_path / "out")))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "null", '{"steps": 3}', '{"steps": []}', '{"steps": {"0": 1}}', "[" * 100_000]
+)
+def test_whatever_is_replaced_is_said(tmp_path, text):
+    file = tmp_path / "measures.json"
+    assert _replaced(file, {}) is None
+    file.write_text(text)
+    assert "was replaced" in _replaced(file, {})

@@ -27,7 +27,7 @@ def test_a_folder_without_a_step_is_no_run(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.checkpoints.mkdir(parents=True)
     (folder.checkpoints / ".saving-0").mkdir()
-    (folder.path / "config.toml").write_text("cut sho")
+    (folder.path / "config.toml").write_text("# Every value of th")
     (folder.path / "metrics.jsonl").write_text("{}\n")
     assert not folder.holds_run
     with folder.claimed():
@@ -37,6 +37,43 @@ def test_a_folder_without_a_step_is_no_run(tmp_path):
     with pytest.raises(OutputError, match="already holds a run") as caught:
         folder.create(RESOLVED)
     assert folder.resume_command in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("summary.json", '{"epochs": 20}'), ("summary.json", "mine"), ("config.toml", "a = 1")]
+)
+def test_what_is_not_of_a_killed_run_is_never_replaced(tmp_path, name, text):
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed():
+        (folder.path / name).write_text(text)
+        with pytest.raises(OutputError, match=name):
+            folder.create(RESOLVED)
+    assert (folder.path / name).read_text() == text
+
+
+def test_a_parent_that_is_a_link_to_nowhere_is_said(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "unmounted")
+    folder = RunFolder(tmp_path / "runs" / "quickstart-now", is_new=True)
+    with pytest.raises(OutputError, match="runs is a link to"), folder.claimed():
+        pytest.fail("held")
+
+
+def test_a_figure_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
+    from hepcli.experiments.figures import new_figure, save_figure
+
+    figure, file = new_figure(1, 1, ""), tmp_path / "curves.png"
+    save_figure(figure, file)
+    before = file.read_bytes()
+
+    def torn(path, **options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", torn)
+    with pytest.raises(OSError, match="No space"):
+        save_figure(figure, file)
+    assert file.read_bytes() == before
+    assert os.listdir(tmp_path) == ["curves.png"]
 
 
 def test_advice_can_be_pasted(tmp_path):

@@ -112,3 +112,29 @@ def test_two_attempts_then_failed_until_asked_again(tmp_path):
     journal.retry()
     assert journal.state() == "waiting"
     assert journal.claim() is not None
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe", b'{"state": 3}', b"[" * 100_000])
+def test_a_damaged_entry_counts_as_one_that_was_cut_short(tmp_path, content):
+    journal = Journal(tmp_path, expires_s=60)
+    (tmp_path / "000001.json").write_bytes(content)
+    assert journal.state() == "running"
+    os.utime(tmp_path / "000001.json", (0, 0))
+    assert journal.claim().settle(FAILED)
+    assert journal.error() == ""
+
+
+@pytest.mark.parametrize("pid", [None, "x", 2**70])
+def test_a_claim_without_a_process_lives_by_its_heartbeat(tmp_path, pid):
+    journal = Journal(tmp_path)
+    journal.append(1, "claimed", owner() | {"pid": pid})
+    assert journal.state() == "running"
+
+
+def test_files_that_are_no_entries_are_left_alone(tmp_path):
+    journal = Journal(tmp_path)
+    assert journal.claim().settle(DONE)
+    for name in ("._000001.json", "notes.json", "000009.json.bak"):
+        (tmp_path / name).write_bytes(b"\xff")
+    assert journal.state() == "done"
+    assert [entry.number for entry in journal.entries()] == [1, 2]

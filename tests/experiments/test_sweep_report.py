@@ -2,15 +2,18 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
-from hepcli.config import check_sweep, dump_config, load_config
-from hepcli.errors import ConfigError
+from hepcli.config import check_sweep, config_hash, dump_config, load_config
+from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import FAILED
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
-from hepcli.experiments.sweeps.report import report
+from hepcli.experiments.sweeps.report import as_json, report
 
 AXES = [
     {"name": "|β|", "key": "gradient.beta_radius", "values": [0.05, 0.5]},
@@ -18,13 +21,21 @@ AXES = [
 ]
 
 
-def fake_run(folder, top1, epochs=3):
-    """What a report reads of a finished run; None is undefined."""
+def fake_run(folder, top1, name, epochs=3):
+    """What a report reads of a finished run of a configuration of that hash; None is undefined."""
     folder.mkdir(parents=True, exist_ok=True)
     split = {"top1": top1, "loss": 0.5}
     lines = [{"epoch": e + 1, "test": split, "train": split, "weight_angle_deg": None} for e in range(epochs)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "summary.json").write_text(json.dumps(lines[-1] | {"best_test_top1": top1}))
+    (folder / "summary.json").write_text(
+        json.dumps(lines[-1] | {"best_test_top1": top1, "config_hash": name})
+    )
+
+
+def fake_ordinary_run(folder, top1, overrides=()):
+    resolved = load_config("quickstart", overrides)
+    fake_run(folder, top1, config_hash(resolved.config))
+    (folder / "config.toml").write_text(dump_config(resolved))
 
 
 def fake_sweep(path, results, **views):
@@ -35,7 +46,7 @@ def fake_sweep(path, results, **views):
     folder.join(definition, points)
     for point, top1 in zip(points, results, strict=True):
         if top1 is not None:
-            fake_run(folder.run(point).path, top1)
+            fake_run(folder.run(point).path, top1, point.hash)
             folder.journal(point).claim().settle("done")
     return folder, points
 
@@ -147,9 +158,90 @@ def test_run_folders_of_a_shell_loop(tmp_path):
         for seed in (0, 1):
             overrides = (f"gradient.num_points={points}", f"run.seed={seed}")
             run = tmp_path / f"n{points}-s{seed}"
-            fake_run(run, 0.5 + 0.1 * points + 0.02 * seed)
-            (run / "config.toml").write_text(dump_config(load_config("quickstart", overrides)))
+            fake_ordinary_run(run, 0.5 + 0.1 * points + 0.02 * seed, overrides)
     made = report(tmp_path)
     assert made.record["axes"] == {"num_points": ["1", "2"]}
     assert [cell["mean"] for cell in made.record["cells"]] == pytest.approx([39, 29])
     assert [cell["n"] for cell in made.record["cells"]] == [2, 2]
+
+
+def test_runs_of_one_configuration_and_seed_count_once(tmp_path):
+    """Finished ones before others; which one is left out is said."""
+    fake_ordinary_run(tmp_path / "a", 0.5)
+    (tmp_path / "a" / "summary.json").unlink()
+    fake_ordinary_run(tmp_path / "b", 0.6)
+    fake_ordinary_run(tmp_path / "c", 0.9)
+    made = report(tmp_path)
+    (cell,) = made.record["cells"]
+    assert (cell["n"], cell["mean"]) == (1, pytest.approx(40))
+    assert made.grid.rows == (("40.00 (1)",),)
+    left_out = [notice.split()[0] for notice in made.notices]
+    assert sorted(left_out) == [str(tmp_path / "a"), str(tmp_path / "c")]
+
+
+def test_a_summary_of_another_configuration_is_left_out_by_name(tmp_path):
+    fake_ordinary_run(tmp_path / "a", 0.5)
+    fake_ordinary_run(tmp_path / "b", 0.6, ("run.seed=1",))
+    (tmp_path / "a" / "config.toml").write_text(dump_config(load_config("quickstart", ("run.epochs=99",))))
+    made = report(tmp_path)
+    assert "a/summary.json is not of the config.toml beside it" in made.notices[0]
+    assert made.record["runs"]["done"] == 1
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff", b"[]", b"null", b"[3]", b"{}", b'[{"hash": "a"}]', b"[" * 100_000, None, "../out"]
+)
+def test_a_damaged_list_of_points_is_said(tmp_path, text):
+    fake_sweep(tmp_path, [None] * 18)
+    file = tmp_path / "points.json"
+    if text is None:
+        file.unlink()
+    elif isinstance(text, str):
+        records = json.loads(file.read_bytes())
+        file.write_text(json.dumps([records[0] | {"folder": text}]))
+    else:
+        file.write_bytes(text)
+    with pytest.raises(SweepError, match=r"points\.json"):
+        report(tmp_path)
+
+
+def test_points_of_another_definition_are_said(tmp_path):
+    fake_sweep(tmp_path, [None] * 18)
+    file = tmp_path / "points.json"
+    file.write_text(file.read_text().replace('"N"', '"M"'))
+    with pytest.raises(SweepError, match="not of the same sweep"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize("line", [b'{"epoch": [1]}', b'{"epoch": 1, "test": 3}', b"{}", b"[" * 100_000])
+def test_a_damaged_line_of_metrics_is_said(tmp_path, line):
+    folder, points = fake_sweep(tmp_path, [0.8] + [None] * 17)
+    (folder.run(points[0]).path / "metrics.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(OutputError, match="damaged in line 1"):
+        report(tmp_path)
+
+
+def test_a_figure_that_cannot_be_drawn_is_not_listed_and_no_old_one_stays(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no font")
+
+    fake_sweep(tmp_path, [0.8] * 18)
+    assert tmp_path / "figure.png" in report(tmp_path).files
+    monkeypatch.setattr("hepcli.experiments.sweeps.report.draw", fail)
+    made = report(tmp_path)
+    assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md"]
+    assert not (tmp_path / "figure.png").exists()
+    assert "no font" in made.notices[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"u\xff")
+    fake_ordinary_run(folder / "a", 0.5)
+    made = report(folder)
+    assert "u\\udcff" in (folder / "table.md").read_text()
+    assert "u\\udcff" in json.loads(as_json(made))["files"][0]
+    assert made.notices == ()
+    command = [sys.executable, "-c", "from hepcli.cli import main; main()", "sweep", "--report", folder]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert b"u\xff/table.csv\n" in done.stdout, done.stderr

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from hepcli.config import check_sweep
+from hepcli.config import check_sweep, dump_config, load_config
+from hepcli.errors import OutputError
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
-from hepcli.experiments.sweeps.worker import WorkRequest, work
+from hepcli.experiments.sweeps.report import report
+from hepcli.experiments.sweeps.worker import Job, WorkRequest, _Settling, work
 
 pytestmark = pytest.mark.usefixtures("small_data", "quick_compile")
 
@@ -58,7 +60,7 @@ def test_what_was_killed_before_its_first_checkpoint_starts_afresh(tmp_path, sma
     folder, (point,) = make_sweep(tmp_path, small, axis)
     run = folder.run(point)
     (run.checkpoints / ".saving-0").mkdir(parents=True)
-    (run.path / "config.toml").write_text("cut sho")
+    (run.path / "config.toml").write_text("# Every value of th")
     list(work(WorkRequest(tmp_path), lambda: False))
     assert states(folder, point) == ["claimed", "done"]
 
@@ -68,11 +70,44 @@ def test_a_run_that_was_finished_but_not_marked_is_not_trained_again(tmp_path, s
     folder, (point,) = make_sweep(tmp_path, small, axis)
     run = folder.run(point).path
     run.mkdir(parents=True)
-    for name in ("summary.json", "curves.png"):
-        (run / name).write_text("{}")
+    (run / "summary.json").write_text(json.dumps({"config_hash": point.hash}))
     list(work(WorkRequest(tmp_path), lambda: False))
     assert states(folder, point) == ["claimed", "done"]
     assert not (run / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_another_configuration_is_no_result(tmp_path, small, finished):
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0]}
+    folder, (point,) = make_sweep(tmp_path, small, axis)
+    run = folder.run(point)
+    run.checkpoints.joinpath("10").mkdir(parents=True)
+    (run.path / "config.toml").write_text(dump_config(load_config("quickstart")))
+    if finished:
+        (run.path / "summary.json").write_text('{"config_hash": "0123456789ab"}')
+    before = sorted(run.path.rglob("*"))
+    list(work(WorkRequest(tmp_path), lambda: False))
+    assert states(folder, point)[-1] == "failed"
+    assert "is of another run" in folder.journal(point).error()
+    assert sorted(run.path.rglob("*")) == before
+    assert not report(tmp_path).record["cells"][0]["values"]
+
+
+def test_claims_are_settled_though_one_cannot_be(tmp_path, small, monkeypatch):
+    """The heart of a worker stops, and what ended it is what is told."""
+    axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0, 90.0]}
+    folder, points = make_sweep(tmp_path, small, axis)
+    jobs = [Job(point, folder.journal(point).claim()) for point in points]
+
+    def full(*arguments, **record):
+        raise OutputError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(jobs[0].claim, "settle", full)
+    with pytest.raises(ZeroDivisionError) as caught, _Settling(jobs) as settling:
+        raise ZeroDivisionError
+    assert "disk is full" in caught.value.__notes__[0]
+    assert states(folder, points[1])[-1] == "failed"
+    assert not settling._heart._thread.is_alive()
 
 
 def test_a_shard_takes_its_points_alone(tmp_path, small):
@@ -81,7 +116,6 @@ def test_a_shard_takes_its_points_alone(tmp_path, small):
     for point in points:
         run = folder.run(point).path
         run.mkdir(parents=True)
-        for name in ("summary.json", "curves.png"):
-            (run / name).write_text("{}")
+        (run / "summary.json").write_text(json.dumps({"config_hash": point.hash}))
     list(work(WorkRequest(tmp_path, shard="1/2"), lambda: False))
     assert [states(folder, point) for point in points] == [[], ["claimed", "done"], []]

@@ -126,6 +126,33 @@ def test_a_run_whose_times_are_lost_says_so_and_goes_on(tmp_path, small, whole_r
     assert run(folder, small, resume=True)[-1].summary["images_per_second"] is None
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"epoch": 1, "seconds": NaN, "images_per_second": 1.0}',
+        '{"epoch": 1, "seconds": "5", "images_per_second": 1.0}',
+        '{"epoch": 1, "seconds": 5.0, "images_per_second": null}',
+        '{"epoch": [1], "seconds": 5.0, "images_per_second": 1.0}',
+    ],
+)
+def test_times_that_are_none_are_said_and_lost(whole_run, small, line):
+    (whole_run / "timing.jsonl").write_text(line + "\n")
+    records = run(whole_run, small, resume=True)
+    assert "are no times" in records[0].notices[0]
+    assert records[-1].summary["training_seconds"] is None
+
+
+def test_what_an_epoch_resumed_in_its_middle_took_is_unknown(tmp_path, small):
+    folder = tmp_path / "stopped"
+    run(folder, small, epochs=1, stop_after=4)
+    summary = run(folder, small, epochs=1, resume=True)[-1].summary
+    assert summary["training_seconds"] is None
+    assert summary["images_per_second"] > 0
+    assert json.loads((folder / "timing.jsonl").read_text())["seconds"] is None
+    again = run(folder, small, epochs=1, resume=True)  # which is no damage
+    assert again[0].notices == ()
+
+
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, small, whole_run):
     folder = tmp_path / "stopped"
     run(folder, small, stop_after=25)

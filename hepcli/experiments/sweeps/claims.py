@@ -8,6 +8,7 @@ as its file's modification time is refreshed. Nothing is ever renamed or deleted
 
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -19,16 +20,19 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from hepcli.errors import OutputError
+from hepcli.files import create
 
 HEARTBEAT_S = 5.0
 EXPIRES_S = 60.0
 ATTEMPTS = 2
 
+_ENTRY = re.compile(r"[0-9]{6,}\.json")
+
 CLAIMED, RELEASED, FAILED, RETRY, DONE = "claimed", "released", "failed", "retry", "done"
 
 
 class Entry(NamedTuple):
-    """One entry of a journal; `state` is empty where its writer died in the middle."""
+    """One entry of a journal; `state` is empty where its writer died in the middle, or it is damaged."""
 
     number: int
     state: str
@@ -51,15 +55,14 @@ class Journal:
     def entries(self) -> list[Entry]:
         """All entries in order; none where nothing has happened yet."""
         with suppress(FileNotFoundError):
-            names = sorted(name for name in os.listdir(self.folder) if name.endswith(".json"))
-            return [self._read(name) for name in names]
+            return [self._read(name) for name in sorted(self._names(), key=_number)]
         return []
 
     def latest(self) -> Entry | None:
         """The last entry: the state of the point."""
         with suppress(FileNotFoundError):
-            names = [name for name in os.listdir(self.folder) if name.endswith(".json")]
-            return self._read(max(names)) if names else None
+            names = self._names()
+            return self._read(max(names, key=_number)) if names else None
         return None
 
     def failures(self) -> list[dict[str, Any]]:
@@ -70,6 +73,11 @@ class Journal:
             if entry.state == FAILED:
                 failed.append(entry.record)
         return failed
+
+    def error(self) -> str:
+        """Why the last attempt failed, in words."""
+        last = self.failures()[-1:]
+        return " ".join(str(last[0][key]) for key in ("what", "advice") if key in last[0]) if last else ""
 
     def state(self) -> str:
         """`waiting`, `running`, `done` or `failed` (for good)."""
@@ -111,36 +119,34 @@ class Journal:
         entry = self.folder / _name(number)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with entry.open("x", encoding="utf-8") as file:
-                try:
-                    file.write(text)
-                    file.flush()
-                except OSError:
-                    entry.unlink()  # an empty entry would hold the point until it expires
-                    raise
-        except FileExistsError:
-            return False
+            return create(entry, text)
         except OSError as error:
             raise OutputError(
                 f"{self.folder} cannot be written: {error.strerror or error}.",
                 "Make room or make it writable, then give the same command again.",
             ) from error
-        return True
 
     def is_latest(self, number: int) -> bool:
         """Whether no entry has followed that one."""
         return not (self.folder / _name(number + 1)).exists()
 
+    def _names(self) -> list[str]:
+        """The files of entries; what a file browser or another system adds is none."""
+        return [name for name in os.listdir(self.folder) if _ENTRY.fullmatch(name)]
+
     def _read(self, name: str) -> Entry:
         file = self.folder / name
-        record: dict[str, Any] = {}
-        with suppress(json.JSONDecodeError):
-            record = json.loads(file.read_text(encoding="utf-8"))
-        return Entry(int(name.removesuffix(".json")), record.get("state", ""), record, file)
+        record: object = None
+        with suppress(ValueError, RecursionError):  # cut short, or damaged
+            record = json.loads(file.read_bytes())
+        if not isinstance(record, dict) or not isinstance(record.get("state"), str):
+            record = {"state": ""}
+        return Entry(_number(name), record["state"], record, file)
 
     def _expired(self, entry: Entry) -> bool:
         """Whether a claim's owner is dead: its process here is gone, or it sent no heartbeat for long."""
-        if entry.record.get("host") == _host() and not _is_alive(int(entry.record["pid"])):
+        pid = entry.record.get("pid")
+        if entry.record.get("host") == _host() and isinstance(pid, int) and not _is_alive(pid):
             return True
         return self._now() - entry.file.stat().st_mtime > self._expires_s
 
@@ -217,6 +223,10 @@ def _name(number: int) -> str:
     return f"{number:06d}.json"
 
 
+def _number(name: str) -> int:
+    return int(name.removesuffix(".json"))
+
+
 def _host() -> str:
     """The machine, since its start, as far as process numbers reach: containers have their own."""
     parts = [socket.gethostname()]
@@ -232,7 +242,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):  # another's, or no number of a process here
         return True
     return not _is_zombie(pid)
 

@@ -1,8 +1,6 @@
 """What the runs of a sweep came to, read from their folders: those of a sweep, or ordinary ones."""
 
-import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,14 +13,16 @@ from hepcli.config import (
     FigureView,
     SweepDefinition,
     TableView,
+    config_hash,
     flatten,
     label_of,
     read_config,
 )
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
-from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point
+from hepcli.files import legible
 from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
@@ -70,6 +70,7 @@ class Collection(NamedTuple):
         outcomes: the runs.
         table: how to tabulate.
         figure: what to plot.
+        notices: what the user should know of the runs.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Collection(NamedTuple):
     outcomes: list[Outcome]
     table: TableView
     figure: FigureView
+    notices: tuple[str, ...] = ()
 
 
 def collect(path: Path) -> Collection:
@@ -90,6 +92,8 @@ def collect(path: Path) -> Collection:
 
     Raises:
         ConfigError: there are no runs.
+        OutputError: records of a run are damaged.
+        SweepError: the list of points is.
     """
     folder = SweepFolder(path)
     return _of_sweep(folder) if folder.holds_sweep else _of_runs(path)
@@ -136,18 +140,28 @@ def _no_value(record: Mapping[str, Any], name: str) -> ConfigError:
 def _of_sweep(folder: SweepFolder) -> Collection:
     definition = folder.definition()
     axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
-    outcomes = [_outcome(folder, point) for point in folder.points()]
+    points = folder.points()
+    for point in points:
+        if point.labels.keys() != axes.keys() or any(point.labels[name] not in axes[name] for name in axes):
+            raise SweepError(
+                f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} are not of the same sweep.",
+                "Put the axes of the one that was edited back.",
+            )
+    strangers = {
+        point.hash: f"{what} It is left out." for point in points if (what := folder.stranger(point))
+    }
+    outcomes = [_outcome(folder, point, strangers.get(point.hash)) for point in points]
     table, figure = views(definition)
-    return Collection(definition.sweep.title, axes, outcomes, table, figure)
+    return Collection(definition.sweep.title, axes, outcomes, table, figure, tuple(strangers.values()))
 
 
-def _outcome(folder: SweepFolder, point: Point) -> Outcome:
+def _outcome(folder: SweepFolder, point: Point, stranger: str | None) -> Outcome:
+    if stranger is not None:
+        return Outcome(point.labels, point.seed, None, [], "failed", stranger)
     run, journal = folder.run(point), folder.journal(point)
-    state, error = journal.state(), None
-    if state == "failed":
-        last = journal.failures()[-1]
-        error = f"{last['what']} {last['advice']}"
-    summary = read_summary(run.path) if state == "done" else None
+    state = journal.state()
+    error = journal.error() if state == "failed" else None
+    summary = run.read_summary() if state == "done" else None
     return Outcome(point.labels, point.seed, summary, run.read_metrics(), state, error)
 
 
@@ -177,25 +191,6 @@ def is_number(label: str) -> bool:
     return False
 
 
-def read_summary(run: Path) -> dict[str, Any] | None:
-    """The summary of a finished run; None where there is none.
-
-    Raises:
-        OutputError: it is damaged.
-    """
-    file = run / SUMMARY_FILE
-    try:
-        summary = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:  # neither JSON nor text
-        summary = None
-    if not isinstance(summary, dict):
-        again = shlex.join(["hep", "train", "--resume", "--out", str(run)])
-        raise OutputError(f"{file} is damaged.", f"It is written anew by: {again}")
-    return summary
-
-
 def _of_runs(path: Path) -> Collection:
     """Ordinary run folders: what differs between their configurations is what was varied."""
     runs = sorted(file.parent for file in path.glob(f"*/{CONFIG_FILE}")) if path.is_dir() else []
@@ -204,7 +199,9 @@ def _of_runs(path: Path) -> Collection:
             f"{path} holds neither a sweep nor run folders.",
             "Give the folder of a sweep, or one that holds the --out folders of hep train.",
         )
-    flat = [_flat(read_config(run)) for run in runs]
+    configs = {run: read_config(run) for run in runs}
+    runs, notices = _distinct(configs)
+    flat = [_flat(configs[run]) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != _SEED]
     varied = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
     names = {key: _short(key, varied) for key in varied}
@@ -212,11 +209,25 @@ def _of_runs(path: Path) -> Collection:
     axes = {name: _in_order({own[name] for own in labels}) for name in names.values()}
     outcomes = []
     for run, one, own in zip(runs, flat, labels, strict=True):
-        summary = read_summary(run)
+        summary = RunFolder(run).read_summary()
+        if summary is not None and summary.get("config_hash") != config_hash(configs[run]):
+            notices.append(f"{run / SUMMARY_FILE} is not of the {CONFIG_FILE} beside it. It is left out.")
+            summary = None
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(own, int(str(one[_SEED])), summary, history, state))
-    return Collection(path.name, axes, outcomes, *_default_views(axes))
+    return Collection(legible(path.name), axes, outcomes, *_default_views(axes), tuple(notices))
+
+
+def _distinct(configs: Mapping[Path, Config]) -> tuple[list[Path], list[str]]:
+    """Of runs of one configuration, seed and all, the first that is finished; and which are left out."""
+    kept: dict[str, Path] = {}
+    notices = []
+    for run in sorted(configs, key=lambda run: (not (run / SUMMARY_FILE).exists(), run)):
+        first = kept.setdefault(config_hash(configs[run]), run)
+        if first != run:
+            notices.append(f"{run} has the configuration and seed of {first}. It is left out.")
+    return sorted(kept.values()), notices
 
 
 def _flat(config: Config) -> dict[str, object]:

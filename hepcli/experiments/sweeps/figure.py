@@ -37,7 +37,7 @@ def draw(result: Collection, file: Path) -> None:
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     _add_legend(figure)
-    save_figure(figure, file, format="png")
+    save_figure(figure, file)
 
 
 class _Panel(NamedTuple):

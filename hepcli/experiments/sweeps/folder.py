@@ -1,17 +1,25 @@
 """The folder of a sweep: its definition, its points, their runs and journals."""
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from hepcli.config import SweepDefinition, dump_sweep, parse_sweep, read_text, sweep_differences
-from hepcli.errors import ConfigError
-from hepcli.experiments.run_folder import METRICS_FILE, RunFolder
+from hepcli.checkpoints import CONFIG_FILE
+from hepcli.config import (
+    SweepDefinition,
+    config_hash,
+    dump_sweep,
+    parse_sweep,
+    read_config,
+    read_text,
+    sweep_differences,
+)
+from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
 from hepcli.experiments.sweeps.points import Point, changed_error
+from hepcli.files import write_once
 
 SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
@@ -46,6 +54,7 @@ class SweepFolder:
         Raises:
             ConfigError: it holds another definition, or a preset has changed since.
             OutputError: it cannot be written.
+            SweepError: its list of points is damaged.
         """
         self._create_once(SWEEP_FILE, dump_sweep(definition))
         for key, old, new in sweep_differences(self.definition(), definition):
@@ -75,9 +84,41 @@ class SweepFolder:
         return parse_sweep(read_text(file), str(file))
 
     def points(self) -> list[Point]:
-        """The points of the sweep in the folder."""
-        text = (self.path / POINTS_FILE).read_text(encoding="utf-8")
-        return [Point(**record) for record in json.loads(text)]
+        """The points of the sweep in the folder.
+
+        Raises:
+            SweepError: their file is missing or damaged.
+        """
+        file = self.path / POINTS_FILE
+        again = "Give the command that began the sweep again, with this folder as --out."
+        try:
+            records = json.loads(file.read_bytes())
+        except FileNotFoundError as error:
+            raise SweepError(f"{self.path} lacks its {POINTS_FILE}.", again) from error
+        except (ValueError, RecursionError):  # neither JSON nor text
+            records = None
+        if not isinstance(records, list) or not records or not all(map(_is_point, records)):
+            raise SweepError(f"{file} is damaged.", f"Remove it, then: {again}")
+        return [Point(**record) for record in records]
+
+    def stranger(self, point: Point) -> str | None:
+        """What lies in the run folder of a point but belongs to another run, in words; None if nothing.
+
+        Raises:
+            OutputError: a summary is damaged.
+        """
+        run = self.run(point)
+        summary = run.read_summary()
+        if summary is not None:
+            is_own = summary.get("config_hash") == point.hash
+            return None if is_own else f"{run.path / SUMMARY_FILE} is of another run."
+        if not run.holds_run:
+            return None
+        try:
+            is_own = config_hash(read_config(run.path)) == point.hash
+        except ConfigError as error:
+            return str(error)
+        return None if is_own else f"{run.path / CONFIG_FILE} is of another run."
 
     def run(self, point: Point) -> RunFolder:
         """The run folder of a point."""
@@ -97,13 +138,18 @@ class SweepFolder:
         """Write a file that is not there yet; of several processes at once the first one's stays."""
         with self._writer.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            draft = self.path / f".{name}.{os.getpid()}"
-            draft.write_text(text, encoding="utf-8")
-            try:
-                with suppress(FileExistsError):
-                    os.link(draft, self.path / name)
-            finally:
-                draft.unlink()
+            write_once(self.path / name, text)
+
+
+def _is_point(record: object) -> bool:
+    """Whether a record is a point as `join` writes them."""
+    kinds = {"hash": str, "folder": str, "labels": dict, "seed": int, "preset": str, "settings": dict}
+    if not isinstance(record, dict) or record.keys() != kinds.keys():
+        return False
+    plain = all(type(record[key]) is kind for key, kind in kinds.items())
+    names = [record["hash"], record["folder"]] if plain else [""]
+    inside = all(Path(name).name == name != ".." and name.isprintable() for name in names)
+    return plain and inside and all(type(label) is str for label in record["labels"].values())
 
 
 def _shown(value: object) -> str:

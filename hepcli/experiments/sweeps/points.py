@@ -17,6 +17,7 @@ from hepcli.config import (
     try_config,
 )
 from hepcli.errors import ConfigError
+from hepcli.files import legible
 from hepcli.settings import Fault
 
 VARYING = (
@@ -150,5 +151,11 @@ def _check_distinct(points: list[Point]) -> None:
 
 
 def absolute_preset(preset: str) -> str:
-    """A preset's path in full, so that workers elsewhere find it; a shipped name stays."""
+    """A preset's path in full, so that workers elsewhere find it; a shipped name stays.
+
+    Raises:
+        ConfigError: TOML cannot hold it.
+    """
+    if legible(preset) != preset:
+        raise ConfigError(f"the path {legible(preset)} is not UTF-8.", "A sweep stores it: rename the file.")
     return str(Path(preset).absolute()) if is_path(preset) else preset

@@ -12,8 +12,10 @@ from hepcli.experiments.figures import attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collect import Collection, collect, value_of, value_title
 from hepcli.experiments.sweeps.figure import draw
+from hepcli.files import legible
 
-_FILES = ("table.csv", "table.json", "table.md", "figure.png")
+_TABLES = ("table.csv", "table.json", "table.md")
+_FIGURE = "figure.png"
 
 
 class Cell(NamedTuple):
@@ -62,14 +64,14 @@ class Report(NamedTuple):
         grid: the table.
         record: what table.json holds, and --json prints.
         files: the files written.
-        notice: what the user should know, or None.
+        notices: what the user should know.
     """
 
     folder: Path
     grid: Grid
     record: dict[str, Any]
     files: tuple[Path, ...]
-    notice: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 def report(path: Path, value: str | None = None) -> Report:
@@ -84,7 +86,8 @@ def report(path: Path, value: str | None = None) -> Report:
 
     Raises:
         ConfigError: there are no runs in it, or they lack the value of the table or figure.
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written, or the records of a run are damaged.
+        SweepError: the list of points is damaged.
     """
     result = collect(path)
     if value is not None:
@@ -96,8 +99,14 @@ def report(path: Path, value: str | None = None) -> Report:
         folder.write_text("table.csv", _csv(result, cells))
         folder.write_text("table.md", _markdown(grid))
     folder.write_json("table.json", record)
-    notice = attempt(lambda: draw(result, path / "figure.png"), "figure.png")
-    return Report(path, grid, record, tuple(path / name for name in _FILES), notice)
+    notice = attempt(lambda: draw(result, path / _FIGURE), _FIGURE)
+    files = [path / name for name in _TABLES]
+    if notice is None:
+        files.append(path / _FIGURE)
+    elif (path / _FIGURE).is_file():
+        with folder.writing():
+            (path / _FIGURE).unlink()  # of another state of the runs
+    return Report(path, grid, record, tuple(files), tuple(filter(None, [*result.notices, notice])))
 
 
 def cells_of(result: Collection, value: str) -> list[Cell]:
@@ -187,5 +196,5 @@ def _markdown(grid: Grid) -> str:
 
 def as_json(result: Report) -> str:
     """The record of a report as one JSON object, with the files."""
-    record: Mapping[str, Any] = result.record | {"files": [str(file) for file in result.files]}
+    record: Mapping[str, Any] = result.record | {"files": [legible(str(file)) for file in result.files]}
     return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)

@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from hepcli.config import parse_shard
-from hepcli.errors import FolderBusyError, HepError
-from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
+from hepcli.errors import FolderBusyError, HepError, OutputError
 from hepcli.experiments.sweeps.claims import DONE, FAILED, RELEASED, Claim, Heart
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
@@ -133,15 +132,26 @@ class _Settling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        failed: HepError | None = None
         for job in list(self._open.values()):
-            if isinstance(error, HepError):
-                self.settle(job, error)
-            elif isinstance(error, Exception):
-                what = f"{type(error).__name__}: {error}"
-                job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
-            else:
-                job.claim.settle(RELEASED)
+            try:
+                self._settle_after(job, error)
+            except HepError as own:  # the others are settled all the same
+                failed = own
         self._heart.__exit__(kind, error, traceback)
+        if failed is not None and error is None:
+            raise failed
+        if failed is not None and error is not None:
+            error.add_note(str(failed))  # what ended the work matters more than what followed from it
+
+    def _settle_after(self, job: Job, error: BaseException | None) -> None:
+        if isinstance(error, HepError):
+            self.settle(job, error)
+        elif isinstance(error, Exception):
+            what = f"{type(error).__name__}: {error}"
+            job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
+        else:
+            job.claim.settle(RELEASED)
 
     def settle(self, job: Job, outcome: Outcome) -> str:
         """Settle one claim with what came of it.
@@ -149,16 +159,18 @@ class _Settling:
         Returns:
             The same in words.
         """
-        del self._open[job.point.hash]
         if isinstance(outcome, FolderBusyError):
             time.sleep(_BUSY_S)  # its claim was judged dead, but it still holds the folder
             job.claim.settle(RELEASED)
-            return "held by another process"
-        if isinstance(outcome, HepError):
+            result = "held by another process"
+        elif isinstance(outcome, HepError):
             job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
-            return f"failed: {outcome}"
-        job.claim.settle(DONE if outcome else RELEASED)
-        return "done" if outcome else "saved and released"
+            result = f"failed: {outcome}"
+        else:
+            job.claim.settle(DONE if outcome else RELEASED)
+            result = "done" if outcome else "saved and released"
+        del self._open[job.point.hash]
+        return result
 
 
 def _train(
@@ -172,7 +184,7 @@ def _train(
     left: list[tuple[Job, TrainRequest]] = []
     for job in jobs:
         try:
-            if _is_finished(folder.run(job.point)):
+            if _is_finished(folder, job.point):
                 yield job, True
             else:
                 left.append((job, _request(folder, job.point, data_dir)))
@@ -208,6 +220,13 @@ def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "Train
     )
 
 
-def _is_finished(run: RunFolder) -> bool:
-    """Whether everything of the run is on disk: the summary is written last, but for a picture."""
-    return (run.path / SUMMARY_FILE).exists()
+def _is_finished(folder: SweepFolder, point: Point) -> bool:
+    """Whether everything of the run is on disk: the summary is written last, but for a picture.
+
+    Raises:
+        OutputError: what lies there is another run's.
+    """
+    run = folder.run(point)
+    if what := folder.stranger(point):
+        raise OutputError(f"{what}", f"Move {run.path} away; then: hep sweep --resume --out {folder.path} …")
+    return run.read_summary() is not None

@@ -1,0 +1,126 @@
+"""Files that are on the disk whole or not at all, whoever else writes, and whenever the process is killed."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_HARD_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside a file, for this one write alone, until `os.replace` puts it in its place."""
+    # Not tempfile: its files are readable by their owner only, and folders are shared. The random part
+    # tells apart processes of the same number in two containers.
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in a folder that nobody else writes into now."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file as a whole, so that a reader or a crash never meets half of it.
+
+    Args:
+        path: the file.
+
+    Yields:
+        Where to write it; an error leaves nothing there.
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_once(path: Path, text: str) -> bool:
+    """Write a file that is not there yet; of several processes at once the first one's stays.
+
+    Returns:
+        Whether it is ours.
+    """
+    draft = temporary_path(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        sync(draft)
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return create(path, text)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and try to write into it, before work that would be lost; raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = temporary_path(folder / "probe")
+    probe.touch()
+    probe.unlink()
+
+
+def create(path: Path, text: str) -> bool:
+    """Make a file that is not there yet, in place; a reader may meet it while it is being written.
+
+    Returns:
+        Whether it is ours; an error leaves nothing there.
+    """
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+    return True
+
+
+def legible(name: str) -> str:
+    """A name as text that every file and terminal takes: bytes in it that are no UTF-8 are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder: a disk may report that it is full no earlier than here.
+
+    Some file systems cannot flush a folder; there a crash of the whole machine may undo what was last done.
+    """
+    if os.name == "nt" and path.is_dir():
+        return  # cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
