@@ -49,10 +49,6 @@ def _trained(out: Path, _: Done) -> Any:
     )
 
 
-def _swept(out: Path, done: Done) -> Any:
-    return _printed(out, done), [run.read_text() for run in sorted(out.glob("runs/*/metrics.jsonl"))]
-
-
 def _readers(shop: Workshop) -> dict[str, Reader]:
     resume = lambda run: ["train", "--resume", "--quiet", "--out", run]  # noqa: E731
     evaluate = lambda run: ["eval", run, "--json"]  # noqa: E731
@@ -71,9 +67,9 @@ def _readers(shop: Workshop) -> dict[str, Reader]:
         ),
         "report of a sweep": Reader("swept", "other_swept", report, _printed, 4),
         "report of runs": Reader("both", "other_both", report, _printed, 3),
-        "sweep again": Reader("swept", "other_swept", sweep, _swept, 2),
+        "sweep again": Reader("swept", "other_swept", sweep, _printed, 2),
         "sweep --resume": Reader(
-            "half_swept", "other_swept", lambda out: [*sweep(out), "--resume"], _swept, 2
+            "half_swept", "other_swept", lambda out: [*sweep(out), "--resume"], _printed, 2
         ),
     }
 

@@ -157,7 +157,16 @@ def _setting(shop: Workshop, random: Random, folder: Path) -> str:
     key, value = _key(random), random.choice(VALUES)
     if random.random() < 0.5 and (number := _keys().get(key)) is not None and not isinstance(number, list):
         value = random.choice(
-            [f"{number}x", f"[{number}]", f"-{number}", f'"{number}"', f"{number}e9", f"{{a={number}}}"]
+            [
+                f"{number}",
+                f"1{number}",
+                f"{number}x",
+                f"[{number}]",
+                f"-{number}",
+                f'"{number}"',
+                f"{number}e9",
+                f"{{a={number}}}",
+            ]
         )
     argv = ["sweep", "--preset", "quickstart", "--vary", "run.measure_examples=0", "--dry-run", "--json"]
     done = shop.commands.hep(*argv, "--set", f"{key}={value}")
