@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from .commands import Done, require
+from .commands import Done, FaultError, require
 from .workshop import EPOCHS, Workshop, timeless
 
 
@@ -83,9 +83,10 @@ def trial(shop: Workshop, random: Random, folder: Path) -> str:
     here = shop.copy(reader.original, folder / "copy")
     part = _part(here, random)
     what = _harm(here, part, getattr(shop, reader.other), random)
-    done = shop.commands.hep(*reader.argv(here))
-    verdict = _judge(here, part, reader, done, expected)
-    require("fault" not in verdict, f"{name} after {what}: {verdict}\n{done.errors.strip()[-600:]}")
+    try:
+        verdict = _judge(here, part, reader, shop.commands.hep(*reader.argv(here)), expected)
+    except FaultError as fault:
+        raise FaultError(f"{name} after {what}: {fault}") from fault
     return verdict
 
 
@@ -96,20 +97,21 @@ def _undamaged(shop: Workshop, reader: Reader, folder: Path) -> Any:
 
 
 def _judge(here: Path, part: Path, reader: Reader, done: Done, expected: Any) -> str:
-    """The outcome in words; one of the words is `fault` where it is not accepted."""
+    """The outcome in words.
+
+    Raises:
+        FaultError: it is not accepted.
+    """
     names = _names(here, part)
     is_named = any(name in done.errors for name in names)
+    says = done.errors.strip()[-600:]
     if done.status != 0:
-        if done.status != 1 or "error: " not in done.errors:
-            return f"fault: status {done.status}"
-        return "an error" if is_named else f"fault: an error that names none of {names}"
-    try:
-        result = reader.result(here, done)
-    except (ValueError, OSError, KeyError) as error:
-        return f"fault: no result: {error}"
-    if result == expected:
-        return "the same"
-    return "a notice" if is_named else "fault: silently wrong"
+        require(done.status == 1 and "error: " in done.errors, f"status {done.status}: {says}")
+        require(is_named, f"an error that names none of {names}: {says}")
+        return "an error"
+    result = reader.result(here, done)
+    require(result == expected or is_named, f"silently wrong: {says}")
+    return "the same" if result == expected else "a notice"
 
 
 def _names(here: Path, part: Path) -> list[str]:
@@ -148,10 +150,11 @@ def _harm(here: Path, part: Path, other: Path, random: Random) -> str:
 
 
 def _swap(part: Path, place: Path, other: Path) -> str:
-    """Take the same file, or else one of that name, of the other folder."""
-    same = other / place
-    if not same.exists():
-        same = next(iter(sorted(other.rglob(part.name))), part)
+    """Take the same file or step of the other folder, or else the first that lies in such a place."""
+    like = [path for path in sorted(other.rglob("*")) if path.is_dir() == part.is_dir()]
+    named = [path for path in like if path.name == part.name]
+    beside = [path for path in like if path.parent.name == part.parent.name]
+    same = other / place if (other / place).exists() else [*named, *beside, *like][0]
     if part.is_dir():
         shutil.rmtree(part)
         shutil.copytree(same, part)

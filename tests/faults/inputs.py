@@ -20,22 +20,7 @@ from .commands import Done, require
 from .workshop import SMALL, Workshop
 
 VALUES = (
-    *(
-        "",
-        " ",
-        "nan",
-        "-nan",
-        "inf",
-        "-inf",
-        "1e400",
-        "-1e400",
-        "-1",
-        "0",
-        "-0.0",
-        "1e-320",
-        "1" * 40,
-        "9" * 400,
-    ),
+    *("", " ", "nan", "-nan", "inf", "-inf", "1e400", "-1e400", "-1", "0", "-0.0", "1e-320", "1" * 40),
     *("true", "[]", "{}", "[1, 2]", "[[[]]]", "[nan]", "{a=1}", "{a={b={c=[1]}}}", '"text"', "text", "None"),
     *(
         "é",
@@ -51,21 +36,10 @@ VALUES = (
         "0x10",
         "1_000",
         "1,2",
-        "…" * 3000,
+        "9" * 400,
     ),
-    *(
-        "\n[run]\nepochs = 1",
-        "\udcff",
-        "/dev/null",
-        "/",
-        "..",
-        "--help",
-        "%s",
-        "{0}",
-        "$HOME",
-        "*",
-        "[" * 2000,
-    ),
+    *("\n[run]\nepochs = 1", "\udcff", "/dev/null", "/", "..", "--help", "%s", "{0}", "$HOME", "*"),
+    *("…" * 3000, "[" * 2000),
 )
 OPTIONS = {
     "train": ("--seed", "--epochs", "--preset", "--set", "--resume", "--nonsense"),
@@ -114,22 +88,16 @@ def _key(random: Random) -> str:
     key = random.choice(sorted(_keys()))
     cut = random.randrange(len(key))
     strange = [
-        key[:cut] + key[cut + 1 :],
-        key.upper(),
-        f"{key}.x",
-        f".{key}",
-        f"{key}.",
-        key.split(".")[0],
-        "",
-    ]
-    strange += [
-        "__class__",
-        "run.__init__",
-        "network.layers",
-        "network.layers.l9.units",
-        "é.ü",
-        "extends",
-        "a" * 999,
+        *(key[:cut] + key[cut + 1 :], key.upper(), f"{key}.x", f".{key}", f"{key}.", key.split(".")[0], ""),
+        *(
+            "__class__",
+            "run.__init__",
+            "network.layers",
+            "network.layers.l9.units",
+            "é.ü",
+            "extends",
+            "a" * 999,
+        ),
     ]
     return random.choice([key] * len(strange) + strange)
 
@@ -156,18 +124,8 @@ def _must_be_refused(key: str, text: str) -> bool:
 def _setting(shop: Workshop, random: Random, folder: Path) -> str:
     key, value = _key(random), random.choice(VALUES)
     if random.random() < 0.5 and (number := _keys().get(key)) is not None and not isinstance(number, list):
-        value = random.choice(
-            [
-                f"{number}",
-                f"1{number}",
-                f"{number}x",
-                f"[{number}]",
-                f"-{number}",
-                f'"{number}"',
-                f"{number}e9",
-                f"{{a={number}}}",
-            ]
-        )
+        wrapped = (f"{number}", f"1{number}", f"{number}x", f"-{number}", f"{number}e9")
+        value = random.choice([*wrapped, f"[{number}]", f'"{number}"', f"{{a={number}}}"])
     argv = ["sweep", "--preset", "quickstart", "--vary", "run.measure_examples=0", "--dry-run", "--json"]
     done = shop.commands.hep(*argv, "--set", f"{key}={value}")
     answer = _answer(done, key, key.partition(".")[0], value, "--set")

@@ -16,7 +16,7 @@ SETTINGS = (
 )
 SMALL = tuple(word for setting in SETTINGS for word in ("--set", setting))
 EPOCHS = 3  # of 10 steps each
-UNTRIED = ("training_seconds", "images_per_second", "run", "checkpoint", "files")  # of a clock, or a path
+VARYING = ("training_seconds", "images_per_second", "run", "checkpoint", "files")  # of a clock, or a path
 
 Record = dict[str, Any]
 
@@ -31,6 +31,7 @@ class Workshop:
 
     def __init__(self, commands: Commands, folder: Path) -> None:
         self.commands, self._folder = commands, folder
+        self._known: dict[str, Any] = {}
 
     def train(self, out: Path, seed: int = 0) -> list[object]:
         """The command of the small run."""
@@ -112,10 +113,9 @@ class Workshop:
 
     def of_whole(self, name: str, make: Callable[[], Any]) -> Any:
         """What an undisturbed original comes to, made at the first call for a name."""
-        known = self.__dict__.setdefault("_known", {})
-        if name not in known:
-            known[name] = make()
-        return known[name]
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def evaluated(self, run: Path) -> Record:
         """What the last checkpoint of a run evaluates to."""
@@ -130,7 +130,7 @@ class Workshop:
         same = (run / "metrics.jsonl").read_bytes() == (self.whole / "metrics.jsonl").read_bytes()
         require(same, f"{run / 'metrics.jsonl'} differs from that of the undisturbed run")
         require((run / "summary.json").exists(), f"{run} has no summary.json")
-        expected = self.of_whole("eval", lambda: self.evaluated(self.whole))
+        expected = self.of_whole("evaluated", lambda: self.evaluated(self.whole))
         require(self.evaluated(run) == expected, "the last checkpoint evaluates to other numbers")
 
     def require_swept(self, out: Path) -> None:
@@ -155,5 +155,5 @@ class Workshop:
 def timeless(record: Any) -> Any:
     """A record without what depends on the hour and the place."""
     if isinstance(record, dict):
-        return {key: timeless(value) for key, value in record.items() if key not in UNTRIED}
+        return {key: timeless(value) for key, value in record.items() if key not in VARYING}
     return [timeless(value) for value in record] if isinstance(record, list) else record
