@@ -27,10 +27,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "kills": Kind(kills.trial, 100, (0, 1, 2)),
-    "signals": Kind(signals.trial, 50, (0, 1)),
-    "damages": Kind(damages.trial, 200, (0, 1, 2, 3)),
-    "full_disks": Kind(full_disks.trial, 20, (0, 1)),
+    "kills": Kind(kills.trial, 100, (1, 6)),
+    "signals": Kind(signals.trial, 50, (0, 8)),
+    "damages": Kind(damages.trial, 200, (0, 3, 7, 8, 18)),
+    "full_disks": Kind(full_disks.trial, 20, (1, 3)),
     "inputs": Kind(inputs.trial, 200, tuple(range(8))),
 }
 
