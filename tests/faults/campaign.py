@@ -28,8 +28,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "kills": Kind(kills.trial, 100, (1, 6)),
-    "signals": Kind(signals.trial, 50, (0, 8)),
-    "damages": Kind(damages.trial, 200, (0, 3, 7, 8, 18)),
+    "signals": Kind(signals.trial, 50, (8,)),
+    "damages": Kind(damages.trial, 200, (0, 3, 7)),
     "full_disks": Kind(full_disks.trial, 20, (1,)),
     "inputs": Kind(inputs.trial, 200, tuple(range(8))),
 }
