@@ -85,7 +85,7 @@ def test_randomness_resumes_too(tmp_path, small):
     """Noise of homeostasis and of the states; AdamW's moments and count; the last state of every example."""
     overrides = (*small, "homeostasis.weight=1.0", "optimizer.name=adamw", "optimizer.learning_rate=1e-3")
     overrides += ("network.initial_angle_deg=90.0", "gradient.method=hep_exact", "optimizer.schedule=cosine")
-    overrides += ("relaxation.noise_std=0.01", "relaxation.persistent_state=true")
+    overrides += ("relaxation.tolerance=0.0", "relaxation.noise_std=0.01", "relaxation.persistent_state=true")
     run(tmp_path / "whole", overrides)
     run(tmp_path / "stopped", overrides, stop_after=4)
     run(tmp_path / "stopped", overrides, stop_after=11, resume=True)
