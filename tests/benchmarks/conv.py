@@ -2,6 +2,7 @@
 
 Run: python tests/benchmarks/conv.py                on CPUs: batch 8, 25 free and 5 nudged steps, N = 2
      python tests/benchmarks/conv.py --full         on GPUs: batch 256, 250 and 40 steps, each free precision
+     python tests/benchmarks/conv.py --active       on CPUs: 250 and 40 steps, plain beside active examples
 
 Rounds of training steps, and beside each round the rate of a plain matrix product, so that the share of it
 that the steps reach does not depend on what else the machine does. The memory is the compiler's own account
@@ -17,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.config import Config, load_config
-from hepcli.engine import Dynamics, make_solver, network_update
+from hepcli.engine import Dynamics, Phase, Problem, free_phase, make_solver, network_update
 from hepcli.experiments.task import Task
-from hepcli.training import Feed, Layout
+from hepcli.training import Feed
 
 ROUNDS = 5
+SCALE = 1.5
 IMAGENET_EXAMPLES = 1_281_167
 IN_SMALL = ("data.batch_size=8", "relaxation.free_steps=25", "relaxation.nudged_steps=5",
             "relaxation.free_precision=float32", "gradient.method=hep", "homeostasis.weight=0.0")  # fmt: skip
@@ -35,17 +37,16 @@ class Bench:
         self.network = task.network
         batch, rng = config.data.batch_size, np.random.default_rng(0)
         images = rng.integers(0, 256, (batch, *task.spec.image_shape), np.uint8)
-        feed = Feed(images, rng.integers(0, 10, batch).astype(np.int32), Layout())
+        feed = Feed(images, rng.integers(0, 10, batch).astype(np.int32), task.layout)
         self.state = task.fresh_state(config)
         self.batch = next(feed.batches([np.arange(batch)]))
-        step = task.train_step([config])
-        started = time.perf_counter()
-        self.step = step.lower(self.state, *self.batch).compile()
-        self.compile_s = time.perf_counter() - started
+        self.step = task.train_step([config])
+        self.compile_s = self.seconds(1)
 
     @property
     def temporary_bytes(self) -> int:
-        return self.step.memory_analysis().temp_size_in_bytes
+        """Of the step as one program, on one device."""
+        return self.step.lower(self.state, *self.batch).compile().memory_analysis().temp_size_in_bytes
 
     def seconds(self, steps: int) -> float:
         jax.block_until_ready(self.state)
@@ -54,6 +55,19 @@ class Bench:
             self.state, _ = self.step(self.state, *self.batch)
         jax.block_until_ready(self.state)
         return (time.perf_counter() - started) / steps
+
+    def free_phase(self) -> tuple[np.ndarray, float]:
+        """Residuals at the end of the free phases of the batch, and their mean passes."""
+        images = jnp.concatenate([jnp.asarray(part) for part in jax.tree.leaves(self.batch.images)])
+        task, params = Task(self.config), jax.tree.map(np.asarray, self.state.params)
+        targets = jnp.zeros((len(images), task.spec.num_classes))
+
+        def run(params: dict, images: jax.Array) -> Phase:
+            inputs = task.preprocess(images)
+            return free_phase(Problem(task.network, params, inputs, targets, self.config.relaxation)).phase
+
+        phase = jax.jit(run)(params, images)
+        return np.asarray(phase.residual), float(phase.passes.mean())
 
     def pass_flops(self) -> float:
         """Of one update of every layer for one image: feedback convolves twice."""
@@ -102,18 +116,50 @@ def measure(overrides: tuple[str, ...]) -> None:
     print(f"  projected epoch of imagenet32: {IMAGENET_EXAMPLES / rate / 3600:.2f} h")
 
 
+def active() -> None:
+    """Whole phases beside examples that stop when they rest, at fresh weights and at stronger ones."""
+    steps = ("relaxation.free_steps=250", "relaxation.nudged_steps=40", "relaxation.solver=alternating")
+    long = (*(own for own in IN_SMALL if "steps" not in own), *steps)
+    fast = ("relaxation.solver=anderson", "relaxation.tolerance=1e-4",
+            "relaxation.nudged_solver=alternating", "relaxation.nudged_tolerance=0.0")  # fmt: skip
+    benches = {name: Bench(load_config("cifar10", more).config) for name, more in
+               {"plain": long, "active": (*long, *fast)}.items()}  # fmt: skip
+    for scale in (1.0, SCALE):
+        for bench in benches.values():
+            grown = jax.tree.map(lambda w: w * scale, Task(bench.config).fresh_params())  # noqa: B023
+            bench.state = bench.state._replace(params=grown)
+            bench.seconds(1)
+        rounds = [{name: bench.seconds(1) for name, bench in benches.items()} for _ in range(7)]
+        gains = sorted(one["plain"] / one["active"] for one in rounds)
+        spread = f"({gains[0]:.2f} to {gains[-1]:.2f})"
+        print(f"kernels times {scale}: active {statistics.median(gains):.2f} {spread} times plain")
+        for name, bench in benches.items():
+            rate = statistics.median(bench.config.data.batch_size / one[name] for one in rounds)
+            residual, passes = bench.free_phase()
+            quantiles = ", ".join(f"{q:.0e}" for q in np.quantile(residual, (0.5, 0.9, 0.98)))
+            print(
+                f"  {name}: {rate:.2f} images/s, {passes:.1f} passes, residuals at 50, 90, 98 %: {quantiles}"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--active", action="store_true")
     print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}")
-    if parser.parse_args().full:
+    options = parser.parse_args()
+    if options.active:
+        active()
+        return
+    if options.full:
         for precision in ("float32", "bfloat16", "float16"):
             measure((f"relaxation.free_precision={precision}",))
         return
     for solver in ("synchronous", "alternating"):
         measure((*IN_SMALL, f"relaxation.solver={solver}"))
     for steps in (25, 250):
-        long = (*IN_SMALL, f"relaxation.free_steps={steps}", f"relaxation.nudged_steps={steps}")
+        phases = f"relaxation.free_steps={steps}", f"relaxation.nudged_steps={steps}"
+        long = (*IN_SMALL, *phases, "run.devices=1")
         temporaries = Bench(load_config("cifar10", long).config).temporary_bytes
         print(f"temporaries of a step with {steps} free and {steps} nudged: {temporaries / 2**20:.0f} MiB")
 
