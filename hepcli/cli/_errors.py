@@ -74,8 +74,9 @@ def _out_of_memory(text: str) -> HepError:
     reason = text.partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0].rstrip(".")
     return HepError(
         f"The device is out of memory: {reason}.",
-        "Lower data.batch_size or data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more "
-        "devices; a run that has begun keeps its checkpoints: hep train --resume --out DIR.",
+        "Set data.accumulate=4 or more, which takes each batch in parts with the same result, lower "
+        "data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more devices; a run that has "
+        "begun keeps its checkpoints: hep train --resume --out DIR.",
     )
 
 

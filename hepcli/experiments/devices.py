@@ -48,7 +48,7 @@ def devices_for(config: Config, network: Network) -> list[jax.Device]:
     is_chosen = _FORCED in os.environ.get("XLA_FLAGS", "") or jax.process_count() > 1
     if devices[0].platform != "cpu" or is_chosen:
         return devices
-    batch, work = config.data.batch_size, _work(config, network)
+    batch, work = config.data.batch_size // config.data.accumulate, _work(config, network)
     helpful = min(len(devices), batch // _FEWEST_EXAMPLES, int(work / _WORTHWHILE))
     return devices[: max((n for n in range(1, helpful + 1) if batch % n == 0), default=1)]
 

@@ -55,6 +55,7 @@ def train_together(
             try:
                 resolved, folder = open_request(request)
                 task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
+                task.check_devices()
                 run = Run(resolved.config, folder, request.data_dir, task)
                 stack.enter_context(folder.claimed())
                 if not request.resume:

@@ -116,12 +116,19 @@ class Task:
         return batches
 
     def check_devices(self) -> None:
-        """Check that the devices share a batch evenly.
+        """Check that the devices share a batch evenly, and each of them divides its share evenly.
 
         Raises:
             ConfigError: they do not.
         """
         batch, devices = self.config.data.batch_size, self.layout.num_devices
+        parts = self.config.data.accumulate
+        if batch % (parts * devices) and batch % devices == 0:
+            raise ConfigError(
+                f"data.accumulate = {parts}: it does not divide the {batch // devices} examples that each of "
+                f"{devices} devices has of a batch.",
+                "Choose a divisor.",
+            )
         if batch % devices:
             raise ConfigError(
                 f"data.batch_size = {batch}: {devices} devices cannot share it evenly.",
@@ -203,6 +210,7 @@ class Task:
             config.homeostasis,
             config.run.seed,
             partial(copy_gradients, pairs=self.network.pairs) if copies else None,
+            config.data.accumulate,
         )
 
     def _augment(self) -> Augment | None:

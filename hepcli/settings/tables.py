@@ -57,6 +57,8 @@ class DataSettings:
     Attributes:
         name: data set.
         batch_size: examples in a training step.
+        accumulate: parts into which each device divides its examples of a batch, one after the other, so that
+            memory suffices; it changes results by rounding only.
         eval_batch_size: examples in an evaluation step.
         mean: of a channel of pixels/255, one for each channel or one for all; taken off the pixels.
         std: standard deviation, likewise.
@@ -70,6 +72,7 @@ class DataSettings:
 
     name: DatasetName
     batch_size: Count = 50
+    accumulate: Count = 1
     eval_batch_size: Count = 1000
     mean: tuple[float, ...] = (0.0,)
     std: tuple[PositiveFloat, ...] = (1.0,)

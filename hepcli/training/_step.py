@@ -76,6 +76,7 @@ class LearningSettings(NamedTuple):
         homeostasis: weight and draws of the homeostatic loss; a weight of 0 leaves it out.
         seed: where the keys of all steps grow from.
         change_gradient: applied to the learning signal's gradient, before homeostasis adds its own.
+        accumulate: parts in which a device takes its examples, one after the other.
     """
 
     relaxation: RelaxationSettings
@@ -83,6 +84,7 @@ class LearningSettings(NamedTuple):
     homeostasis: HomeostasisSettings
     seed: int | Array
     change_gradient: Callable[[Gradient], Gradient] | None = None
+    accumulate: int = 1
 
 
 Pixels = UInt8[Array, "examples height width channels"]

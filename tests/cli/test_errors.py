@@ -26,7 +26,7 @@ def test_a_device_without_memory_says_what_to_lower(capsys):
     assert ended.value.exit_code == 1
     shown = capsys.readouterr().err
     assert "out of memory: Out of memory while trying to allocate 12884901888 bytes." in shown
-    assert "data.batch_size" in shown
+    assert "data.accumulate" in shown
     assert "free_precision" in shown
     assert "BufferAssignment" not in shown
 

@@ -101,6 +101,13 @@ def test_a_batch_that_the_devices_do_not_divide(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_parts_that_do_not_divide_what_a_device_has(tmp_path):
+    process = start(tmp_path / "run", *settings("data.accumulate=3"), devices=2)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "data.accumulate = 3: it does not divide the 250 examples" in err
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,5 +1,7 @@
 """The step and the loop around it."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +155,27 @@ def test_homeostasis_weighs_into_the_step(weight):
     )
     state, _ = step(tiny.start(), *tiny.batch(10))
     assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
+
+
+@pytest.mark.parametrize("method", ["hep", "hep_exact", "bptt"])
+def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
+    """Gradient, homeostasis with its draws, noise and records; only memory differs."""
+
+    def after_two_steps(parts):
+        settings = tiny.learning(method, weight=1.0)._replace(accumulate=parts)
+        noisy = settings._replace(relaxation=replace(settings.relaxation, noise_std=0.01, tolerance=0.0))
+        step = make_train_step(tiny.NETWORK, 3, noisy, build_optimizer(tiny.SGD, 10))
+        state, _ = step(tiny.start(), *tiny.batch(10))
+        return step(state, *tiny.batch(10))
+
+    whole = after_two_steps(1)
+    for parts in (2, 5):
+        for ours, theirs in zip(leaves(after_two_steps(parts)), leaves(whole), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
+
+
+def leaves(tree):
+    return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
 
 
 def test_pixels_are_divided_by_255():
