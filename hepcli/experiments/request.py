@@ -55,8 +55,8 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
         )
     saved = read_config(request.out)
     asked = _asked_for(request, folder)
-    if asked.sources["run.devices"] != "flag":  # it goes on where it began, or runs without the key did
-        asked = with_devices(asked, saved.run.devices or 1, "the run")
+    if asked.sources["run.devices"] != "flag":  # it goes on where it began
+        asked = with_devices(asked, saved.run.devices, "the run")
     for key, old, new in differences(saved, asked.config):
         if key == "run.devices":
             continue
