@@ -1,5 +1,36 @@
-"""`python -m hepcli` is `hep`."""
+"""The `hep` command, which is `python -m hepcli` too."""
 
-from hepcli.cli import main
+import os
+import signal
+from types import FrameType
 
-main()
+
+def main() -> None:
+    """Run the command line; an interrupt while modules are imported ends it at once, without a word.
+
+    A module that is imported halfway answers an interrupt with errors of all kinds, or not at all. Where
+    nothing is being imported it is a KeyboardInterrupt as ever; SIGTERM ends the process by itself.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started to ignore it
+        signal.signal(signal.SIGINT, _on_interrupt)
+    from hepcli.cli import main as run  # after the handler: this alone takes a while
+
+    run()
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    if not _is_importing(frame):
+        raise KeyboardInterrupt
+    if os.isatty(2):
+        os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor
+    os._exit(128 + number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
+
+
+if __name__ == "__main__":
+    main()

@@ -119,7 +119,8 @@ class LiveSweep(SilentSweep):
 
 
 def _result(record: PointSettled) -> str:
-    error = None if record.summary is None else value_of(record.summary, "test_error")
+    file = f"runs/{record.point.folder}/summary.json"
+    error = None if record.summary is None else value_of(record.summary, "test_error", file)
     return f"test error {number(error, '.2f')} %"
 
 

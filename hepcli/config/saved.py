@@ -76,7 +76,10 @@ def read_config(path: Path) -> Config:
             f"{file.parent} holds no {CONFIG_FILE}, so it is not a run",
             "Give the folder that `hep train` printed at its end.",
         )
-    return parse_config(read_text(file), str(file)).config
+    try:
+        return parse_config(read_text(file), str(file)).config
+    except ConfigError as error:
+        raise ConfigError(error.what, "Put it back as the run was started with it.") from error
 
 
 def _one_line(source: str) -> str:

@@ -65,7 +65,7 @@ class StepMeasured(NamedTuple):
 
 
 class StepSkipped(NamedTuple):
-    """A step of the run cannot be read; the others go on."""
+    """A step of the run is missing or cannot be read; the others go on."""
 
     reason: str
 
@@ -189,6 +189,8 @@ def _steps(
         raise ConfigError("--all-steps and a single step exclude each other.", f"Give {run.folder} alone.")
     failed: CheckpointError | None = None
     measured = 0
+    if missing := run.missing_step():
+        yield StepSkipped(missing)
     for step in run.store.folders():
         try:
             outcome = measurement.saved(run, step)

@@ -20,7 +20,10 @@ def keep_programs() -> None:
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
-    folder = _folder()
+    try:
+        folder = _folder()
+    except RuntimeError:  # a user without a home
+        return
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):

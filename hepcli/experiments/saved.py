@@ -1,6 +1,7 @@
 """A saved run as commands that read one see it: configuration, data, network and its checkpoints."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ from hepcli.checkpoints import (
     Restored,
     resolve_checkpoint,
 )
-from hepcli.config import Config, flatten, load_config
+from hepcli.config import Config, flatten, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import ConfigError
+from hepcli.errors import ConfigError, OutputError
+from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.task import Task
 
 _MAY_CHANGE = ("run.epochs", "run.devices")
@@ -60,6 +62,16 @@ def _values(tables: Mapping[str, Any]) -> dict[str, object]:
     return values
 
 
+def _last_steps(folder: Path) -> dict[str, int]:
+    """The last step that each record of a run names; what is damaged tells nothing here."""
+    run, steps = RunFolder(folder), {}
+    with suppress(OutputError, OSError):
+        steps[SUMMARY_FILE] = (run.read_summary() or {}).get("steps")
+    with suppress(OutputError, OSError):
+        steps[METRICS_FILE] = [{}, *run.read_lines(METRICS_FILE)][-1].get("step")
+    return {name: step for name, step in steps.items() if type(step) is int}
+
+
 def _shown(value: object) -> object:
     return "nothing" if value is None else value
 
@@ -74,15 +86,14 @@ class SavedRun:
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
-        ConfigError: an override that is not allowed.
+        ConfigError: an override that is not allowed, or a damaged config.toml.
     """
 
     def __init__(self, checkpoint: Path, overrides: Sequence[str] = (), data_dir: Path | None = None) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
-        file = str(self.folder / CONFIG_FILE)
-        self._own_config = load_config(file).config
-        self.config: Config = load_config(file, overrides).config
+        self._own_config = read_config(self.folder)
+        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
         self.task = Task(self.config, data_dir)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
@@ -108,7 +119,24 @@ class SavedRun:
         """
         restored = self.store.restore(self._target, step, whole=False)
         check_config(self._own_config, restored.metadata, self.folder)
+        if step is None and (missing := self.missing_step(restored.damaged)):
+            restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored
+
+    def missing_step(self, said: Sequence[str] = ()) -> str | None:
+        """Say where the records go on to a step that is later than every checkpoint.
+
+        Args:
+            said: what is said of damaged steps already, this one perhaps among them.
+
+        Returns:
+            A notice; None where nothing is missing, or no record tells.
+        """
+        newest = max(self.store.folders(), default=0)
+        for name, step in _last_steps(self.folder).items():
+            if step > newest and not any(line.startswith(f"Step {step} ") for line in said):
+                return f"Step {step} is not there, though {self.folder / name} ends with it."
+        return None
 
     def path_of(self, step: int) -> Path:
         """The folder of a step."""

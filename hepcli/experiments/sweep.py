@@ -172,7 +172,7 @@ def sweep(
         pool.terminate()
         while pool.alive:
             time.sleep(_POLL_S / 10)
-    states = [folder.journal(point).state() for point in planned.own]
+    states = [folder.state(point) for point in planned.own]
     if any(state in ("waiting", "running") for state in states):
         yield SweepInterrupted(shlex.join(command))
     else:

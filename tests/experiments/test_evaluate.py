@@ -83,6 +83,35 @@ def test_a_configuration_that_was_edited_since_is_refused(run, before, after):
         list(measure(MeasureRequest(run, examples=5)))
 
 
+def test_a_damaged_configuration_is_named(run):
+    file = run / "config.toml"
+    file.write_text(file.read_text().replace("epochs = 2", "epochs = 0"))
+    with pytest.raises(ConfigError, match=r"run/config\.toml: run\.epochs = 0: must be") as error:
+        evaluate(run)
+    assert "hep presets" not in error.value.advice
+
+
+def test_the_newest_checkpoint_is_missed(run):
+    """As long as any record tells of it; a step that was asked for is not missed."""
+    shutil.rmtree(run / "checkpoints" / "20")
+    record, notices = evaluate(run)
+    assert record["step"] == 10
+    assert notices == (f"Step 20 is not there, though {run}/summary.json ends with it.",)
+    first, *_ = measure(MeasureRequest(run, examples=2, all_steps=True))
+    assert "Step 20 is not there" in first.reason
+    (run / "summary.json").write_text("{")
+    assert "metrics.jsonl ends with it" in evaluate(run)[1][0]
+    assert evaluate(run, step=10)[1] == ()
+    (run / "metrics.jsonl").write_text("{\n")
+    assert evaluate(run)[1] == ()
+
+
+def test_a_damaged_step_is_named_once(run):
+    (run / "checkpoints" / "20" / "manifest.json").unlink()
+    (notice,) = evaluate(run)[1]
+    assert notice.startswith("Step 20 is not intact")
+
+
 def test_tables_that_were_emptied_and_layers_in_another_order_are_changes_too(tmp_path):
     config = load_config("quickstart").config
     trained = config.model_dump(mode="json")

@@ -1,9 +1,13 @@
 """From definitions to points."""
 
+import json
+import shutil
+
 import pytest
 
 from hepcli.config import check_sweep, config_hash, load_sweep
-from hepcli.errors import ConfigError
+from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import absolute_preset, expand, program_of, resolve
 
 
@@ -75,6 +79,38 @@ def test_a_preset_that_extends_a_file_beside_it(tmp_path, monkeypatch):
     (folder / "base.toml").write_text('extends = "quickstart"\n[run]\nepochs = 4\n')
     with pytest.raises(ConfigError, match=r"mine\.toml has changed since this sweep was started"):
         resolve(point)
+
+
+def joined(path, seeds):
+    """A sweep in that folder, as the command that began it finds it again."""
+    axes = [{"name": "r", "key": "gradient.beta_radius", "values": [0.1, 0.2]}]
+    definition = check_sweep({"sweep": {"preset": "quickstart", "seeds": seeds}, "axis": axes}, "test")
+    SweepFolder(path).join(definition, expand(definition))
+    return path / "points.json"
+
+
+@pytest.mark.parametrize("what", ["of another sweep", "seed", "hash", "folder", "epochs"])
+def test_points_that_are_not_those_of_the_definition_are_no_changed_preset(tmp_path, what):
+    file = joined(tmp_path / "a", [0, 1])
+    records = json.loads(file.read_bytes())
+    if what == "of another sweep":
+        shutil.copy(joined(tmp_path / "b", [1, 2]), file)
+    elif what == "epochs":
+        file.write_text(json.dumps([records[0] | {"settings": {"run.epochs": 7}}, *records[1:]]))
+    else:
+        other = {"seed": 3, "hash": "0" * 12, "folder": "r-0.1-s7"}[what]
+        file.write_text(json.dumps([records[0] | {what: other}, *records[1:]]))
+    with pytest.raises(SweepError, match=r"points\.json is not of the sweep in sweep\.toml"):
+        joined(tmp_path / "a", [0, 1])
+    file.unlink()
+    joined(tmp_path / "a", [0, 1])
+
+
+def test_a_preset_that_has_changed_is_said(tmp_path):
+    file = joined(tmp_path, [0])
+    file.write_text(file.read_text().replace(json.loads(file.read_bytes())[0]["hash"], "0" * 12))
+    with pytest.raises(ConfigError, match="the preset quickstart has changed"):
+        joined(tmp_path, [0])
 
 
 def test_all_problems_of_all_points_once():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -213,6 +214,64 @@ def test_points_of_another_definition_are_said(tmp_path):
         report(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change", [{"seed": 7}, {"folder": "n-1-s0-1"}, {"hash": "0" * 12}], ids=lambda change: next(iter(change))
+)
+def test_a_point_that_is_not_of_the_sweep_is_said(tmp_path, change):
+    fake_sweep(tmp_path, [0.8] * 18)
+    file = tmp_path / "points.json"
+    records = json.loads(file.read_bytes())
+    file.write_text(json.dumps([records[0] | change, *records[1:]]))
+    with pytest.raises(SweepError, match="not of the same sweep"):
+        report(tmp_path)
+
+
+def test_a_summary_that_is_gone_is_said(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.8] * 18)
+    file = folder.run(points[0]).path / "summary.json"
+    file.unlink()
+    made = report(tmp_path)
+    assert made.notices == (f"{file} is gone: the run is done, but left out.",)
+    assert made.record["cells"][0]["n"] == 2
+
+
+def test_a_journal_that_is_damaged_takes_no_result(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.8] * 17 + [None])
+    whole = report(tmp_path)
+    first, last = (folder.journal(point) for point in (points[0], points[-1]))
+    first.latest().file.write_text("{")
+    last.claim()
+    last.latest().file.write_text('{"state": "clamed"}')
+    made = report(tmp_path)
+    assert made.record["cells"] == whole.record["cells"]
+    assert made.notices == (
+        f"{first.latest().file} is damaged; by the rest, the point is done.",
+        f"{last.latest().file} is damaged; by the rest, the point is running.",
+    )
+    assert (folder.state(points[0]), folder.state(points[-1])) == ("done", "running")
+    first.latest().file.unlink()
+    assert report(tmp_path).record["cells"] == whole.record["cells"]
+
+
+def test_a_summary_that_lacks_the_value_is_named(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.8] * 18)
+    file = folder.run(points[3]).path / "summary.json"
+    file.write_text(file.read_text().replace('"top1"', '"tap1"'))
+    with pytest.raises(ConfigError) as error:
+        report(tmp_path)
+    assert error.value.what == f'there is no value "test_error" in {file}.'
+    assert "best_test_error" in error.value.advice
+    assert " test_error" not in error.value.advice
+
+
+def test_a_line_that_lacks_the_value_is_named(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure={"kind": "curves", "series": ["N"]})
+    file = folder.run(points[3]).path / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"top1"', '"tap1"'))
+    with pytest.raises(ConfigError, match=f'"test_error" in {re.escape(str(file))}'):
+        report(tmp_path)
+
+
 @pytest.mark.parametrize("line", [b'{"epoch": [1]}', b'{"epoch": 1, "test": 3}', b"{}", b"[" * 100_000])
 def test_a_damaged_line_of_metrics_is_said(tmp_path, line):
     folder, points = fake_sweep(tmp_path, [0.8] + [None] * 17)
@@ -232,6 +291,24 @@ def test_a_figure_that_cannot_be_drawn_is_not_listed_and_no_old_one_stays(tmp_pa
     assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md"]
     assert not (tmp_path / "figure.png").exists()
     assert "no font" in made.notices[0]
+
+
+def test_run_folders_that_are_not_whole_are_said(tmp_path):
+    fake_ordinary_run(tmp_path / "a", 0.5)
+    fake_ordinary_run(tmp_path / "b", 0.6, ("run.seed=1",))
+    (tmp_path / "b" / "summary.json").unlink()
+    (tmp_path / "c" / "checkpoints").mkdir(parents=True)
+    fake_run(tmp_path / "d", 0.7, "0" * 12)
+    (tmp_path / "notes").mkdir()
+    assert report(tmp_path).notices == (
+        f"{tmp_path / 'c'} has lost its config.toml. It is left out.",
+        f"{tmp_path / 'd'} has lost its config.toml. It is left out.",
+        f"{tmp_path / 'b'} has no summary.json: it is not finished, and left out.",
+    )
+    (tmp_path / "a" / "config.toml").unlink()
+    (tmp_path / "b" / "config.toml").unlink()
+    with pytest.raises(ConfigError, match=r"a has lost its config\.toml\. .*d has lost"):
+        report(tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")

@@ -29,9 +29,9 @@ class Kind(NamedTuple):
 KINDS = {
     "kills": Kind(kills.trial, 100, (1, 6)),
     "signals": Kind(signals.trial, 50, (8,)),
-    "damages": Kind(damages.trial, 200, (0, 3, 7)),
+    "damages": Kind(damages.trial, 200, (0, 3, 7, 35, 111, 122)),
     "full_disks": Kind(full_disks.trial, 20, (1,)),
-    "inputs": Kind(inputs.trial, 200, tuple(range(8))),
+    "inputs": Kind(inputs.trial, 200, (*range(8), 183)),
 }
 
 

@@ -139,13 +139,16 @@ class Commands:
     def __enter__(self) -> Self:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-P", str(Path(__file__).with_name("server.py")), str(other.fileno())]
-        self._server = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        # Its stdout is a pipe, like those of the commands: a stream that was a file at first would seek.
+        self._server = subprocess.Popen(
+            command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
         other.close()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-        self._server.wait()
+        self._server.communicate()
 
     def start(self, *argv: object, trigger: dict[str, Any] | None = None, fresh: bool = False) -> Started:
         """Start a command.

@@ -29,6 +29,7 @@ ATTEMPTS = 2
 _ENTRY = re.compile(r"[0-9]{6,}\.json")
 
 CLAIMED, RELEASED, FAILED, RETRY, DONE = "claimed", "released", "failed", "retry", "done"
+_STATES = (CLAIMED, RELEASED, FAILED, RETRY, DONE)
 
 
 class Entry(NamedTuple):
@@ -89,6 +90,11 @@ class Journal:
         if last.state == FAILED:
             return "failed" if len(self.failures()) >= ATTEMPTS else "waiting"
         return "waiting" if self._expired(last) else "running"
+
+    def damaged(self) -> Path | None:
+        """The last entry where it is damaged or was cut short, so that it tells nothing."""
+        last = self.latest()
+        return None if last is None or last.state in _STATES else last.file
 
     def claim(self) -> "Claim | None":
         """Claim the point; None where it is done, failed for good, or another's."""

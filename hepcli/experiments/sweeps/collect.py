@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hepcli.checkpoints import CONFIG_FILE
+from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
     Config,
     FigureKind,
@@ -21,7 +21,7 @@ from hepcli.config import (
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
-from hepcli.experiments.sweeps.points import Point
+from hepcli.experiments.sweeps.points import Point, combinations, folder_of
 from hepcli.files import legible
 from hepcli.settings import MEASURES
 
@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
     """One run.
 
     Attributes:
+        folder: of the run.
         labels: axis to label.
         seed: of the run.
         summary: of a finished run; None of one that is not.
@@ -53,6 +54,7 @@ class Outcome(NamedTuple):
         error: why it failed, else None.
     """
 
+    folder: Path
     labels: dict[str, str]
     seed: int
     summary: dict[str, Any] | None
@@ -104,12 +106,13 @@ def value_title(name: str) -> str:
     return _TITLES.get(name, name)
 
 
-def value_of(record: Mapping[str, Any], name: str) -> float | None:
+def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | None:
     """Read a value of a summary, or of a line of metrics.jsonl.
 
     Args:
         record: the summary or line.
         name: a derived value, such as `test_error` in %, or a dotted key.
+        file: where it was read, for the error.
 
     Returns:
         The number; None where it is undefined.
@@ -120,20 +123,28 @@ def value_of(record: Mapping[str, Any], name: str) -> float | None:
     here: Any = record
     for part in _ERRORS.get(name, name).split("."):
         if not isinstance(here, Mapping) or part not in here:
-            raise _no_value(record, name)
+            raise _no_value(record, name, file)
         here = here[part]
     if here is None:
         return None
     if isinstance(here, bool) or not isinstance(here, int | float):
-        raise _no_value(record, name)
+        raise _no_value(record, name, file)
     number = 100 * (1 - here) if name in _ERRORS else float(here)
     return number if math.isfinite(number) else None
 
 
-def _no_value(record: Mapping[str, Any], name: str) -> ConfigError:
+def value_in_summary(outcome: Outcome, name: str) -> float | None:
+    """Read a value of the summary of a run; None where it is undefined, or the run is not finished."""
+    if outcome.summary is None:
+        return None
+    return value_of(outcome.summary, name, outcome.folder / SUMMARY_FILE)
+
+
+def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigError:
     numbers = [key for key, value in flatten(record).items() if isinstance(value, int | float)]
+    derived = [own for own, key in _ERRORS.items() if key in numbers]
     return ConfigError(
-        f'there is no value "{name}" in the runs.', f"Choose one of: {', '.join([*_ERRORS, *numbers])}."
+        f'there is no value "{name}" in {file}.', f"Choose one of: {', '.join([*derived, *numbers])}."
     )
 
 
@@ -141,28 +152,38 @@ def _of_sweep(folder: SweepFolder) -> Collection:
     definition = folder.definition()
     axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
     points = folder.points()
-    for point in points:
-        if point.labels.keys() != axes.keys() or any(point.labels[name] not in axes[name] for name in axes):
-            raise SweepError(
-                f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} are not of the same sweep.",
-                "Put the axes of the one that was edited back.",
-            )
-    strangers = {
-        point.hash: f"{what} It is left out." for point in points if (what := folder.stranger(point))
-    }
-    outcomes = [_outcome(folder, point, strangers.get(point.hash)) for point in points]
+    listed = [(point.folder, point.labels, point.seed) for point in points]
+    planned = [(labels, seed) for labels, _ in combinations(definition) for seed in definition.sweep.seeds]
+    if len(points) != len(planned) or listed != [
+        (folder_of(*place, point.hash), *place) for place, point in zip(planned, points, strict=True)
+    ]:
+        raise SweepError(
+            f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} are not of the same sweep.",
+            f"Put the one that was changed back; {POINTS_FILE} is written anew, once it is removed, by the "
+            "command that began the sweep.",
+        )
+    notices: list[str] = []
+    outcomes = [_outcome(folder, point, notices) for point in points]
     table, figure = views(definition)
-    return Collection(definition.sweep.title, axes, outcomes, table, figure, tuple(strangers.values()))
+    return Collection(definition.sweep.title, axes, outcomes, table, figure, tuple(notices))
 
 
-def _outcome(folder: SweepFolder, point: Point, stranger: str | None) -> Outcome:
-    if stranger is not None:
-        return Outcome(point.labels, point.seed, None, [], "failed", stranger)
+def _outcome(folder: SweepFolder, point: Point, notices: list[str]) -> Outcome:
+    """What came of a point; what the user should know of it is added to `notices`."""
     run, journal = folder.run(point), folder.journal(point)
-    state = journal.state()
+    if what := folder.stranger(point):
+        notices.append(f"{what} It is left out.")
+        return Outcome(run.path, point.labels, point.seed, None, [], "failed", notices[-1])
+    state, summary = journal.state(), run.read_summary()
+    if summary is not None and state in ("waiting", "running"):
+        state = "done"  # the summary is of this configuration, and what is written last
+    if (damaged := journal.damaged()) is not None:
+        notices.append(f"{damaged} is damaged; by the rest, the point is {state}.")
+    if state == "done" and summary is None:
+        notices.append(f"{run.path / SUMMARY_FILE} is gone: the run is done, but left out.")
     error = journal.error() if state == "failed" else None
-    summary = run.read_summary() if state == "done" else None
-    return Outcome(point.labels, point.seed, summary, run.read_metrics(), state, error)
+    kept = summary if state == "done" else None
+    return Outcome(run.path, point.labels, point.seed, kept, run.read_metrics(), state, error)
 
 
 def views(definition: SweepDefinition) -> tuple[TableView, FigureView]:
@@ -193,14 +214,20 @@ def is_number(label: str) -> bool:
 
 def _of_runs(path: Path) -> Collection:
     """Ordinary run folders: what differs between their configurations is what was varied."""
-    runs = sorted(file.parent for file in path.glob(f"*/{CONFIG_FILE}")) if path.is_dir() else []
+    runs = _holding(path, CONFIG_FILE)
+    lost = [
+        f"{run} has lost its {CONFIG_FILE}."
+        for run in _holding(path, CHECKPOINTS_FOLDER, SUMMARY_FILE)
+        if run not in runs
+    ]
     if not runs:
         raise ConfigError(
-            f"{path} holds neither a sweep nor run folders.",
+            " ".join([f"{path} holds neither a sweep nor run folders.", *lost]),
             "Give the folder of a sweep, or one that holds the --out folders of hep train.",
         )
     configs = {run: read_config(run) for run in runs}
-    runs, notices = _distinct(configs)
+    runs, twice = _distinct(configs)
+    notices = [*(f"{what} It is left out." for what in lost), *twice]
     flat = [_flat(configs[run]) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != _SEED]
     varied = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
@@ -213,10 +240,18 @@ def _of_runs(path: Path) -> Collection:
         if summary is not None and summary.get("config_hash") != config_hash(configs[run]):
             notices.append(f"{run / SUMMARY_FILE} is not of the {CONFIG_FILE} beside it. It is left out.")
             summary = None
+        elif summary is None:
+            notices.append(f"{run} has no {SUMMARY_FILE}: it is not finished, and left out.")
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
-        outcomes.append(Outcome(own, int(str(one[_SEED])), summary, history, state))
+        outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
     return Collection(legible(path.name), axes, outcomes, *_default_views(axes), tuple(notices))
+
+
+def _holding(path: Path, *names: str) -> list[Path]:
+    """The subfolders that hold one of the names, in order."""
+    inside = [file.parent for name in names for file in path.glob(f"*/{name}")] if path.is_dir() else []
+    return sorted(set(inside))
 
 
 def _distinct(configs: Mapping[Path, Config]) -> tuple[list[Path], list[str]]:

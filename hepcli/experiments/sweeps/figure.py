@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.experiments.figures import house_style, new_figure, plain, save_figure
-from hepcli.experiments.sweeps.collect import Collection, Outcome, is_number, value_of, value_title
+from hepcli.experiments.run_folder import METRICS_FILE
+from hepcli.experiments.sweeps.collect import (
+    Collection,
+    Outcome,
+    is_number,
+    value_in_summary,
+    value_of,
+    value_title,
+)
 
 _MARKERS = "osD^vP*X"
 _LINE_STYLES, _COLOURS = ("-", "--", ":"), 10
@@ -137,7 +145,7 @@ def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapp
     """The values of the finished runs, by their label on the axis."""
     places: dict[str, list[float]] = {}
     for outcome in outcomes:
-        number = None if outcome.summary is None else value_of(outcome.summary, value)
+        number = value_in_summary(outcome, value)
         if number is not None:
             places.setdefault("" if axis is None else outcome.labels[axis], []).append(number)
     return places
@@ -199,8 +207,8 @@ def _curves(axes: Any, panel: _Panel) -> None:
 
     for name, outcomes in _series(panel.result).items():
         by_epoch: dict[int, list[float]] = {}
-        for line in (line for outcome in outcomes for line in outcome.history):
-            number = value_of(line, panel.value)
+        for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
+            number = value_of(line, panel.value, file)
             if number is not None:
                 by_epoch.setdefault(line["epoch"], []).append(number)
         if by_epoch:

@@ -18,11 +18,13 @@ from hepcli.config import (
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
-from hepcli.experiments.sweeps.points import Point, changed_error
+from hepcli.experiments.sweeps.points import Point, changed_error, folder_of
 from hepcli.files import write_once
 
 SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
+
+_AGAIN = "Give the command that began the sweep again, with this folder as --out."
 
 
 class Status(NamedTuple):
@@ -54,7 +56,7 @@ class SweepFolder:
         Raises:
             ConfigError: it holds another definition, or a preset has changed since.
             OutputError: it cannot be written.
-            SweepError: its list of points is damaged.
+            SweepError: its list of points is damaged, or of another sweep.
         """
         self._create_once(SWEEP_FILE, dump_sweep(definition))
         for key, old, new in sweep_differences(self.definition(), definition):
@@ -62,12 +64,9 @@ class SweepFolder:
                 f"{self.path} holds another sweep: {key} is {_shown(old)} there, {_shown(new)} is asked for.",
                 "Give the same command as at first to go on with it, or another --out for a new one.",
             )
-        records = [point._asdict() for point in points]
-        self._create_once(POINTS_FILE, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-        there = {point.hash for point in self.points()}
-        for point in points:
-            if point.hash not in there:
-                raise changed_error(point.preset)
+        text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
+        self._create_once(POINTS_FILE, f"{text}\n")
+        _compare(self.path / POINTS_FILE, self.points(), [Point(**record) for record in json.loads(text)])
 
     def definition(self) -> SweepDefinition:
         """The definition in the folder.
@@ -90,15 +89,14 @@ class SweepFolder:
             SweepError: their file is missing or damaged.
         """
         file = self.path / POINTS_FILE
-        again = "Give the command that began the sweep again, with this folder as --out."
         try:
             records = json.loads(file.read_bytes())
         except FileNotFoundError as error:
-            raise SweepError(f"{self.path} lacks its {POINTS_FILE}.", again) from error
+            raise SweepError(f"{self.path} lacks its {POINTS_FILE}.", _AGAIN) from error
         except (ValueError, RecursionError):  # neither JSON nor text
             records = None
         if not isinstance(records, list) or not records or not all(map(_is_point, records)):
-            raise SweepError(f"{file} is damaged.", f"Remove it, then: {again}")
+            raise SweepError(f"{file} is damaged.", f"Remove it, then: {_AGAIN}")
         return [Point(**record) for record in records]
 
     def stranger(self, point: Point) -> str | None:
@@ -132,7 +130,20 @@ class SweepFolder:
         """How far a point is."""
         file = self.run(point).path / METRICS_FILE
         epochs = file.read_bytes().count(b"\n") if file.exists() else 0
-        return Status(self.journal(point).state(), epochs)
+        return Status(self.state(point), epochs)
+
+    def state(self, point: Point) -> str:
+        """The state of a point by its journal; where that ends in a damaged entry, a summary will do.
+
+        Raises:
+            OutputError: the summary is damaged as well.
+        """
+        journal = self.journal(point)
+        if journal.damaged() is not None:
+            summary = self.run(point).read_summary()
+            if summary is not None and summary.get("config_hash") == point.hash:
+                return "done"
+        return journal.state()
 
     def _create_once(self, name: str, text: str) -> None:
         """Write a file that is not there yet; of several processes at once the first one's stays."""
@@ -150,6 +161,26 @@ def _is_point(record: object) -> bool:
     names = [record["hash"], record["folder"]] if plain else [""]
     inside = all(Path(name).name == name != ".." and name.isprintable() for name in names)
     return plain and inside and all(type(label) is str for label in record["labels"].values())
+
+
+def _compare(file: Path, there: Sequence[Point], points: Sequence[Point]) -> None:
+    """Check the points that a file lists against those of the definition beside it.
+
+    Raises:
+        ConfigError: nothing but hashes differs: a preset has changed.
+        SweepError: more does, so that they are of another sweep, or damaged.
+    """
+    if len(there) == len(points):
+        pairs = [(old, new) for old, new in zip(there, points, strict=True) if old != new]
+        renamed = [
+            new._replace(hash=old.hash, folder=folder_of(new.labels, new.seed, old.hash))
+            for old, new in pairs
+        ]
+        if not pairs:
+            return
+        if [old for old, _ in pairs] == renamed:
+            raise changed_error(pairs[0][1].preset)
+    raise SweepError(f"{file} is not of the sweep in {SWEEP_FILE}.", f"Remove it, then: {_AGAIN}")
 
 
 def _shown(value: object) -> str:

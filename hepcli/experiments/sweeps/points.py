@@ -2,12 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.config import (
+    AxisPoint,
     Config,
     ResolvedConfig,
     SweepDefinition,
@@ -73,10 +74,7 @@ def expand(definition: SweepDefinition) -> list[Point]:
     sweep = definition.sweep
     points: list[Point] = []
     problems: dict[Fault, None] = {}
-    for places in itertools.product(*(axis.places for axis in definition.axis)):
-        labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
-        if sweep.excludes(labels):
-            continue
+    for labels, places in combinations(definition):
         presets = [place.preset for place in places if place.preset is not None]
         preset = presets[-1] if presets else sweep.preset
         settings = dict(sweep.set)
@@ -91,6 +89,22 @@ def expand(definition: SweepDefinition) -> list[Point]:
         raise config_error(list(problems), "sweep")
     _check_distinct(points)
     return points
+
+
+def combinations(definition: SweepDefinition) -> Iterator[tuple[dict[str, str], tuple[AxisPoint, ...]]]:
+    """The places on the axes that come together, with axis to label; those excluded are left out."""
+    for places in itertools.product(*(axis.places for axis in definition.axis)):
+        labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
+        if not definition.sweep.excludes(labels):
+            yield labels, places
+
+
+def folder_of(labels: Mapping[str, str], seed: int, name: str) -> str:
+    """The name of a point's run folder; `name` is the hash of its configuration."""
+    slug = "-".join(
+        re.sub(r"[^a-z0-9.]+", "-", f"{axis} {label}".lower()).strip("-.") for axis, label in labels.items()
+    )
+    return "-".join(filter(None, [slug[:_SLUG_LENGTH].strip("-."), f"s{seed}", name]))
 
 
 def resolve(point: Point) -> ResolvedConfig:
@@ -132,11 +146,7 @@ def _point(
     resolved: ResolvedConfig, labels: dict[str, str], seed: int, preset: str, settings: Mapping[str, Any]
 ) -> Point:
     name = config_hash(resolved.config)
-    slug = "-".join(
-        re.sub(r"[^a-z0-9.]+", "-", f"{axis} {label}".lower()).strip("-.") for axis, label in labels.items()
-    )
-    parts = [slug[:_SLUG_LENGTH].strip("-."), f"s{seed}", name]
-    return Point(name, "-".join(filter(None, parts)), labels, seed, preset, dict(settings))
+    return Point(name, folder_of(labels, seed, name), labels, seed, preset, dict(settings))
 
 
 def _check_distinct(points: list[Point]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hepcli.experiments.figures import attempt
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.sweeps.collect import Collection, collect, value_of, value_title
+from hepcli.experiments.sweeps.collect import Collection, collect, value_in_summary, value_title
 from hepcli.experiments.sweeps.figure import draw
 from hepcli.files import legible
 
@@ -115,7 +115,7 @@ def cells_of(result: Collection, value: str) -> list[Cell]:
     for outcome in result.outcomes:
         key = tuple(outcome.labels.values())
         cell = cells.setdefault(key, Cell(outcome.labels, {}, 0))
-        number = None if outcome.summary is None else value_of(outcome.summary, value)
+        number = value_in_summary(outcome, value)
         values = cell.values if number is None else cell.values | {outcome.seed: number}
         cells[key] = Cell(cell.labels, values, cell.runs + 1)
     order = {name: {label: at for at, label in enumerate(labels)} for name, labels in result.axes.items()}

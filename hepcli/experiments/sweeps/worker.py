@@ -83,7 +83,7 @@ def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
 
 
 def _unsettled(folder: SweepFolder, points: Sequence[Point]) -> bool:
-    return any(folder.journal(point).state() in ("waiting", "running") for point in points)
+    return any(folder.state(point) in ("waiting", "running") for point in points)
 
 
 def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list[Job]:
@@ -93,14 +93,13 @@ def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list
     for point in points:
         if len(jobs) == (LARGEST_GROUP if together else 1):
             break
-        journal = folder.journal(point)
-        if journal.state() != "waiting":
+        if folder.state(point) != "waiting":
             continue
         if together:
             own = program_of(resolve(point).config)
             if program not in (None, own):
                 continue
-        claim = journal.claim()
+        claim = folder.journal(point).claim()
         if claim is not None:
             jobs.append(Job(point, claim))
             program = own if together else None
