@@ -12,6 +12,7 @@ from jax import Array
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.errors import CheckpointError, HepError
+from hepcli.experiments.devices import with_devices
 from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Run
@@ -56,6 +57,7 @@ def train_together(
                 resolved, folder = open_request(request)
                 task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
                 task.check_devices()
+                resolved = with_devices(resolved, 1, "this machine")
                 run = Run(resolved.config, folder, request.data_dir, task)
                 stack.enter_context(folder.claimed())
                 if not request.resume:

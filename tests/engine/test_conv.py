@@ -174,7 +174,7 @@ def test_alternating_updates_one_group_after_the_other():
     @jax.jit
     def one_pass(state):
         constant = problem.system.input_drive(problem.params, problem.inputs)
-        return solver.step(dynamics(problem, constant), state, (), 0)[0]
+        return solver.step(dynamics(problem, constant), state, 0)
 
     ours = one_pass({layer: jnp.asarray(u) for layer, u in state.items()})
     for layers in groups:
