@@ -1,5 +1,10 @@
 """hep: the experiment tool for holomorphic equilibrium propagation."""
 
-from importlib.metadata import version
 
-__version__ = version("hepcli")
+def __getattr__(name: str) -> str:
+    """Look `__version__` up when it is asked for: `hep` must heed Ctrl-C before it imports anything."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("hepcli")
