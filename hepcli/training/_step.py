@@ -264,12 +264,28 @@ class Learner:
     homeostasis: bool
 
     def learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
-        """What examples teach.
+        """What examples teach, all at once or part after part.
 
         Args:
-            own: the examples.
+            own: the examples; a number that `accumulate` divides.
             shared: parameters, and steps taken.
         """
+        count = self.settings.accumulate
+        if count == 1:
+            return self._learn(own, shared)
+        parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), own)
+        like = jax.eval_shape(self._learn, jax.tree.map(lambda leaf: leaf[0], parts), shared)[1]
+        none_yet = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+        def add_part(sums: LearnedSums, part: Examples) -> tuple[LearnedSums, Learned]:
+            learned, more = self._learn(part, shared)
+            return jax.tree.map(jnp.add, sums, more), learned
+
+        sums, learned = jax.lax.scan(add_part, none_yet, parts)
+        whole: Learned = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), learned)
+        return whole, sums
+
+    def _learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
         settings, system, (params, step) = self.settings, self.system, shared
         images = own.images
         if self.augment is not None:

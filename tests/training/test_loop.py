@@ -164,8 +164,15 @@ def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
     def after_two_steps(parts):
         settings = tiny.learning(method, weight=1.0)._replace(accumulate=parts)
         noisy = settings._replace(relaxation=replace(settings.relaxation, noise_std=0.01, tolerance=0.0))
-        step = make_train_step(tiny.NETWORK, 3, noisy, build_optimizer(tiny.SGD, 10))
+        sizes = set()
+
+        def preprocess(images):
+            sizes.add(len(images))
+            return scale_pixels(images)
+
+        step = make_train_step(tiny.NETWORK, 3, noisy, build_optimizer(tiny.SGD, 10), preprocess)
         state, _ = step(tiny.start(), *tiny.batch(10))
+        assert sizes == {10 // parts}
         return step(state, *tiny.batch(10))
 
     whole = after_two_steps(1)
