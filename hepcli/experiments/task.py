@@ -11,7 +11,7 @@ from jax import Array
 
 from hepcli.config import Config, config_error
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
-from hepcli.engine import Gradient
+from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient
 from hepcli.experiments.devices import devices_for
@@ -59,7 +59,9 @@ class Task:
         image, num_classes = self.spec.image_shape, self.spec.num_classes
         if misfits := config.network.misfits(image, num_classes):
             raise config_error(misfits)
-        self.network: Network = build_network(config.network, image, num_classes)
+        network = build_network(config.network, image, num_classes)
+        is_feedforward = estimator_of(config.gradient.method).is_feedforward
+        self.network: Network = network.without_feedback if is_feedforward else network
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
     @cached_property

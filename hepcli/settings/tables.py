@@ -153,7 +153,8 @@ class GradientSettings:
     """How the learning signal is computed.
 
     Attributes:
-        method: estimator of the error vector or gradient.
+        method: estimator of the error vector or gradient; `feedforward` is backpropagation through the
+            network without its feedback, which is then left out wherever the network is used.
         num_points: nudges on the circle (`hep`, `asymep`, `online_hep`).
         beta_radius: radius |beta| of that circle.
         online_cycles: turns of the circle (`online_hep`).
