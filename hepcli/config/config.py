@@ -13,6 +13,7 @@ from hepcli.settings import (
     Fault,
     Faults,
     GradientSettings,
+    HardwareSettings,
     HomeostasisSettings,
     NetworkSettings,
     OptimizerSettings,
@@ -37,6 +38,7 @@ class Config(BaseModel):
     gradient: GradientSettings
     homeostasis: HomeostasisSettings = Field(default_factory=HomeostasisSettings)
     optimizer: OptimizerSettings
+    hardware: HardwareSettings = Field(default_factory=HardwareSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
 
     @model_validator(mode="after")

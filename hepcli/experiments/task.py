@@ -1,6 +1,6 @@
 """What a configuration computes, for training, evaluating and measuring: data, network, steps, meters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from hepcli.training import (
     make_joint_step,
     make_train_step,
     normalizer,
+    weights_as_read,
 )
 
 
@@ -154,6 +155,17 @@ class Task:
         params = self.network.init(jax.random.key(config.run.seed))
         return rotate_feedback(params, self.network.pairs, config.network.initial_angle_deg)
 
+    def weights_as_read(self, params: Gradient, config: Config, step: int) -> Gradient:
+        """The weights that the network of a run computes with after a step; `params` where they are exact."""
+        if not config.hardware.changes_weights:
+            return params
+        return self._read(params, config.run.seed, step)
+
+    @cached_property
+    def _read(self) -> Callable[[Gradient, int, int], Gradient]:
+        hardware = self.config.hardware
+        return jax.jit(lambda params, seed, step: weights_as_read(params, hardware, seed, step))
+
     def fresh_state(self, config: Config) -> TrainState:
         """The state before the first step of a run of this task."""
         memory = None
@@ -213,6 +225,7 @@ class Task:
             config.run.seed,
             partial(copy_gradients, pairs=self.network.pairs) if copies else None,
             config.data.accumulate,
+            config.hardware,
         )
 
     def _augment(self) -> Augment | None:
