@@ -51,7 +51,8 @@ def quantised(kernel: Array, bits: int) -> Array:
     """
     largest = jnp.max(jnp.abs(kernel))
     unit = jnp.where(largest > 0, largest, 1) / (2 ** (bits - 1) - 1)
-    return jnp.round(kernel / unit) * unit
+    nearest: Array = jnp.round(kernel / unit) * unit
+    return nearest
 
 
 def updates_as_taken(
