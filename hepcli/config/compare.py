@@ -72,8 +72,11 @@ def config_hash(config: Config) -> str:
     tables = config.model_dump(mode="json", exclude_defaults=True)
     tables["run"].pop("devices", None)  # where it runs, not what it computes
     # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
-    for name in MULTIPLIERS:
-        if name in tables["optimizer"]:
-            tables["optimizer"][name] = dict(sorted(tables["optimizer"][name].items()))
+    for table, name in (
+        ("network", "feedback_strength_multipliers"),
+        *(("optimizer", m) for m in MULTIPLIERS),
+    ):
+        if name in tables[table]:
+            tables[table][name] = dict(sorted(tables[table][name].items()))
     canonical = json.dumps(tables, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -233,9 +233,10 @@ def build_network(settings: NetworkSettings, image: Shape, num_classes: int) -> 
     for name, (pre, post) in zip(settings.connections, settings.connection_pairs, strict=True):
         is_forward = not settings.is_feedback(name)
         lower, upper = (pre, post) if is_forward else (post, pre)
-        strength = settings.feedback_strength if settings.is_top_down(name) else 1.0
         own = settings.layers[max(lower, upper, key=order.index)]
-        connections.append(Connection(pre, post, own, shapes[lower], shapes[upper], is_forward, strength))
+        connections.append(
+            Connection(pre, post, own, shapes[lower], shapes[upper], is_forward, settings.strength(name))
+        )
     return Network(
         tuple((name, shapes[name]) for name in settings.layers),
         tuple(connections),

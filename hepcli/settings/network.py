@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -38,6 +38,7 @@ class NetworkSettings:
         feedback_strength: factor of what a layer receives from the layers above it; 0 leaves it out.
         layers: name to layer, from the input side to `out`.
         connections: `pre-post` names; `in` is the input.
+        feedback_strength_multipliers: connection from a layer above to a factor of its feedback strength.
     """
 
     __pydantic_config__ = STRICT
@@ -49,6 +50,7 @@ class NetworkSettings:
     feedback_strength: NonNegativeFloat = 1.0
     layers: Mapping[str, LayerSettings]
     connections: tuple[str, ...]
+    feedback_strength_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
 
     # Field validators, not one for the whole table: they run although another key is wrong,
     # so that a user sees every error at once.
@@ -79,6 +81,41 @@ class NetworkSettings:
         if problems:
             raise Faults(problems)
         return connections
+
+    @field_validator("feedback_strength_multipliers")
+    @classmethod
+    def _check_feedback_strengths(
+        cls, factors: Mapping[str, float], info: ValidationInfo
+    ) -> Mapping[str, float]:
+        layers, connections = info.data.get("layers"), info.data.get("connections")
+        if layers is None or connections is None:  # they did not validate
+            return factors
+        order = [INPUT, *layers]
+        ranks = {name: [order.index(end) for end in _ends(name)] for name in connections}
+        top_down = [name for name, (pre, post) in ranks.items() if pre > post]
+        names = f"; feedback connections are {', '.join(top_down)}" if top_down else "; it has none"
+        problems = []
+        for name, factor in factors.items():
+            if name not in top_down:
+                key = assigned(f"network.feedback_strength_multipliers.{name}", factor)
+                hint = did_you_mean(name, top_down) or names
+                problems.append(Fault(key, f"the network has no feedback connection {name}{hint}"))
+        if problems:
+            raise Faults(problems)
+        return factors
+
+    def strength(self, connection: str) -> float:
+        """Factor of what a connection drives with.
+
+        Args:
+            connection: `pre-post` of this network.
+
+        Returns:
+            1 for all but the connections from a layer above.
+        """
+        if not self.is_top_down(connection):
+            return 1.0
+        return self.feedback_strength * self.feedback_strength_multipliers.get(connection, 1.0)
 
     @property
     def connection_pairs(self) -> list[tuple[str, str]]:

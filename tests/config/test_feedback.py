@@ -2,7 +2,7 @@
 
 import pytest
 
-from hepcli.config import load_config
+from hepcli.config import config_hash, load_config
 from hepcli.errors import ConfigError
 
 KOLEN_POLLACK = ("optimizer.feedback_learning=kolen_pollack", "optimizer.weight_decay=1e-3")
@@ -50,6 +50,31 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_negative_factors_and_spreads_are_refused(key):
     assert message("quickstart", f"{key}=-0.1") == f"{key} = -0.1: must be at least 0"
     load_config("quickstart", [f"{key}=0"])
+
+
+def test_the_strength_of_each_feedback_connection():
+    factors = ["network.feedback_strength=0.5", "network.feedback_strength_multipliers={out-l2=0.2}"]
+    network = load_config("quickstart", factors).config.network
+    strengths = {name: network.strength(name) for name in network.connections}
+    assert strengths == {"in-l1": 1, "l1-l2": 1, "l2-l1": 0.5, "l2-out": 1, "out-l2": 0.1}
+
+
+def test_only_feedback_has_a_strength():
+    key = "network.feedback_strength_multipliers"
+    text = message("quickstart", f"{key}={{l1-l2=1.0, l2-l9=2.0}}")
+    rule = "the network has no feedback connection"
+    assert f"{key}.l1-l2 = 1.0: {rule} l1-l2; feedback connections are l2-l1, out-l2" in text
+    assert f"{key}.l2-l9 = 2.0: {rule} l2-l9; did you mean l2-l1?" in text
+    assert message("quickstart", f"{key}={{out-l2=-1}}") == f"{key}.out-l2 = -1: must be at least 0"
+
+
+def test_the_order_of_strengths_changes_no_hash():
+    key = "network.feedback_strength_multipliers"
+    one, other = (
+        load_config("quickstart", [f"{key}={{{text}}}"]).config
+        for text in ("out-l2=0.5, l2-l1=0.1", "l2-l1=0.1, out-l2=0.5")
+    )
+    assert config_hash(one) == config_hash(other) != config_hash(load_config("quickstart").config)
 
 
 def test_the_ways_feedback_learns():
