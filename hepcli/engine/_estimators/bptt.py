@@ -61,8 +61,9 @@ def bptt_gradient(
 
     def loss(params: Params, offset: State) -> Array:
         constant = system.input_drive(params, problem.inputs)
+        drive = {name: c + offset[name] for name, c in constant.items()}
         phase = relax(
-            system, params, {name: c + offset[name] for name, c in constant.items()}, start,
+            system, params, drive if learned is None else only(learned, drive), start,
             steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, "reverse"),
         )  # fmt: skip
         losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
