@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from hepcli.engine._dynamics import vector_field
+from hepcli.engine._dynamics import drive, vector_field
 from hepcli.engine._graph import flow_levels
+from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
@@ -59,7 +60,7 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     return FreePhase(problem, constant, phase)
 
 
-_PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference")
+_PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference", "sign")
 
 
 def phase_keys(problem: Problem, phase: str) -> Array | None:
@@ -70,6 +71,21 @@ def phase_keys(problem: Problem, phase: str) -> Array | None:
     places = jnp.arange(len(problem.inputs)) if problem.places is None else problem.places
     keys: Array = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
     return keys
+
+
+def nudge_sign(problem: Problem) -> float | Array:
+    """The sign of the nudge of a batch, 1 or −1.
+
+    Raises:
+        ValueError: it is drawn at random but the problem has no key.
+    """
+    if problem.signal_settings.beta_sign == "positive":
+        return 1.0
+    if problem.key is None:
+        raise ValueError("a random sign of the nudge needs a key")
+    key = jax.random.fold_in(problem.key, _PHASES.index("sign"))
+    sign: Array = jax.random.rademacher(key, (), problem.inputs.dtype)
+    return sign
 
 
 def activities(problem: Problem, state: State) -> State:
@@ -131,21 +147,46 @@ def summed_gradient(
 
     Source: Laborieux & Zenke (2024), Eq. 6–7 (METHOD §3).
     """
-    system = problem.system
     if learned is not None:
         state, error_vector = only(learned, state), only(learned, error_vector)
+    through_states = drive_gradient(problem, activities(problem, state), error_vector)
+    gradient: Gradient = jax.tree.map(jnp.add, through_states, readout_gradient(problem, state, learned))
+    return gradient
 
-    def field(params: Params) -> State:
-        return vector_field(system, params, system.input_drive(params, problem.inputs), state)
+
+def drive_gradient(problem: Problem, activity: State, cotangent: State) -> Gradient:
+    """(∂F/∂θ)ᵀ c, summed over examples: for a kernel the sum of products of c behind it and r before it.
+
+    Args:
+        problem: the batch and the network.
+        activity: r at which F is taken (batch, *units), real or complex.
+        cotangent: c per layer, likewise.
+
+    Returns:
+        Its real part, with the structure of the parameters; the readout, which F does not contain, is zero.
+    """
+    system = problem.system
+    bypassed = without_activation(system)
+
+    def total(params: Params) -> State:
+        constant = system.input_drive(params, problem.inputs)
+        return drive(bypassed, params, system.layers, activity, constant)
+
+    gradient: Gradient = jax.vjp(total, problem.params)[1](cotangent)[0]
+    return gradient
+
+
+def readout_gradient(
+    problem: Problem, state: State, learned: Bool[Array, " batch"] | None = None
+) -> Gradient:
+    """∂L/∂θ at fixed activity of ``out``, summed over the examples learned."""
+    system = problem.system
 
     def readout_loss(params: Params) -> Array:
-        losses = system.loss(params, system.activation(state["out"]), problem.targets)
+        losses = system.loss(params, activities(problem, state)["out"], problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
-    _, pull_back = jax.vjp(field, problem.params)
-    (through_states,) = pull_back(error_vector)
-    direct = jax.grad(readout_loss)(problem.params)
-    gradient: Gradient = jax.tree.map(jnp.add, through_states, direct)
+    gradient: Gradient = jax.grad(readout_loss)(problem.params)
     return gradient
 
 

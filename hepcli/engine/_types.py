@@ -66,10 +66,10 @@ class System(Protocol):
 class Problem(NamedTuple):
     """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
 
-    `gradient` is needed where a learning signal is estimated. `key` is where the noise of its phases grows
-    from, needed where `noise_std` is not 0, and `places` says where its examples are in the batch that the
-    key is for, None for all of it in order. The free phase starts from the pre-activations `start`, from
-    zero where there are none.
+    `gradient` is needed where a learning signal is estimated. `key` is where the noise of its phases and the
+    sign of its nudge grow from, needed where `noise_std` is not 0 or the sign is random, and `places` says
+    where its examples are in the batch that the key is for, None for all of it in order. The free phase
+    starts from the pre-activations `start`, from zero where there are none.
     """
 
     system: System

@@ -27,6 +27,7 @@ AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
+SignName = Literal["positive", "random"]
 RoundingName = Literal["stochastic", "nearest"]
 
 
@@ -156,10 +157,13 @@ class GradientSettings:
     Attributes:
         method: estimator of the error vector or gradient; `feedforward` is backpropagation through the
             network without its feedback, which is then left out wherever the network is used.
-        num_points: nudges on the circle (`hep`, `asymep`, `online_hep`).
-        beta_radius: radius |beta| of that circle.
+        num_points: nudges on the circle (`hep`, `asymep`, `contrastive_ep`, `online_hep`).
+        beta_radius: radius |beta| of that circle, or the nudge of `dyadic_ep`, `dual_propagation`,
+            `predictive_coding`; for `coupled_learning`, at most 1, the share of the way to the targets.
         online_cycles: turns of the circle (`online_hep`).
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.
+        beta_sign: of the single nudge of num_points = 1: `positive`, or `random` for every batch, so that the
+            error of even order in |beta| averages out.
     """
 
     __pydantic_config__ = STRICT
@@ -169,6 +173,7 @@ class GradientSettings:
     beta_radius: PositiveFloat = 0.5
     online_cycles: Count = 5
     adjoint_steps: Count = 200
+    beta_sign: SignName = "positive"
 
     @field_validator("num_points")
     @classmethod
@@ -179,6 +184,19 @@ class GradientSettings:
             least = f"must be at least {ESTIMATORS[method].min_points} with gradient.method = "
             raise Faults([Fault(assigned("gradient.num_points", num_points), f'{least}"{method}"')])
         return num_points
+
+    @field_validator("beta_sign")
+    @classmethod
+    def _check_beta_sign(cls, beta_sign: str, info: ValidationInfo) -> str:
+        method, num_points = info.data.get("method"), info.data.get("num_points", 1)
+        if beta_sign == "random" and method is not None:
+            key = assigned("gradient.beta_sign", beta_sign)
+            if not ESTIMATORS[method].uses_circle:
+                raise Faults([Fault(key, f"{method} has no circle of nudges")])
+            if num_points != 1:
+                message = f"needs gradient.num_points = 1: {num_points} nudges balance each other already"
+                raise Faults([Fault(key, message)])
+        return beta_sign
 
 
 @dataclass(frozen=True)

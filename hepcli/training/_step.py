@@ -298,7 +298,8 @@ class Learner:
         inputs = self.preprocess(images)
         targets = jax.nn.one_hot(own.labels, self.num_classes, dtype=jnp.float32)
         key = jax.random.fold_in(jax.random.key(settings.seed), step)
-        noise_key = jax.random.fold_in(key, _NOISE_TAG) if settings.relaxation.noise_std else None
+        is_random = settings.relaxation.noise_std or settings.gradient.beta_sign == "random"
+        noise_key = jax.random.fold_in(key, _NOISE_TAG) if is_random else None
         problem = Problem(
             system, params, inputs, targets, settings.relaxation, settings.gradient,
             noise_key, own.start, own.places,

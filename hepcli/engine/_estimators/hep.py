@@ -1,7 +1,7 @@
 """`hep`: the Cauchy sum over nudged fixed points."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._estimator import Estimator, local_learning
-from hepcli.engine._problem import FreePhase, activities, phase_keys
+from hepcli.engine._problem import FreePhase, activities, nudge_sign, phase_keys
 from hepcli.engine._relax import relax, report, split_drive
 from hepcli.engine._types import Phase, PhaseReport, State
 
@@ -39,31 +39,70 @@ def hep(free: FreePhase) -> tuple[State, PhaseReport]:
     return cauchy_signal(free, nudged_phases(free))
 
 
-def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[State, PhaseReport]:
-    """The Cauchy sum over the activities of nudged phases.
+class NudgeCircle(NamedTuple):
+    """The phases of a circle of nudges, states (points, batch, *units).
+
+    Attributes:
+        radius: |β|; negative where the sign of a single nudge is.
+        real: at its real points.
+        upper: at its complex points of the upper half plane; None where there are none.
+    """
+
+    radius: float | Array
+    real: Phase
+    upper: Phase | None
+
+    @property
+    def record(self) -> PhaseReport:
+        """One record of all points, the worst of them."""
+        real = report(self.real)
+        if self.upper is None:
+            return real
+        upper = report(self.upper)
+        return PhaseReport(
+            jnp.maximum(real.residual, upper.residual),
+            real.settled & upper.settled,
+            real.finite & upper.finite,
+            jnp.maximum(real.passes, upper.passes),
+        )
+
+
+def run_circle(free: FreePhase, nudged: Callable[[Array], Phase]) -> NudgeCircle:
+    """Run the nudged phases of the problem's circle.
 
     Args:
         free: the problem at the end of its free phase.
         nudged: nudges (points,), real or complex -> their phases, states (points, batch, *units).
+    """
+    settings = free.problem.signal_settings
+    sign, radius = nudge_sign(free.problem), settings.beta_radius
+    real_betas, complex_betas = circle_points(settings.num_points, radius)
+    real = nudged(sign * jnp.asarray(real_betas))
+    upper = nudged(jnp.asarray(complex_betas)) if len(complex_betas) else None
+    return NudgeCircle(sign * radius, real, upper)
+
+
+def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[State, PhaseReport]:
+    """The Cauchy sum over the activities of nudged phases, see `run_circle`.
 
     Returns:
         dr/dβ at 0 per layer, real (batch, *units), and the record of the nudged phases.
     """
-    settings = free.problem.signal_settings
-    real_betas, complex_betas = circle_points(settings.num_points, settings.beta_radius)
-    real_phase = nudged(jnp.asarray(real_betas))
-    complex_phase = nudged(jnp.asarray(complex_betas)) if len(complex_betas) else None
+    circle = run_circle(free, nudged)
+    return response_on(circle, free), circle.record
 
-    real = activities(free.problem, real_phase.state)
-    if settings.num_points == 1:
+
+def response_on(circle: NudgeCircle, free: FreePhase) -> State:
+    """dr/dβ at 0 per layer, real (batch, *units), from the phases of a circle."""
+    num_points = free.problem.signal_settings.num_points
+    real = activities(free.problem, circle.real.state)
+    if num_points == 1:
         at_rest = activities(free.problem, free.phase.state)
         real = {name: r - at_rest[name] for name, r in real.items()}
-    upper = activities(free.problem, complex_phase.state) if complex_phase else {}
-    error_vector = {
-        name: cauchy_derivative(r, upper.get(name), settings.num_points, settings.beta_radius)
-        for name, r in real.items()
+    upper = activities(free.problem, circle.upper.state) if circle.upper else {}
+    return {
+        name: cauchy_derivative(r, upper.get(name), num_points, circle.radius) for name, r in real.items()
     }
-    return error_vector, _worst(real_phase, complex_phase)
 
 
 def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
@@ -130,19 +169,6 @@ def nudged_keys(free: FreePhase, betas: Array) -> Array | None:
     points = jnp.arange(len(betas))
     of_one_point = jax.vmap(jax.random.fold_in, (0, None))
     return jax.vmap(of_one_point, (None, 0))(keys, points).ravel()
-
-
-def _worst(real_phase: Phase, complex_phase: Phase | None) -> PhaseReport:
-    """One record of both batches of points."""
-    if complex_phase is None:
-        return report(real_phase)
-    real, upper = report(real_phase), report(complex_phase)
-    return PhaseReport(
-        jnp.maximum(real.residual, upper.residual),
-        real.settled & upper.settled,
-        real.finite & upper.finite,
-        jnp.maximum(real.passes, upper.passes),
-    )
 
 
 HEP = Estimator(local_learning(hep), hep, nudged_phases, uses_circle=True)
