@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from hepcli.settings import (
     ESTIMATORS,
+    INPUT,
     READOUT,
     STRICT,
     CheckpointSettings,
@@ -52,6 +53,18 @@ class Config(BaseModel):
             problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
         if estimator.is_feedforward:
             problems += _feedforward_problems(self)
+        if estimator.is_contrastive:
+            problems += _contrast_problems(self)
+        if estimator.clamps_output and self.network.readout:
+            key, method = assigned("network.readout", True), self.gradient.method
+            rule = (
+                f'{method} holds layer out at the targets: set it to false, with network.loss="squared_error"'
+            )
+            problems.append(Fault(key, rule))
+        if self.gradient.beta_radius > estimator.largest_radius:
+            key = assigned("gradient.beta_radius", self.gradient.beta_radius)
+            most = f"must be at most {estimator.largest_radius:g} with {self.gradient.method}"
+            problems.append(Fault(key, most))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         if problems:
@@ -73,6 +86,17 @@ def _feedforward_problems(config: Config) -> list[Fault]:
         key = assigned("optimizer.feedback_learning", learning)
         problems.append(Fault(key, f'{method} leaves out feedback; set it to "gradient"'))
     return problems
+
+
+def _contrast_problems(config: Config) -> list[Fault]:
+    """Check that every connection between layers has one that leads back."""
+    method, network = config.gradient.method, config.network
+    rule = f"nothing leads back, and {method} is for connections both ways"
+    return [
+        Fault(assigned("network.connections", f"{pre}-{post}"), f"{rule}; add {post}-{pre}")
+        for pre, post in network.connection_pairs
+        if pre != INPUT and f"{post}-{pre}" not in network.connections
+    ]
 
 
 def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:

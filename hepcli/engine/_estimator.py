@@ -1,5 +1,6 @@
 """What an estimator of the learning signal is, and running the one that settings name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,9 @@ class Estimator:
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
         uses_circle: whether |β| is the radius of a circle of nudges.
         min_points: fewest points on it.
+        largest_radius: most that |β| may be.
+        is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
+        clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
         is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 
@@ -44,7 +48,10 @@ class Estimator:
     has_nudged_record: bool = True
     uses_circle: bool = False
     min_points: int = 1
+    largest_radius: float = math.inf
     is_feedforward: bool = False
+    is_contrastive: bool = False
+    clamps_output: bool = False
 
 
 def local_learning(error_signal: ErrorSignal) -> Callable[[Problem], Estimate]:

@@ -61,8 +61,13 @@ class Task:
         if misfits := config.network.misfits(image, num_classes):
             raise config_error(misfits)
         network = build_network(config.network, image, num_classes)
-        is_feedforward = estimator_of(config.gradient.method).is_feedforward
-        self.network: Network = network.without_feedback if is_feedforward else network
+        estimator = estimator_of(config.gradient.method)
+        if estimator.is_contrastive and not network.linear_drive:
+            raise ConfigError(
+                f"gradient.method = {config.gradient.method}: its energy is that of dense layers.",
+                "Use hep, whose rule is local to every connection, or dense layers.",
+            )
+        self.network: Network = network.without_feedback if estimator.is_feedforward else network
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
     @cached_property

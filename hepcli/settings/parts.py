@@ -54,6 +54,9 @@ ESTIMATORS = Parts(
         "asymep": "hepcli.engine._estimators.asymep:ASYMEP",
         "asymep_exact": "hepcli.engine._estimators.asymep:ASYMEP_EXACT",
         "dyadic_ep": "hepcli.engine._estimators.dyadic_ep:DYADIC_EP",
+        "contrastive_ep": "hepcli.engine._estimators.contrastive:CONTRASTIVE_EP",
+        "contrastive_hebbian": "hepcli.engine._estimators.contrastive:CONTRASTIVE_HEBBIAN",
+        "coupled_learning": "hepcli.engine._estimators.contrastive:COUPLED_LEARNING",
         "feedforward": "hepcli.engine._estimators.feedforward:FEEDFORWARD",
     },
 )
