@@ -57,6 +57,8 @@ ESTIMATORS = Parts(
         "contrastive_ep": "hepcli.engine._estimators.contrastive:CONTRASTIVE_EP",
         "contrastive_hebbian": "hepcli.engine._estimators.contrastive:CONTRASTIVE_HEBBIAN",
         "coupled_learning": "hepcli.engine._estimators.contrastive:COUPLED_LEARNING",
+        "dual_propagation": "hepcli.engine._estimators.dual_propagation:DUAL_PROPAGATION",
+        "predictive_coding": "hepcli.engine._estimators.predictive_coding:PREDICTIVE_CODING",
         "feedforward": "hepcli.engine._estimators.feedforward:FEEDFORWARD",
     },
 )
