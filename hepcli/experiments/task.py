@@ -15,6 +15,7 @@ from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient
 from hepcli.experiments.devices import devices_for
+from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
 from hepcli.settings import AUGMENTATIONS
@@ -52,6 +53,7 @@ class Task:
 
     def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
         fix_ambient(config.run.devices)
+        make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.spec = find_spec(config.data.name)
         self._splits: dict[SplitName, Split] = {}
