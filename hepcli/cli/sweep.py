@@ -73,7 +73,7 @@ def sweep_command(
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the sweep in --out, and try its failed points again."),
+        typer.Option("--resume", help="Continue the sweep in --out and retry its failed points."),
     ] = False,
     together: Together = False,
     shard: Shard = None,
@@ -157,7 +157,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
     from hepcli.experiments.sweeps.report import as_json as report_json
 
     last: experiment.SweepEvent | None = None
-    saving = "Interrupted: workers finish their step and save. Interrupt once more to stop at once."
+    saving = "Interrupted: workers finish their step and save. Press Ctrl-C again to quit immediately."
     with stop_requests(lambda: display.notice(saving)) as stop, display:
         for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):
             display.show(record)

@@ -71,7 +71,7 @@ def train_command(
     )
     interrupted: Interrupted | None = None
     finished: Finished | None = None
-    saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
+    saving = "Interrupted: finishing the step and saving. Press Ctrl-C again to quit immediately."
     with joined_processes() if distributed else nullcontext():
         speaks = is_first()
         display = make_display(quiet=quiet or not speaks)

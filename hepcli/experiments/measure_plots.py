@@ -12,10 +12,11 @@ from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
 _NAMES = {
-    "finite_nudge": "finite nudge (own vs hep exact)",
+    "finite_nudge": "finite nudge (this run's estimator vs hep exact)",
     "asymmetry": "asymmetry (hep exact vs rbp)",
-    "total": "total (own vs rbp)",
+    "total": "total (this run's estimator vs rbp)",
 }
+_GRADIENT = "gradient (this run's estimator vs bptt)"
 _Curve = tuple[list[float | None], list[float | None]]  # values and their standard errors
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
 
@@ -144,9 +145,7 @@ def draw_convergence(result: Pictures, axes: PictureAxes, file: Path, title: str
     for plot in (by_number, by_radius):
         plot.grid(alpha=0.3)
         plot.legend(fontsize="x-small", loc="upper right" if plot is by_number else "lower right")
-    figure.text(
-        0.5, -0.02, f"open: some phase kept a residual above 1e-6 for {PICTURE_STEPS} steps", ha="center"
-    )
+    figure.text(0.5, -0.02, f"open markers: not settled after {PICTURE_STEPS} steps", ha="center")
     save_figure(figure, file, bbox_inches="tight")
 
 
@@ -172,7 +171,7 @@ def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     panels = [
         ("weight angle / °", single("weight_angle_deg")),
         *((measure.title, single(key)) for key, measure in MEASURES.items()),
-        ("cosine", biases("cosine") | {"gradient (own vs bptt)": (gradient, [None] * len(records))}),
+        ("cosine", biases("cosine") | {_GRADIENT: (gradient, [None] * len(records))}),
         ("relative error", biases("relative_error")),
         ("test error / %", {"test": (test_error, [None] * len(records))}),
     ]
