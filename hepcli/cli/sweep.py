@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Quiet, Settings, user_path
+from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
@@ -108,6 +108,7 @@ def sweep_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    figure_format: Format = FigureFormat.PNG,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -124,12 +125,24 @@ def sweep_command(
     if value is not None and report_dir is None:
         raise ConfigError("--value belongs to --report.", "Type hep sweep --report DIR --value KEY.")
     if report_dir is not None:
-        made = report(report_dir, value)
+        made = report(report_dir, value, figure_format.value)
         show_report(made)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return
     request = experiment.SweepRequest(
-        sweep, preset, vary or (), seeds, settings or (), epochs, out, jobs, resume, together, shard, data_dir
+        sweep,
+        preset,
+        vary or (),
+        seeds,
+        settings or (),
+        epochs,
+        out,
+        jobs,
+        resume,
+        together,
+        shard,
+        data_dir,
+        figure_format.value,
     )
     if dry_run:
         planned = experiment.plan(request)
