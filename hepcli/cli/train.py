@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, user_path
+from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Preset, Quiet, Seed, Settings, user_path
 from hepcli.cli._stderr import say
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
@@ -45,6 +45,7 @@ def train_command(
         ),
     ] = False,
     data_dir: DataDir = None,
+    figure_format: Format = FigureFormat.PNG,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,11 +68,17 @@ def train_command(
     )
 
     request = TrainRequest(
-        preset, settings or (), {"run.seed": seed, "run.epochs": epochs}, out, resume, data_dir
+        preset,
+        settings or (),
+        {"run.seed": seed, "run.epochs": epochs},
+        out,
+        resume,
+        data_dir,
+        figure_format.value,
     )
     interrupted: Interrupted | None = None
     finished: Finished | None = None
-    saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
+    saving = "Interrupted: finishing the step and saving. Press Ctrl-C again to quit immediately."
     with joined_processes() if distributed else nullcontext():
         speaks = is_first()
         display = make_display(quiet=quiet or not speaks)

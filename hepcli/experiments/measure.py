@@ -12,8 +12,11 @@ from hepcli.config import load_config
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
-from hepcli.experiments.figures import attempt
-from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
+from hepcli.experiments.captions import settings_of
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figure_data import FigureData
+from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
@@ -43,6 +46,7 @@ class MeasureRequest(NamedTuple):
         overrides: KEY=VALUE texts, such as gradient.num_points=4.
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.
+        figure_format: of the figures.
     """
 
     checkpoint: Path | None = None
@@ -55,6 +59,7 @@ class MeasureRequest(NamedTuple):
     overrides: Sequence[str] = ()
     out: Path | None = None
     data_dir: Path | None = None
+    figure_format: FigureFormat = "png"
 
 
 class StepMeasured(NamedTuple):
@@ -124,9 +129,11 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
 
     def draw() -> None:
         along = request.all_steps
-        figures.extend(
-            draw_along(records, folder.path) if along else measurement.draw(folder.path, records[0])
-        )
+        drawn = measurement.along(records) if along else measurement.figures(records[0])
+        for name, data in drawn.items():
+            file = f"{name}.{request.figure_format}"
+            draw_figure(data, folder.path / file)
+            figures.append(file)
 
     folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
     notices.append(attempt(draw, "The figures"))
@@ -285,8 +292,16 @@ class _Measurement:
             )
         return notes
 
-    def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
-        """Draw the figures of the network measured last; returns their files."""
+    def along(self, records: Sequence[dict[str, Any]]) -> dict[str, FigureData]:
+        """The figure of a run, by its name."""
+        return {"along-run": along_run(records, self._caption())}
+
+    def _caption(self) -> str:
+        config = self._task.config
+        return settings_of(config, estimator_of(config.gradient.method).uses_circle)
+
+    def figures(self, record: dict[str, Any]) -> dict[str, FigureData]:
+        """The figures of the network measured last, by their names."""
         self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None
@@ -296,6 +311,6 @@ class _Measurement:
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
         outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
-        return draw_pictures(
-            record, outcome, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
-        )
+        steps = self._task.config.relaxation.nudged_steps
+        axes = PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius, steps)
+        return pictures_of(record, outcome, axes, self._caption())

@@ -10,6 +10,7 @@ from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import ResolvedConfig, differences, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
+from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
 
 
@@ -23,6 +24,7 @@ class TrainRequest(NamedTuple):
         out: run folder; None for runs/<preset>-<time>.
         resume: continue the run in `out`.
         data_dir: where data sets are kept; None for the default folder.
+        figure_format: of the run's curves.
     """
 
     preset: str | None = None
@@ -31,6 +33,7 @@ class TrainRequest(NamedTuple):
     out: Path | None = None
     resume: bool = False
     data_dir: Path | None = None
+    figure_format: FigureFormat = "png"
 
 
 def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:

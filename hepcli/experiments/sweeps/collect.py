@@ -103,7 +103,7 @@ def collect(path: Path) -> Collection:
 
 def value_title(name: str) -> str:
     """What to write at an axis of that value."""
-    return _TITLES.get(name, name)
+    return _TITLES.get(name, name.replace("_", " ").replace(".", " "))
 
 
 def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | None:
