@@ -36,7 +36,7 @@ def evaluate(
     run = SavedRun(checkpoint, overrides, data_dir)
     restored = run.restore(run.chosen_step(step))
     config, task = run.config, run.task
-    params = task.layout.replicate(restored.state.params)
+    params = task.layout.replicate(task.weights_as_read(restored.state.params, config, restored.step))
     totals, _ = task.evaluator(params, task.feed(split_name), config.data.eval_batch_size, homeostasis=False)
     result = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}

@@ -22,9 +22,11 @@ from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
 from hepcli.networks import weight_angle_deg
+from hepcli.settings import HardwareSettings
 from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
+_EXACT = asdict(HardwareSettings())  # what measures of earlier versions were made with
 _PICTURE_EXAMPLES = 8
 _PICTURE_NUMBERS = (1, 2, 3, 4, 6, 8, 12)
 _PICTURE_RADII = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -154,8 +156,8 @@ def _replaced(file: Path, record: dict[str, Any]) -> str | None:
     before = steps[0] if isinstance(steps, list) and steps else None
     if not isinstance(before, dict):
         return f"{file}: what was there was not of hep measure-asymmetry, and was replaced."
-    keys = ("step", "split", "examples", "relaxation", "gradient")
-    differing = [key for key in keys if before.get(key) != record[key]]
+    keys, absent = ("step", "split", "examples", "relaxation", "gradient", "hardware"), {"hardware": _EXACT}
+    differing = [key for key in keys if before.get(key, absent.get(key)) != record[key]]
     return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None
 
 
@@ -238,6 +240,7 @@ class _Measurement:
     ) -> dict[str, Any]:
         """Everything that --json prints of a step, but for the figures."""
         request, config, network = self._request, self._task.config, self._task.network
+        params = self._task.weights_as_read(params, config, step)
         angles = {
             name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
         }
@@ -253,6 +256,7 @@ class _Measurement:
             "method": config.gradient.method,
             "relaxation": asdict(config.relaxation),
             "gradient": asdict(config.gradient),
+            "hardware": asdict(config.hardware),
             "test_top1": test_top1,
             "weight_angle_deg": total_angle,
             "weight_angle_deg_by_pair": angles,

@@ -133,7 +133,8 @@ class Run:
 
     def _measure(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""
-        params, task = self.state.params, self.task
+        task = self.task
+        params = task.weights_as_read(self.state.params, self.config, self.step)
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
@@ -147,7 +148,7 @@ class Run:
             "homeostatic_loss": finite_or_none(float(homeostatic)),
             "weight_angle_deg": angles.get("total"),
             "weight_angle_deg_by_pair": {name: a for name, a in angles.items() if name != "total"},
-            "kernel_std": kernel_stds(params),
+            "kernel_std": kernel_stds(self.state.params),
         }
         if self._meter is not None:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
