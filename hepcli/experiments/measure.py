@@ -18,7 +18,7 @@ from hepcli.experiments.figure_data import FigureData
 from hepcli.experiments.figures import FigureFormat, attempt
 from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.saved import SavedRun, test_accuracy
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
 from hepcli.networks import weight_angle_deg
@@ -115,7 +115,7 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
         OutputError: the results cannot be written.
     """
     source = _source(request)
-    measurement = _Measurement(source, request, report)
+    measurement = Measurement(source.task, request, report)
     folder = RunFolder(source.folder)
     with folder.writing():
         check_writable(folder.path)
@@ -184,7 +184,7 @@ def _source(request: MeasureRequest) -> _Source:
 
 
 def _steps(
-    measurement: "_Measurement", source: _Source, request: MeasureRequest
+    measurement: "Measurement", source: _Source, request: MeasureRequest
 ) -> Iterator[StepMeasured | StepSkipped]:
     """One network, or with --all-steps every step of the run that is intact."""
     run = source.run
@@ -213,29 +213,36 @@ def _steps(
         raise failed
 
 
-class _Measurement:
-    """The compiled measures of a network, and the pictures of the one seen last."""
+class Measurement:
+    """The compiled measures of a network, and the pictures of the one seen last.
 
-    def __init__(self, source: _Source, request: MeasureRequest, report: OnProgress) -> None:
-        self._task, self._request, self._report = source.task, request, report
-        self._meter = source.task.meter(request.split_name, request.examples, "--examples")
+    Args:
+        task: configuration, network and data.
+        request: which examples.
+        report: receives a line whenever something is begun.
+        key: what errors call the number of examples.
+    """
+
+    def __init__(
+        self, task: Task, request: MeasureRequest, report: OnProgress = silent, key: str = "--examples"
+    ) -> None:
+        self._task, self._request, self._report = task, request, report
+        self._meter = task.meter(request.split_name, request.examples, key)
         self._params: Any = None
 
     def fresh(self) -> StepMeasured:
         """Measure the network before training."""
-        return StepMeasured(self._record(self._task.fresh_params(), 0, None, None), ())
+        return StepMeasured(self.record(self._task.fresh_params(), 0, None, None), ())
 
     def saved(self, run: SavedRun, step: int | None) -> StepMeasured:
         """Measure a step of a run; None is the newest intact one."""
         restored = run.restore(step)
-        last = restored.metadata["history"][-1:]
-        ended = bool(last) and last[0]["step"] == restored.step
-        test_top1 = last[0]["test"]["top1"] if ended else None
         path = str(run.path_of(restored.step))
-        record = self._record(restored.state.params, restored.step, path, test_top1)
+        test_top1 = test_accuracy(restored)
+        record = self.record(restored.state.params, restored.step, path, test_top1)
         return StepMeasured(record, restored.damaged)
 
-    def _record(
+    def record(
         self, params: Any, step: int, checkpoint: str | None, test_top1: float | None
     ) -> dict[str, Any]:
         """Everything that --json prints of a step, but for the figures."""

@@ -18,7 +18,7 @@ class TrainRequest(NamedTuple):
     """What the command line asks for.
 
     Attributes:
-        preset: name or path; None for the default, or with `resume` for the run's own configuration.
+        preset: name, path or tables; None for the default, or with `resume` for the run's own configuration.
         overrides: KEY=VALUE texts.
         flags: dotted key -> value of an option of its own; None where not given.
         out: run folder; None for runs/<preset>-<time>.
@@ -27,7 +27,7 @@ class TrainRequest(NamedTuple):
         figure_format: of the run's curves.
     """
 
-    preset: str | None = None
+    preset: str | Mapping[str, object] | None = None
     overrides: Sequence[str] = ()
     flags: Mapping[str, object] = {}
     out: Path | None = None

@@ -27,7 +27,7 @@ from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
 _ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
-_TITLES = {
+_TITLES: dict[str, str] = {
     "test_error": "test error / %",
     "best_test_error": "test error, best epoch / %",
     "train_error": "train error / %",
