@@ -1,24 +1,41 @@
 """`hep eval`."""
 
 import json
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, Step
 from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.errors import ConfigError
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
+
+
+class EvalSplitChoice(StrEnum):
+    """Examples a network can be evaluated on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+
+
+EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which images.")]
+Best = Annotated[
+    bool, typer.Option("--best", help="The step that was best on the validation examples, not the newest.")
+]
 
 
 @handle_errors
 def eval_command(
     checkpoint: Checkpoint,
-    split: SplitName = SplitChoice.TEST,
+    split: EvalSplit = EvalSplitChoice.TEST,
     step: Step = None,
+    best: Best = False,
     settings: Settings = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -26,7 +43,10 @@ def eval_command(
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
-    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
+    if best and step is not None:
+        raise ConfigError(f"--best and --step {step} name two steps.", "Give one of them.")
+    chosen = "best" if best else step
+    record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir)
     for notice in notices:
         say(notice)
     if as_json:

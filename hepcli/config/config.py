@@ -47,6 +47,9 @@ class Config(BaseModel):
         if self.relaxation.persistent_state and not ESTIMATORS[self.gradient.method].has_free_phase:
             key = assigned("relaxation.persistent_state", True)
             problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
+        if self.run.patience and not self.data.validation_examples:
+            key = assigned("run.patience", self.run.patience)
+            problems.append(Fault(key, "needs data.validation_examples above 0, which it goes by"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         if problems:

@@ -19,11 +19,12 @@ def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> No
     from matplotlib.ticker import MaxNLocator
 
     epochs = [line["epoch"] for line in history]
+    splits = [split for split in ("train", "validation", "test") if split in history[0]]
     panels: list[tuple[str, dict[str, list[float | None]]]] = [
-        ("loss", {split: [line[split]["loss"] for line in history] for split in ("train", "test")}),
+        ("loss", {split: [line[split]["loss"] for line in history] for split in splits}),
         (
             "error / %",
-            {split: [_error(line[split]["top1"]) for line in history] for split in ("train", "test")},
+            {split: [_error(line[split]["top1"]) for line in history] for split in splits},
         ),
         (
             "log10 residual",

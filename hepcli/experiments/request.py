@@ -58,7 +58,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     if asked.sources["run.devices"] != "flag":  # it goes on where it began
         asked = with_devices(asked, saved.run.devices, "the run")
     for key, old, new in differences(saved, asked.config):
-        if key == "run.devices":
+        if key in ("run.devices", "run.patience"):
             continue
         if key == "run.epochs" and asked.config.optimizer.schedule == "constant":
             continue  # training for longer changes nothing of what was done

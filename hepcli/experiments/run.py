@@ -21,6 +21,7 @@ from hepcli.experiments.figures import attempt
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config
+from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.networks import weight_angle_deg
@@ -43,6 +44,9 @@ class Run:
         self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
         self.num_batches = task.num_batches
         task.prepare()
+        self._held_out = task.held_out(config.run.seed)
+        every = np.arange(len(task.split("train").labels))
+        self._trained_on = np.setdiff1d(every, self._held_out, assume_unique=True)
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
@@ -96,8 +100,14 @@ class Run:
         return [*self.folder.notices, *filter(None, of_data)]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """The order in which an epoch visits the examples."""
-        return epoch_order(self.config.run.seed, epoch, self.task.num_examples)
+        """The order in which an epoch visits the examples that are trained on."""
+        return self._trained_on[epoch_order(self.config.run.seed, epoch, len(self._trained_on))]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train: all epochs are done, or patience is at its end."""
+        run = self.config.run
+        return len(self.history) >= run.epochs or is_over(self.history, run.patience)
 
     def save(self, store: CheckpointStore, metric: float | None = None) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
@@ -117,7 +127,7 @@ class Run:
         self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
-        self.save(store, metric=metrics["test"]["top1"])
+        self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)
         return EpochDone(metrics, seconds, rate)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
@@ -127,11 +137,13 @@ class Run:
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
         by_pair = weight_angle_deg(params, task.network.pairs)
+        validation = {"validation": self._validate()} if self._held_out.size else {}
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,
             "step": self.step,
             "train": trained,
+            **validation,
             "test": means(totals, nudged=False),
             "homeostatic_loss": finite_or_none(float(homeostatic)),
             "weight_angle_deg": angles.get("total"),
@@ -142,6 +154,12 @@ class Run:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
             record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
         return record
+
+    def _validate(self) -> dict[str, float | int | None]:
+        size = self.config.data.eval_batch_size
+        feed, task = self.task.feed("train"), self.task
+        totals, _ = task.evaluator(self.state.params, feed, size, homeostasis=False, examples=self._held_out)
+        return means(totals, nudged=False)
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
         """Save, and say how to go on."""
@@ -172,7 +190,6 @@ class Run:
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
-        best = max(self.history, key=lambda line: line["test"]["top1"])
         seconds = [line["seconds"] for line in self.timing]
         is_timed = len(seconds) == len(self.history) and None not in seconds
         packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -186,8 +203,7 @@ class Run:
             "steps": self.step,
             "train": last["train"],
             "test": last["test"],
-            "best_test_top1": best["test"]["top1"],
-            "best_epoch": best["epoch"],
+            "selection": selection(self.history),
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(seconds) if is_timed else None,

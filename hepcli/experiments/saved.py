@@ -18,9 +18,10 @@ from hepcli.config import Config, flatten, load_config, read_config
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-_MAY_CHANGE = ("run.epochs", "run.devices")
+_MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
 """How long it trains and where, not what it computes."""
 
 
@@ -122,6 +123,24 @@ class SavedRun:
         if step is None and (missing := self.missing_step(restored.damaged)):
             restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored
+
+    def best_step(self) -> int:
+        """The step of the epoch with the highest accuracy on the validation examples.
+
+        Raises:
+            ConfigError: the run holds none out, so that no step is the best.
+            CheckpointError: nothing intact, or no epoch is over yet.
+        """
+        if not self._own_config.data.validation_examples:
+            raise ConfigError(
+                f"{self.folder} has no best step: it was trained with data.validation_examples = 0.",
+                "Leave out --best for the latest step, or train with --set data.validation_examples=N.",
+            )
+        # Not metrics.jsonl: the records in a checkpoint are verified with it.
+        best = best_epoch(self.restore(None).metadata["history"])
+        if best is None:
+            raise CheckpointError(f"{self.folder} has finished no epoch yet.", "Leave out --best.")
+        return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:
         """Say where the records go on to a step that is later than every checkpoint.

@@ -26,10 +26,16 @@ from hepcli.files import legible
 from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
-_ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
+_ERRORS = {
+    "test_error": "test.top1",
+    "selected_test_error": "selection.test.top1",
+    "validation_error": "selection.validation.top1",
+    "train_error": "train.top1",
+}
 _TITLES = {
     "test_error": "test error / %",
-    "best_test_error": "test error, best epoch / %",
+    "selected_test_error": "test error, selected epoch / %",
+    "validation_error": "validation error, selected epoch / %",
     "train_error": "train error / %",
     "weight_angle_deg": "weight angle / °",
     "homeostatic_loss": "homeostatic loss",
