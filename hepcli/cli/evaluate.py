@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, Step
+from hepcli.cli._options import Best, Checkpoint, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
-from hepcli.errors import ConfigError
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
 
@@ -25,9 +24,6 @@ class EvalSplitChoice(StrEnum):
 
 
 EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which images.")]
-Best = Annotated[
-    bool, typer.Option("--best", help="The step that was best on the validation examples, not the newest.")
-]
 
 
 @handle_errors
@@ -43,9 +39,7 @@ def eval_command(
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
-    if best and step is not None:
-        raise ConfigError(f"--best and --step {step} name two steps.", "Give one of them.")
-    chosen = "best" if best else step
+    chosen = chosen_step(step, best=best)
     record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir)
     for notice in notices:
         say(notice)

@@ -33,6 +33,16 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            "--init-from",
+            metavar="RUN[:STEP|:best]",
+            help="Begin with the weights of another run, or of a file of hep export, that fit by name "
+            "and shape.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out exactly where its last checkpoint is.")
     ] = False,
@@ -67,7 +77,12 @@ def train_command(
     )
 
     request = TrainRequest(
-        preset, settings or (), {"run.seed": seed, "run.epochs": epochs}, out, resume, data_dir
+        preset,
+        settings or (),
+        {"run.seed": seed, "run.epochs": epochs, "run.init_from": init_from},
+        out,
+        resume,
+        data_dir,
     )
     interrupted: Interrupted | None = None
     finished: Finished | None = None

@@ -53,7 +53,7 @@ def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     shares = np.floor(exact).astype(np.int64)
     order = np.argsort(shares - exact, kind="stable")
     shares[order[: count - shares.sum()]] += 1
-    return shares
+    return np.asarray(shares, np.int64)
 
 
 def _least(sizes: NDArray[np.int64]) -> int:

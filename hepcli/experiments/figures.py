@@ -57,6 +57,6 @@ def new_figure(width: float, height: float, title: str, size: str = "medium") ->
 
 
 def save_figure(figure: Any, file: Path, **options: Any) -> None:
-    """Write a figure as a PNG, in place of an older one once it is whole."""
+    """Write a figure in the format of its suffix, in place of an older one once it is whole."""
     with replacing(file) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, **options)
+        figure.savefig(temporary, format=file.suffix.removeprefix("."), dpi=120, **options)

@@ -18,13 +18,15 @@ from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
 from hepcli.errors import OutputError
 from hepcli.experiments.figures import attempt
+from hepcli.experiments.initial import initial_params
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
+from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.networks import weight_angle_deg
+from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
 OLDER_LEAVES = {
@@ -66,8 +68,15 @@ class Run:
 
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
+        notices = self._notices()
+        if self.config.run.init_from:
+            params = jax.tree.map(np.asarray, self.state.params)
+            initial = initial_params(self.config.run.init_from, params, self.data_dir)
+            self.state = self.state._replace(params=self.task.layout.replicate(initial.params))
+            self.folder.write_json(INIT_FILE, initial.record)
+            notices += initial.notices
         self.save(store)
-        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self._notices()))
+        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(notices))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
@@ -81,6 +90,7 @@ class Run:
         notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
+        notices += self._schedule_notices(restored.metadata)
         try:
             lines = self.folder.read_lines(TIMING_FILE)
         except OutputError as error:
@@ -93,6 +103,22 @@ class Run:
         self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
+
+    def _schedule_notices(self, metadata: Mapping[str, Any]) -> list[str]:
+        """Say what becomes of a learning rate that ends where the number of epochs was changed."""
+        settings, epochs = self.config.optimizer, self.config.run.epochs
+        before = (metadata.get("config") or {}).get("run", {}).get("epochs", epochs)
+        if before == epochs or settings.schedule == "constant":
+            return []
+        schedule = SCHEDULES[settings.schedule]
+        old, new = (
+            float(schedule(settings.learning_rate, n * self.num_batches)(self.step)) for n in (before, epochs)
+        )
+        return [
+            f"optimizer.schedule = {settings.schedule}: step {self.step} was reached on the schedule of "
+            f"{before} epochs, at a learning rate of {old:.3g}; from here on it is that of {epochs} epochs, "
+            f"{new:.3g}. A run of {epochs} epochs from the start comes out otherwise."
+        ]
 
     def _notices(self) -> list[str]:
         """Of the folder, and of how the data were loaded."""
@@ -204,6 +230,7 @@ class Run:
             "train": last["train"],
             "test": last["test"],
             "selection": selection(self.history),
+            **({"init_from": self.folder.read_init()} if self.config.run.init_from else {}),
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(seconds) if is_timed else None,

@@ -16,13 +16,13 @@ from hepcli.checkpoints import (
 )
 from hepcli.config import Config, flatten, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-_MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
-"""How long it trains and where, not what it computes."""
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
+"""Keys of a run that may change: how long it trains and where, not what a step computes."""
 
 
 class Weights(NamedTuple):
@@ -47,7 +47,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
     for key in dict.fromkeys([*now, *before]):
         table, name = key.split(".")[:2]
         known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
-        if known and before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+        if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
                 f"{_shown(before.get(key))}, and its config.toml was changed since.",

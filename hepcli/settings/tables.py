@@ -42,6 +42,8 @@ class RunSettings:
             after every epoch, in float64; 0 leaves that out.
         patience: a run ends once that many epochs in a row brought no higher accuracy on the validation
             examples; 0 trains all epochs.
+        init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
+            `hep export` wrote. What fits by name and shape is taken, the rest begins as ever.
     """
 
     __pydantic_config__ = STRICT
@@ -51,6 +53,7 @@ class RunSettings:
     devices: CountOrNone = 0
     measure_examples: CountOrNone = 0
     patience: CountOrNone = 0
+    init_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ _NAN = float("nan")
 
 @house_style()
 def draw(result: Collection, file: Path) -> None:
-    """Draw the figure of a collection as a PNG.
+    """Draw the figure of a collection.
 
     Args:
         result: the runs and what to plot of them.
-        file: the PNG to write.
+        file: to write, in the format of its suffix.
 
     Raises:
         ConfigError: the runs lack a value that is to be plotted.
