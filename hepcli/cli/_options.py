@@ -2,9 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from hepcli.errors import ConfigError
 
 
 def user_path(text: str) -> Path:
@@ -36,6 +38,17 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+class FigureFormat(StrEnum):
+    """Formats of figures."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
+
+
+Format = Annotated[FigureFormat, typer.Option("--format", help="Format of the figures.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,3 +84,17 @@ Step = Annotated[
     int | None,
     typer.Option("--step", metavar="N", help="Which saved step. Default: the newest.", show_default=False),
 ]
+Best = Annotated[
+    bool, typer.Option("--best", help="The step that was best on the validation examples, not the newest.")
+]
+
+
+def chosen_step(step: int | None, *, best: bool) -> int | Literal["best"] | None:
+    """What --step and --best ask for together.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if best and step is not None:
+        raise ConfigError(f"--best and --step {step} name two steps.", "Give one of them.")
+    return "best" if best else step

@@ -1,24 +1,46 @@
 """`hep eval`."""
 
 import json
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._options import Best, Checkpoint, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
+
+_TITLES = {
+    "dataset": "data set",
+    "top1": "error",
+    "top5": "top-5 error",
+    "log10_residual": "log10 residual",
+    "converged": "settled",
+}
+"""What the screen calls the keys of --json, where it says something else: errors for accuracies."""
+
+
+class EvalSplitChoice(StrEnum):
+    """Examples a network can be evaluated on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+
+
+EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which images.")]
 
 
 @handle_errors
 def eval_command(
     checkpoint: Checkpoint,
-    split: SplitName = SplitChoice.TEST,
+    split: EvalSplit = EvalSplitChoice.TEST,
     step: Step = None,
+    best: Best = False,
     settings: Settings = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -26,7 +48,8 @@ def eval_command(
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
-    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
+    chosen = chosen_step(step, best=best)
+    record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir)
     for notice in notices:
         say(notice)
     if as_json:
@@ -38,7 +61,8 @@ def eval_command(
 def _show(record: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False)
     for key, value in record.items():
-        table.add_row(key, Text(_format(key, value)))
+        if key != "checkpoint":  # below, on stdout
+            table.add_row(_TITLES.get(key, key), Text(_format(key, value)))
     console = StderrConsole(soft_wrap=True)
     attempt(lambda: console.print(table))
     typer.echo(record["checkpoint"])
@@ -47,6 +71,8 @@ def _show(record: dict[str, Any]) -> None:
 def _format(key: str, value: Any) -> str:
     if value is None:
         return "–"
-    if key in ("top1", "top5", "converged"):
+    if key in ("top1", "top5"):
+        return f"{100 * (1 - value):.2f} %"
+    if key == "converged":
         return f"{100 * value:.2f} %"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -65,6 +65,9 @@ class Config(BaseModel):
             key = assigned("gradient.beta_radius", self.gradient.beta_radius)
             most = f"must be at most {estimator.largest_radius:g} with {self.gradient.method}"
             problems.append(Fault(key, most))
+        if self.run.patience and not self.data.validation_examples:
+            key = assigned("run.patience", self.run.patience)
+            problems.append(Fault(key, "needs data.validation_examples above 0, which it goes by"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         if problems:

@@ -132,7 +132,8 @@ class TableView(Table):
     Attributes:
         rows: axes down the side.
         columns: axes across the top.
-        value: `test_error`, `best_test_error` or `train_error` (%), or a dotted key of summary.json.
+        value: `test_error`, `train_error`, `validation_error` or `selected_test_error` (%; of the epoch that
+            was best on the validation examples), or a dotted key of summary.json.
     """
 
     rows: tuple[str, ...] = ()
@@ -196,7 +197,8 @@ def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Faul
     for axis in axes:
         for key in sorted(axis.keys):
             if key in fixed and all(key in place.set for place in axis.places):
-                problems.append(Fault(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point"))
+                rule = f"cannot be overridden: axis {axis.name} already sets this key"
+                problems.append(Fault(assigned(key, fixed[key]), rule))
             if key in owners:
                 problems.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -16,12 +16,13 @@ from hepcli.checkpoints import (
 )
 from hepcli.config import Config, flatten, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-_MAY_CHANGE = ("run.epochs", "run.devices")
-"""How long it trains and where, not what it computes."""
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
+"""Keys of a run that may change: how long it trains and where, not what a step computes."""
 
 
 class Weights(NamedTuple):
@@ -46,7 +47,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
     for key in dict.fromkeys([*now, *before]):
         table, name = key.split(".")[:2]
         known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
-        if known and before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+        if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
                 f"{_shown(before.get(key))}, and its config.toml was changed since.",
@@ -72,6 +73,12 @@ def _last_steps(folder: Path) -> dict[str, int]:
     return {name: step for name, step in steps.items() if type(step) is int}
 
 
+def test_accuracy(restored: Restored) -> float | None:
+    """Top-1 on the test split at the end of the epoch that a step is the last of; None within an epoch."""
+    last = restored.metadata["history"][-1:]
+    return last[0]["test"]["top1"] if last and last[0]["step"] == restored.step else None
+
+
 def _shown(value: object) -> object:
     return "nothing" if value is None else value
 
@@ -83,27 +90,37 @@ class SavedRun:
         checkpoint: a run folder, its checkpoints/ or one step in it.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
+        flags: dotted key to value, as `overrides`.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
         ConfigError: an override that is not allowed, or a damaged config.toml.
     """
 
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = (), data_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        overrides: Sequence[str] = (),
+        data_dir: Path | None = None,
+        flags: Mapping[str, object] | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         self._own_config = read_config(self.folder)
-        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
+        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides, flags).config
         self.task = Task(self.config, data_dir)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
 
-    def chosen_step(self, step: int | None) -> int | None:
+    def chosen_step(self, step: int | Literal["best"] | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
 
         Raises:
-            ConfigError: both are given and differ.
+            CheckpointError: the best is asked for, and no epoch is over yet.
+            ConfigError: both are given and differ, or no examples are held out to call one the best.
         """
+        if step == "best":
+            step = self.best_step()
         if step is not None and self.named_step is not None and step != self.named_step:
             raise ConfigError(
                 f"{self.checkpoint} is step {self.named_step}, but --step is {step}.", "Give one of them."
@@ -122,6 +139,24 @@ class SavedRun:
         if step is None and (missing := self.missing_step(restored.damaged)):
             restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored
+
+    def best_step(self) -> int:
+        """The step of the epoch with the highest accuracy on the validation examples.
+
+        Raises:
+            ConfigError: the run holds none out, so that no step is the best.
+            CheckpointError: nothing intact, or no epoch is over yet.
+        """
+        if not self._own_config.data.validation_examples:
+            raise ConfigError(
+                f"{self.folder} has no best step: it was trained with data.validation_examples = 0.",
+                "Leave out --best for the latest step, or train with --set data.validation_examples=N.",
+            )
+        # Not metrics.jsonl: the records in a checkpoint are verified with it.
+        best = best_epoch(self.restore(None).metadata["history"])
+        if best is None:
+            raise CheckpointError(f"{self.folder} has finished no epoch yet.", "Leave out --best.")
+        return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:
         """Say where the records go on to a step that is later than every checkpoint.
