@@ -25,9 +25,12 @@ from hepcli.experiments.saved import check_config
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
+from hepcli.experiments.trackers import Trackers, check_installed
 from hepcli.networks import weight_angle_deg
 from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
+
+CURVES_FILE = "curves.png"
 
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
@@ -46,6 +49,8 @@ class Run:
         self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
         self.num_batches = task.num_batches
         task.prepare()
+        check_installed(config)
+        self._trackers: Trackers | None = None
         self._held_out = task.held_out(config.run.seed)
         every = np.arange(len(task.split("train").labels))
         self._trained_on = np.setdiff1d(every, self._held_out, assume_unique=True)
@@ -69,6 +74,7 @@ class Run:
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
         notices = self._notices()
+        notices += self._track()
         if self.config.run.init_from:
             params = jax.tree.map(np.asarray, self.state.params)
             initial = initial_params(self.config.run.init_from, params, self.data_dir)
@@ -102,7 +108,21 @@ class Run:
             notices.append(f"{self.folder.path / TIMING_FILE} {what}: how long epochs took is lost.")
         self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
+        notices += self._track()
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
+
+    def _track(self) -> list[str]:
+        """Begin the trackers with the epochs that are over; what the user should know of them."""
+        self.end_tracking(finished=True)  # a run that goes back to an earlier step begins them again
+        self._trackers = Trackers(self.config, self.folder, self.history)
+        return self._trackers.news()
+
+    def end_tracking(self, *, finished: bool = False) -> list[str]:
+        """End the trackers, where they are not ended yet; what the user should know of them."""
+        if self._trackers is None:
+            return []
+        self._trackers.close(finished=finished)
+        return self._trackers.news()
 
     def _schedule_notices(self, metadata: Mapping[str, Any]) -> list[str]:
         """Say what becomes of a learning rate that ends where the number of epochs was changed."""
@@ -154,6 +174,8 @@ class Run:
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
         self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)
+        if self._trackers is not None:
+            self._trackers.log(metrics)
         return EpochDone(metrics, seconds, rate)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
@@ -191,6 +213,7 @@ class Run:
         """Save, and say how to go on."""
         self.save(store)
         store.wait()
+        self.end_tracking(finished=True)
         command = self.folder.resume_command
         if self.data_dir is not None:
             command += f" --data-dir {shlex.quote(str(self.data_dir))}"
@@ -203,15 +226,18 @@ class Run:
         store.wait()
         summary = self._summary()
         self.folder.write_json(SUMMARY_FILE, summary)
-        return Finished(self.folder.path, summary, self._draw())
+        notices = self._draw()
+        if self._trackers is not None:
+            self._trackers.figure(self.folder.path / CURVES_FILE)
+        return Finished(self.folder.path, summary, (*notices, *self.end_tracking(finished=True)))
 
     def _draw(self) -> tuple[str, ...]:
         from hepcli.experiments.plots import plot_curves
 
         if not self.folder.writes:
             return ()
-        file, title = self.folder.path / "curves.png", self.folder.path.name
-        notice = attempt(lambda: plot_curves(self.history, file, title=title), "curves.png")
+        file, title = self.folder.path / CURVES_FILE, self.folder.path.name
+        notice = attempt(lambda: plot_curves(self.history, file, title=title), CURVES_FILE)
         return () if notice is None else (notice,)
 
     def _summary(self) -> dict[str, Any]:

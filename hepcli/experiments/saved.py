@@ -21,7 +21,7 @@ from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers")
 """Keys of a run that may change: how long it trains and where, not what a step computes."""
 
 

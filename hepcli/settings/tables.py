@@ -26,6 +26,7 @@ ScheduleName = Annotated[str, name_of(SCHEDULES)]
 AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
+TrackerName = Literal["tensorboard", "wandb"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 
 
@@ -44,6 +45,8 @@ class RunSettings:
             examples; 0 trains all epochs.
         init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
             `hep export` wrote. What fits by name and shape is taken, the rest begins as ever.
+        trackers: what follows the run beside metrics.jsonl: `tensorboard`, in its tensorboard/ folder, and
+            `wandb`. They belong to no hash.
     """
 
     __pydantic_config__ = STRICT
@@ -54,6 +57,7 @@ class RunSettings:
     measure_examples: CountOrNone = 0
     patience: CountOrNone = 0
     init_from: str = ""
+    trackers: tuple[TrackerName, ...] = ()
 
 
 @dataclass(frozen=True)
