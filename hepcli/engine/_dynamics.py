@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from hepcli.engine._graph import Edges, Layers
 from hepcli.engine._types import Params, State, System
 
-Layers = tuple[str, ...]
-Edges = tuple[tuple[str, str], ...]
 Update = Callable[[State, Layers], State]
 """State, and layers to update -> what the synchronous step sets those layers to."""
 

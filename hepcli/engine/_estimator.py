@@ -32,6 +32,7 @@ class Estimator:
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
         uses_circle: whether |β| is the radius of a circle of nudges.
         min_points: fewest points on it.
+        is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 
     estimate: Callable[[Problem], Estimate]
@@ -43,6 +44,7 @@ class Estimator:
     has_nudged_record: bool = True
     uses_circle: bool = False
     min_points: int = 1
+    is_feedforward: bool = False
 
 
 def local_learning(error_signal: ErrorSignal) -> Callable[[Problem], Estimate]:

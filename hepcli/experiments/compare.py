@@ -46,10 +46,11 @@ def _values(collection: Collection) -> tuple[str, ...]:
 
 
 def _draw(collection: Collection, out: Path) -> None:
-    from hepcli.experiments.sweeps.figure import draw
+    from hepcli.experiments.drawing import draw_figure
+    from hepcli.experiments.sweeps.figure import figure_of
 
     try:
-        draw(collection, out)
+        draw_figure(figure_of(collection), out)
     except OSError as error:
         raise OutputError(
             f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."

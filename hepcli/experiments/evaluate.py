@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.data import SplitName
+from hepcli.engine import Gradient
 from hepcli.errors import ConfigError
 from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.task import Task
 from hepcli.training import means
+
+Examples = Literal["train", "validation", "test"]
+"""Which examples: those trained on, those held out of them, or the test split."""
 
 
 def evaluate(
     checkpoint: Path,
-    split_name: SplitName | Literal["validation"] = "test",
+    split_name: Examples = "test",
     step: int | Literal["best"] | None = None,
     overrides: Sequence[str] = (),
     data_dir: Path | None = None,
@@ -39,32 +44,56 @@ def evaluate(
         DatasetError: the data set is missing or damaged.
     """
     run = SavedRun(checkpoint, overrides, data_dir)
-    restored = run.restore(run.chosen_step(run.best_step() if step == "best" else step))
-    config, task = run.config, run.task
-    params = task.layout.replicate(restored.state.params)
-    loaded: SplitName = "test" if split_name == "test" else "train"
-    feed, size = task.feed(loaded), config.data.eval_batch_size
-    examples = _examples(run, split_name)
-    totals, _ = task.evaluator(params, feed, size, homeostasis=False, examples=examples)
+    restored = run.restore(run.chosen_step(step))
+    record = evaluate_params(run.task, restored.state.params, restored.step, split_name)
+    notices = filter(None, [*restored.damaged, run.task.split(loaded_split(split_name)).notice])
+    place = {"step": restored.step, "checkpoint": str(run.path_of(restored.step))}
+    return record | place, tuple(notices)
+
+
+def evaluate_params(task: Task, params: Gradient, step: int, split_name: Examples) -> dict[str, Any]:
+    """Evaluate parameters on a split.
+
+    Args:
+        task: configuration, network and data.
+        params: real parameters.
+        step: after which training left them there; devices' read noise follows it.
+        split_name: which split; of "train" only those examples that are trained on.
+
+    Returns:
+        The record with the keys of `hep eval --json`, but for `step` and `checkpoint`.
+
+    Raises:
+        ConfigError: "validation" where no examples are held out.
+        DatasetError: the data set is missing or damaged.
+    """
+    config, size = task.config, task.config.data.eval_batch_size
+    on_devices = task.layout.replicate(task.weights_as_read(params, config, step))
+    feed, examples = task.feed(loaded_split(split_name)), _examples(task, split_name)
+    totals, _ = task.evaluator(on_devices, feed, size, homeostasis=False, examples=examples)
     result = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}
     record |= {name: result[name] for name in ("loss", "top1", "top5", "log10_residual")}
-    record["converged"] = result["settled"]
-    record |= {"nonfinite": result["nonfinite"], "step": restored.step}
-    notices = filter(None, [*restored.damaged, task.split(loaded).notice])
-    return record | {"checkpoint": str(run.path_of(restored.step))}, tuple(notices)
+    return record | {"converged": result["settled"], "nonfinite": result["nonfinite"]}
 
 
-def _examples(run: SavedRun, split_name: str) -> NDArray[np.int64] | None:
+def loaded_split(split_name: Examples) -> SplitName:
+    """The split of the data set that the examples are of."""
+    return "test" if split_name == "test" else "train"
+
+
+def _examples(task: Task, split_name: Examples) -> NDArray[np.int64] | None:
     """The examples of a split that are meant; None for all."""
     if split_name == "test":
         return None
-    held_out = run.task.held_out(run.config.run.seed)
-    if split_name == "validation" and not held_out.size:
-        raise ConfigError(
-            f"{run.folder} holds out no examples: it was trained with data.validation_examples = 0.",
-            "Choose --split train or test.",
-        )
-    if split_name == "validation" or not held_out.size:
-        return held_out if held_out.size else None
-    return np.setdiff1d(np.arange(len(run.task.split("train").labels)), held_out, assume_unique=True)
+    held_out = task.held_out(task.config.run.seed)
+    if split_name == "validation":
+        if not held_out.size:
+            raise ConfigError(
+                "there are no validation examples: data.validation_examples = 0.",
+                "Choose the train or the test split.",
+            )
+        return held_out
+    if not held_out.size:
+        return None
+    return np.setdiff1d(np.arange(len(task.split("train").labels)), held_out, assume_unique=True)

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
 from hepcli.data import SPLIT_NAMES, epoch_order
-from hepcli.engine import estimator_of
+from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import OutputError
-from hepcli.experiments.figures import attempt
+from hepcli.experiments.captions import settings_of
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figures import FigureFormat, attempt
 from hepcli.experiments.initial import initial_params
+from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config
@@ -29,8 +32,6 @@ from hepcli.experiments.trackers import Trackers, check_installed
 from hepcli.networks import weight_angle_deg
 from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
-
-CURVES_FILE = "curves.png"
 
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
@@ -45,8 +46,16 @@ OLDER_LEAVES = {
 class Run:
     """A run in its folder: state and history."""
 
-    def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, task: Task) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        data_dir: Path | None,
+        task: Task,
+        figure_format: FigureFormat = "png",
+    ) -> None:
         self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
+        self.figure_format = figure_format
         self.num_batches = task.num_batches
         task.prepare()
         check_installed(config)
@@ -180,12 +189,13 @@ class Run:
 
     def _measure(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""
-        params, task = self.state.params, self.task
+        task = self.task
+        params = task.weights_as_read(self.state.params, self.config, self.step)
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
         by_pair = weight_angle_deg(params, task.network.pairs)
-        validation = {"validation": self._validate()} if self._held_out.size else {}
+        validation = {"validation": self._validate(params)} if self._held_out.size else {}
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,
@@ -196,17 +206,17 @@ class Run:
             "homeostatic_loss": finite_or_none(float(homeostatic)),
             "weight_angle_deg": angles.get("total"),
             "weight_angle_deg_by_pair": {name: a for name, a in angles.items() if name != "total"},
-            "kernel_std": kernel_stds(params),
+            "kernel_std": kernel_stds(self.state.params),
         }
         if self._meter is not None:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
             record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
         return record
 
-    def _validate(self) -> dict[str, float | int | None]:
+    def _validate(self, params: Gradient) -> dict[str, float | int | None]:
         size = self.config.data.eval_batch_size
         feed, task = self.task.feed("train"), self.task
-        totals, _ = task.evaluator(self.state.params, feed, size, homeostasis=False, examples=self._held_out)
+        totals, _ = task.evaluator(params, feed, size, homeostasis=False, examples=self._held_out)
         return means(totals, nudged=False)
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
@@ -228,16 +238,20 @@ class Run:
         self.folder.write_json(SUMMARY_FILE, summary)
         notices = self._draw()
         if self._trackers is not None:
-            self._trackers.figure(self.folder.path / CURVES_FILE)
+            self._trackers.figure(self._curves_file)
         return Finished(self.folder.path, summary, (*notices, *self.end_tracking(finished=True)))
 
-    def _draw(self) -> tuple[str, ...]:
-        from hepcli.experiments.plots import plot_curves
+    @property
+    def _curves_file(self) -> Path:
+        return self.folder.path / f"curves.{self.figure_format}"
 
+    def _draw(self) -> tuple[str, ...]:
         if not self.folder.writes:
             return ()
-        file, title = self.folder.path / CURVES_FILE, self.folder.path.name
-        notice = attempt(lambda: plot_curves(self.history, file, title=title), CURVES_FILE)
+        file = self._curves_file
+        caption = settings_of(self.config, estimator_of(self.config.gradient.method).uses_circle)
+        title = self.folder.path.name
+        notice = attempt(lambda: draw_figure(curves_of(self.history, title, caption), file), file.name)
         return () if notice is None else (notice,)
 
     def _summary(self) -> dict[str, Any]:

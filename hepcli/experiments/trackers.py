@@ -83,8 +83,8 @@ class Trackers:
         self._each(lambda tracker: tracker.log(line))
 
     def figure(self, file: Path) -> None:
-        """Hand on a figure, where it was drawn."""
-        if file.is_file():
+        """Hand on a figure, where it was drawn, and as PNG: trackers take no vectors."""
+        if file.suffix == ".png" and file.is_file():
             self._each(lambda tracker: tracker.figure(file))
 
     def news(self) -> list[str]:

@@ -43,7 +43,7 @@ def export(
         what = f"--out {out}: weights are written as {' or '.join(SUFFIXES)}."
         raise ConfigError(what, "Choose one of them.")
     run = SavedRun(checkpoint)
-    restored = run.restore(run.chosen_step(run.best_step() if step == "best" else step))
+    restored = run.restore(run.chosen_step(step))
     metadata = {
         "format": "hepcli",
         "hepcli": version("hepcli"),

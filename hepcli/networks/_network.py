@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import jax
@@ -151,6 +151,11 @@ class Network:
         return tuple(
             (own.name, f"{own.post}-{own.pre}") for own in feedback if f"{own.post}-{own.pre}" in names
         )
+
+    @property
+    def without_feedback(self) -> "Network":
+        """The same layers with their forward connections alone."""
+        return replace(self, connections=tuple(own for own in self.connections if own.is_forward))
 
     def init(self, key: Array) -> Gradient:
         """Fresh real parameters: connection or ``readout`` -> kernel and bias."""

@@ -137,6 +137,11 @@ class NetworkSettings:
         )
         return [Fault(f"network.layers.{OUTPUT}.{out.size_key} = {stated}{counted}", rule)]
 
+    def forward_path_problems(self) -> list[Fault]:
+        """Which layers do not lie on a way from the input to `out` along forward connections."""
+        forward = tuple(name for name in self.connections if not self.is_feedback(name))
+        return _path_problems(forward, tuple(self.layers))
+
     @property
     def has_pair(self) -> bool:
         """Whether any feedback connection has a forward partner."""

@@ -283,7 +283,7 @@ def test_every_method_trains(tmp_path, small, method, loss):
     line = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     assert line["train"]["nonfinite"] == 0
     assert np.isfinite(line["train"]["loss"])
-    assert (line["train"]["nudged_log10_residual"] is None) == (method == "bptt")
+    assert (line["train"]["nudged_log10_residual"] is None) == (method in ("bptt", "feedforward"))
 
 
 FOR_GPUS = ("cifar10", "cifar100", "imagenet32")
@@ -359,7 +359,7 @@ def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monke
     def fail(*arguments, **options):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("hepcli.experiments.plots.plot_curves", fail)
+    monkeypatch.setattr("hepcli.experiments.run.draw_figure", fail)
     (whole_run / "summary.json").unlink()
     last = run(whole_run, (), resume=True, epochs=None)[-1]
     assert isinstance(last, Finished)

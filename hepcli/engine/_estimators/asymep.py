@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, Edges, Layers, drive
+from hepcli.engine._dynamics import Dynamics, drive
 from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._estimators.hep import (
     by_point,
@@ -18,6 +18,7 @@ from hepcli.engine._estimators.hep import (
     nudged_start,
 )
 from hepcli.engine._estimators.hep_exact import derivative_signal
+from hepcli.engine._graph import Edges, Layers
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities

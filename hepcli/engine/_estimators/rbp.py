@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, Layers, drive
+from hepcli.engine._dynamics import Dynamics, drive
 from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._graph import Layers
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase

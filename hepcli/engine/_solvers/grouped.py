@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, Edges, Layers
+from hepcli.engine._dynamics import Dynamics
+from hepcli.engine._graph import Edges, Layers, flow_levels
 from hepcli.engine._types import State
 from hepcli.settings import RelaxationSettings
 
@@ -57,7 +58,7 @@ def anderson(relaxation: RelaxationSettings) -> Grouped:
 
 
 def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
-    """The cyclic classes of a graph.
+    """The cyclic classes of a graph, or where it has no cycle its levels.
 
     In a graph whose cycles all have lengths divisible by p, the layers fall into p classes such that
     every connection leads from a class to the next. The synchronous dynamics then consist of p chains
@@ -72,12 +73,11 @@ def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
     Returns:
         The classes, in the order of the flow.
     """
+    levels = flow_levels(layers, edges)
+    if levels is not None:  # one pass reaches the fixed point
+        return levels
     depth = _depths(layers, edges)
-    period = math.gcd(*(depth[pre] + 1 - depth[post] for pre, post in edges)) if edges else 0
-    if period == 0:  # no cycle: every layer has its depth, and one pass reaches the fixed point
-        lowest = min(depth.values())
-        depth = {name: value - lowest for name, value in depth.items()}
-        period = max(depth.values()) + 1
+    period = math.gcd(*(depth[pre] + 1 - depth[post] for pre, post in edges))
     classes = (tuple(name for name in layers if depth[name] % period == c) for c in range(period))
     return tuple(members for members in classes if members)
 

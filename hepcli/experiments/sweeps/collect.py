@@ -36,7 +36,7 @@ _ERRORS = {
 }
 _LINE_ERRORS = _ERRORS | {"validation_error": "validation.top1"}
 """In a line of metrics.jsonl, which is of one epoch."""
-_TITLES = {
+_TITLES: dict[str, str] = {
     "test_error": "test error / %",
     "selected_test_error": "test error, selected epoch / %",
     "validation_error": "validation error, selected epoch / %",
@@ -116,7 +116,7 @@ def collect(path: Path) -> Collection:
 
 def value_title(name: str) -> str:
     """What to write at an axis of that value."""
-    return _TITLES.get(name, name)
+    return _TITLES.get(name, name.replace("_", " ").replace(".", " "))
 
 
 def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | None:
