@@ -1,11 +1,11 @@
 """What the commands do, as functions: train, evaluate, measure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hepcli.api._model import Model, Run, load_run
-from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
+from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import evaluate_params
@@ -24,6 +24,7 @@ def train(
     epochs: int | None = None,
     resume: bool = False,
     data_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
     on_event: Callable[[TrainEvent], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Finished | Interrupted:
@@ -38,6 +39,7 @@ def train(
         epochs: passes over the training images; None for the preset's.
         resume: continue the run in `out` exactly where its last checkpoint is.
         data_dir: where data sets are kept; None for the default folder.
+        code: files with own parts; the run keeps copies.
         on_event: given every record of the run's progress; without it notices become warnings.
         stop: asked after every step; True saves and ends the run, which can be resumed.
 
@@ -65,7 +67,9 @@ def train(
         if value is not None and key in flags:
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
         flags |= {} if value is None else {key: value}
-    request = TrainRequest(as_preset(preset), texts, flags, _path(out), resume, _path(data_dir))
+    request = TrainRequest(
+        as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), as_paths(code)
+    )
     last: TrainEvent | None = None
     for last in train_run(request, stop):
         if on_event is not None:

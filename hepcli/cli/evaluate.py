@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._options import Checkpoint, Code, DataDir, Json, Settings, SplitChoice, SplitName, Step
 from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
@@ -21,12 +21,13 @@ def eval_command(
     step: Step = None,
     settings: Settings = None,
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
-    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
+    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir, code or ())
     for notice in notices:
         say(notice)
     if as_json:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import (
+    Code,
     DataDir,
     Json,
     Preset,
@@ -63,6 +64,7 @@ def measure_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -75,7 +77,17 @@ def measure_command(
     from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
 
     request = MeasureRequest(
-        checkpoint, preset, seed, step, all_steps, examples, split.value, settings or (), out, data_dir
+        checkpoint,
+        preset,
+        seed,
+        step,
+        all_steps,
+        examples,
+        split.value,
+        settings or (),
+        out,
+        data_dir,
+        code or (),
     )
     records = []
     with _Waiting(quiet=quiet) as waiting:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Quiet, Settings, user_path
+from hepcli.cli._options import Code, DataDir, Json, Quiet, Settings, user_path
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
@@ -108,6 +108,7 @@ def sweep_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -129,7 +130,19 @@ def sweep_command(
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return
     request = experiment.SweepRequest(
-        sweep, preset, vary or (), seeds, settings or (), epochs, out, jobs, resume, together, shard, data_dir
+        sweep,
+        preset,
+        vary or (),
+        seeds,
+        settings or (),
+        epochs,
+        out,
+        jobs,
+        resume,
+        together,
+        shard,
+        data_dir,
+        code or (),
     )
     if dry_run:
         planned = experiment.plan(request)

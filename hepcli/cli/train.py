@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, user_path
+from hepcli.cli._options import Code, DataDir, Json, Preset, Quiet, Seed, Settings, user_path
 from hepcli.cli._stderr import say
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
@@ -45,6 +45,7 @@ def train_command(
         ),
     ] = False,
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,7 +79,8 @@ def train_command(
         with stop_requests(lambda: display.notice(saving)) as stop, display:
             done = train(
                 preset, settings, out,
-                seed=seed, epochs=epochs, resume=resume, data_dir=data_dir, on_event=show, stop=stop,
+                seed=seed, epochs=epochs, resume=resume, data_dir=data_dir, code=code or (),
+                on_event=show, stop=stop,
             )  # fmt: skip
     if isinstance(done, Interrupted):
         if speaks:

@@ -17,6 +17,7 @@ def evaluate(
     step: int | None = None,
     overrides: Sequence[str] = (),
     data_dir: Path | None = None,
+    code: Sequence[Path] = (),
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Evaluate a checkpoint.
 
@@ -26,6 +27,7 @@ def evaluate(
         step: which step; None for the one `checkpoint` names, else the newest intact one.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
+        code: files with own parts, besides those of the run.
 
     Returns:
         The record with the keys of `hep eval --json`, and notices for the user.
@@ -35,7 +37,7 @@ def evaluate(
         ConfigError: an override that is not allowed.
         DatasetError: the data set is missing or damaged.
     """
-    run = SavedRun(checkpoint, overrides, data_dir)
+    run = SavedRun(checkpoint, overrides, data_dir, code=code)
     restored = run.restore(run.chosen_step(step))
     record = evaluate_params(run.task, restored.state.params, split_name)
     notices = filter(None, [*restored.damaged, run.task.split(split_name).notice])

@@ -162,6 +162,7 @@ def test_nothing_is_accepted_beyond_the_tables():
         "homeostasis",
         "optimizer",
         "checkpoints",
+        "code",
     ]
 
 
