@@ -278,6 +278,29 @@ class HardwareSettings:
 
 
 @dataclass(frozen=True)
+class CodeSettings:
+    """Files with parts of one's own; hep writes this table, from --code.
+
+    Attributes:
+        files: their names; a run keeps copies in its folder code/.
+        sha256: of their contents, in hexadecimal.
+    """
+
+    __pydantic_config__ = STRICT
+
+    files: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_number(cls, sha256: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        files = info.data.get("files", ())
+        if len(files) != len(sha256):
+            raise Faults([Fault("code.sha256", f"must hold one for each of the {len(files)} files")])
+        return sha256
+
+
+@dataclass(frozen=True)
 class CheckpointSettings:
     """Which steps stay on disk.
 
