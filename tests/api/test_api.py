@@ -48,8 +48,13 @@ def test_states_are_those_of_the_evaluation(run, finished):
     assert states.pre_activations["l1"].dtype == np.float32
 
 
-def test_the_best_step_is_the_one_of_highest_metric(run, finished):
-    assert hepcli.load_run(finished, "best").step == run.step
+def test_the_best_step_is_chosen_by_validation_alone(finished, tiny, tmp_path):
+    with pytest.raises(ConfigError, match="no best step"):
+        hepcli.load_run(finished, "best")
+    folder = hepcli.train(
+        "quickstart", tiny | {"data.validation_examples": 100}, tmp_path / "run", epochs=1
+    ).folder
+    assert hepcli.load_run(folder, "best").step == hepcli.load_run(folder).step
 
 
 def test_other_parameters(run):

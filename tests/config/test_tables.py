@@ -92,7 +92,8 @@ class TestFloats:
         ("relaxation.solver", "synchronous, alternating, anderson"),
         (
             "gradient.method",
-            "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep, feedforward",
+            "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep, "
+            "feedforward",
         ),
         ("optimizer.name", "sgd, adamw"),
         ("optimizer.schedule", "constant, cosine"),
@@ -161,6 +162,7 @@ def test_nothing_is_accepted_beyond_the_tables():
         "gradient",
         "homeostasis",
         "optimizer",
+        "hardware",
         "checkpoints",
     ]
 
