@@ -33,6 +33,7 @@ from hepcli.settings.parts import (
 from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.tables import (
     CheckpointSettings,
+    CodeSettings,
     DataSettings,
     GradientSettings,
     HardwareSettings,
@@ -60,6 +61,7 @@ __all__ = [
     "SOLVERS",
     "STRICT",
     "CheckpointSettings",
+    "CodeSettings",
     "ConvLayer",
     "DataSettings",
     "DenseLayer",

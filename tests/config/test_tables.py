@@ -168,6 +168,7 @@ def test_nothing_is_accepted_beyond_the_tables():
         "optimizer",
         "hardware",
         "checkpoints",
+        "code",
     ]
 
 
