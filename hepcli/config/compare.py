@@ -71,7 +71,10 @@ def config_hash(config: Config) -> str:
     """
     tables = config.model_dump(mode="json", exclude_defaults=True)
     tables["run"].pop("devices", None)  # where it runs, not what it computes
-    # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
+    # Only multipliers and kernels are sorted: the order of layers has a meaning, that of tables is fixed.
+    if "kernels" in tables["network"]:
+        kernels = tables["network"]["kernels"]
+        tables["network"]["kernels"] = {name: dict(sorted(kernels[name].items())) for name in sorted(kernels)}
     for name in MULTIPLIERS:
         if name in tables["optimizer"]:
             tables["optimizer"][name] = dict(sorted(tables["optimizer"][name].items()))

@@ -69,7 +69,7 @@ def phase_keys(problem: Problem, phase: str) -> Array | None:
 
 def activities(problem: Problem, state: State) -> State:
     """r = σ(u) per layer."""
-    return {name: problem.system.activation(u) for name, u in state.items()}
+    return {name: problem.system.activation(name, u) for name, u in state.items()}
 
 
 def learned_examples(problem: Problem, free: Phase | PhaseReport) -> Bool[Array, " batch"] | None:
@@ -134,7 +134,7 @@ def summed_gradient(
         return vector_field(system, params, system.input_drive(params, problem.inputs), state)
 
     def readout_loss(params: Params) -> Array:
-        losses = system.loss(params, system.activation(state["out"]), problem.targets)
+        losses = system.loss(params, system.activation("out", state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
     _, pull_back = jax.vjp(field, problem.params)

@@ -18,7 +18,6 @@ from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
-from hepcli.networks import weight_angle_deg
 from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
@@ -231,9 +230,7 @@ class _Measurement:
     ) -> dict[str, Any]:
         """Everything that --json prints of a step, but for the figures."""
         request, config, network = self._request, self._task.config, self._task.network
-        angles = {
-            name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
-        }
+        angles = {name: finite_or_none(float(a)) for name, a in network.weight_angles_deg(params).items()}
         total_angle = angles.pop("total", None)
         self._params = params
         measures = self._meter.measures(params, self._report)

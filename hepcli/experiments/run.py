@@ -23,7 +23,6 @@ from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FIL
 from hepcli.experiments.saved import check_config
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
-from hepcli.networks import weight_angle_deg
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
 OLDER_LEAVES = {
@@ -126,7 +125,7 @@ class Run:
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
-        by_pair = weight_angle_deg(params, task.network.pairs)
+        by_pair = task.network.weight_angles_deg(params)
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,

@@ -150,7 +150,7 @@ class Task:
         """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
         config = config or self.config
         params = self.network.init(jax.random.key(config.run.seed))
-        return rotate_feedback(params, self.network.pairs, config.network.initial_angle_deg)
+        return rotate_feedback(params, self.network.untied_pairs, config.network.initial_angle_deg)
 
     def fresh_state(self, config: Config) -> TrainState:
         """The state before the first step of a run of this task."""
@@ -209,7 +209,7 @@ class Task:
             config.gradient,
             config.homeostasis,
             config.run.seed,
-            partial(copy_gradients, pairs=self.network.pairs) if copies else None,
+            partial(copy_gradients, pairs=self.network.untied_pairs) if copies else None,
             config.data.accumulate,
         )
 

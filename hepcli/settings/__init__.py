@@ -5,18 +5,22 @@ key: its line and its documentation in the record of its table (`tables.py`, `ne
 its use. To add a part: one file in the room it belongs to, and one line in `parts.py`.
 """
 
+from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
+from hepcli.settings.activations import is_holomorphic, split_activation
 from hepcli.settings.layers import (
     LAYERS,
     ConvLayer,
     DenseLayer,
+    KernelSettings,
     LayerSettings,
     Shape,
     layer_kind,
     pooled_size,
 )
 from hepcli.settings.measures import MEASURES, Measure
-from hepcli.settings.network import INPUT, OUTPUT, READOUT, NetworkSettings
+from hepcli.settings.network import NetworkSettings
+from hepcli.settings.orders import CYCLIC, ORDERS, Groups, cyclic_classes, groups_of
 from hepcli.settings.parts import (
     ACTIVATIONS,
     AUGMENTATIONS,
@@ -25,6 +29,7 @@ from hepcli.settings.parts import (
     KERNELS,
     LAYER_KINDS,
     LOSSES,
+    NOT_HOLOMORPHIC,
     OPTIMIZERS,
     SCHEDULES,
     SOLVERS,
@@ -44,6 +49,7 @@ from hepcli.settings.tables import (
 __all__ = [
     "ACTIVATIONS",
     "AUGMENTATIONS",
+    "CYCLIC",
     "DATASETS",
     "ESTIMATORS",
     "INPUT",
@@ -52,7 +58,9 @@ __all__ = [
     "LAYER_KINDS",
     "LOSSES",
     "MEASURES",
+    "NOT_HOLOMORPHIC",
     "OPTIMIZERS",
+    "ORDERS",
     "OUTPUT",
     "READOUT",
     "SCHEDULES",
@@ -65,7 +73,9 @@ __all__ = [
     "Fault",
     "Faults",
     "GradientSettings",
+    "Groups",
     "HomeostasisSettings",
+    "KernelSettings",
     "LayerSettings",
     "Measure",
     "NetworkSettings",
@@ -76,8 +86,12 @@ __all__ = [
     "Seed",
     "Shape",
     "assigned",
+    "cyclic_classes",
     "did_you_mean",
+    "groups_of",
+    "is_holomorphic",
     "layer_kind",
     "pooled_size",
     "show",
+    "split_activation",
 ]

@@ -87,7 +87,10 @@ class TestFloats:
     ("key", "names"),
     [
         ("data.name", "fashion_mnist_mini, fashion_mnist, cifar10, cifar100, imagenet32"),
-        ("network.activation", "sigmoid, dsilu"),
+        (
+            "network.activation",
+            "sigmoid, dsilu, tanh, softplus, linear, hard_sigmoid, relu6, clipped_relu(CEILING)",
+        ),
         ("network.loss", "cross_entropy, squared_error"),
         ("relaxation.solver", "synchronous, alternating, anderson"),
         (
@@ -100,7 +103,7 @@ class TestFloats:
 )
 def test_choices(key, names):
     for name in names.split(", "):
-        load_config("quickstart", [f"{key}={name}"])
+        load_config("quickstart", [f"{key}={name.replace('CEILING', '2.0')}"])
     assert message(f"{key}=zzz") == f'{key} = "zzz": must be one of {names}'
     first = names.split(", ")[0]
     assert f"did you mean {first}?" in message(f"{key}={first}x")

@@ -113,7 +113,7 @@ class _Correction:
         system, params = self._problem.system, self._problem.params
 
         def update(state: State, layers: Layers) -> State:
-            activity = {name: system.activation(u) for name, u in state.items()}
+            activity = {name: system.activation(name, u) for name, u in state.items()}
             away = {name: r - self._rest[name].astype(r.dtype) for name, r in activity.items()}
             updated = self._drive(layers, state, away)
             if "out" in layers:

@@ -65,7 +65,7 @@ def bptt_gradient(
             system, params, {name: c + offset[name] for name, c in constant.items()}, start,
             steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, "reverse"),
         )  # fmt: skip
-        losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
+        losses = system.loss(params, system.activation("out", phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
     gradient: tuple[Gradient, State] = jax.grad(loss, (0, 1))(

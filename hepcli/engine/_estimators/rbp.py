@@ -122,7 +122,7 @@ def _loss_gradient(problem: Problem, state: State) -> State:
     """∂L/∂u, zero but for ``out``."""
 
     def total_loss(u_out: Array) -> Array:
-        out_activity = problem.system.activation(u_out)
+        out_activity = problem.system.activation("out", u_out)
         return jnp.sum(problem.system.loss(problem.params, out_activity, problem.targets))
 
     zeros: State = jax.tree.map(jnp.zeros_like, state)
