@@ -276,6 +276,11 @@ class _Measurement:
         if not estimator.has_error_vector:
             undefined = "finite_nudge, total and gradient_cosine are undefined"
             notes.append(f"{method} has no error vector: {undefined}.")
+        if real_only := self._task.network.real_only:
+            notes.append(
+                f"{real_only[0]} is not holomorphic, so that nudges must be real: no figures, which show "
+                "complex ones. Choose sigmoid, dsilu, tanh, softplus or linear to have them."
+            )
         if angle is None and not self._task.network.pairs:
             notes.append(
                 "No pair of connections leads both ways between two layers: the weight angle is undefined."
@@ -284,6 +289,8 @@ class _Measurement:
 
     def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
         """Draw the figures of the network measured last; returns their files."""
+        if self._task.network.real_only:
+            return []
         self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None

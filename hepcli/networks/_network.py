@@ -191,9 +191,9 @@ class Network:
         return {name: jnp.zeros((batch, *shape), inputs.dtype) for name, shape in self.shapes}
 
     @property
-    def is_holomorphic(self) -> bool:
-        """Whether it continues to complex states."""
-        return all(is_holomorphic(name) for _, name in self.activations)
+    def real_only(self) -> tuple[str, ...]:
+        """Its activations that do not continue to complex states."""
+        return tuple(sorted({name for _, name in self.activations if not is_holomorphic(name)}))
 
     def activation(self, layer: str, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """σ of a layer, elementwise."""
