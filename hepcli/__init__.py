@@ -1,10 +1,60 @@
-"""hep: the experiment tool for holomorphic equilibrium propagation."""
+"""hep: the experiment tool for holomorphic equilibrium propagation, as a library.
+
+What the commands do is what these functions do. They print nothing, raise `HepError` where something is
+wrong, and warn (`HepWarning`) of what a command would say beside its result. JAX is loaded at first use.
+
+- `load_run` opens a saved run, `init_model` an untrained network: configuration, network, parameters, and
+  `states(images)`, the free phase.
+- `estimate` gives error signals and gradients by any estimator, `evaluate` loss and accuracy, `measure` how
+  far the signal is from the gradient, and why.
+- `train` trains, as `hep train` does.
+"""
+
+TYPE_CHECKING = False  # typing's own would be imported before `hep` heeds Ctrl-C
+if TYPE_CHECKING:
+    from hepcli.api import (
+        HepWarning,
+        Model,
+        Run,
+        States,
+        estimate,
+        evaluate,
+        init_model,
+        load_run,
+        measure,
+        train,
+    )
+    from hepcli.errors import HepError
+
+__all__ = [
+    "HepError",
+    "HepWarning",
+    "Model",
+    "Run",
+    "States",
+    "estimate",
+    "evaluate",
+    "init_model",
+    "load_run",
+    "measure",
+    "train",
+]
 
 
-def __getattr__(name: str) -> str:
-    """Look `__version__` up when it is asked for: `hep` must heed Ctrl-C before it imports anything."""
-    if name != "__version__":
+def __getattr__(name: str) -> object:
+    """Look a name up when it is asked for: `hep` must heed Ctrl-C before it imports anything."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hepcli")
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version
+    from importlib import import_module
 
-    return version("hepcli")
+    found: object = getattr(import_module("hepcli.errors" if name == "HepError" else "hepcli.api"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -2,11 +2,12 @@
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 
 def main() -> None:
-    """Run the command line; an interrupt while modules are imported ends it at once, without a word.
+    """Run the command line; an interrupt while modules are imported ends it at once.
 
     A module that is imported halfway answers an interrupt with errors of all kinds, or not at all. Where
     nothing is being imported it is a KeyboardInterrupt as ever; SIGTERM ends the process by itself.
@@ -21,8 +22,10 @@ def main() -> None:
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
     if not _is_importing(frame):
         raise KeyboardInterrupt
-    if os.isatty(2):
-        os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor
+    with suppress(OSError):  # nobody is there to read it
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor
+        os.write(2, b"Interrupted.\n")
     os._exit(128 + number)
 
 

@@ -22,6 +22,10 @@ class ConfigError(HepError):
     """A preset, key or value that is not allowed."""
 
 
+class CodeError(HepError):
+    """A file of a user's own parts that fails, has changed, or takes a name that is taken."""
+
+
 class DatasetError(HepError):
     """A data set that is missing, damaged or not what it claims to be."""
 

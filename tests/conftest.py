@@ -20,6 +20,15 @@ def _compile_each_program_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _let_go_of_programs() -> Iterator[None]:
+    """Linux allows a process 65,530 mappings; the programs of all tests together need about as many."""
+    import jax
+
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _quick_compile_of_small_networks(request: pytest.FixtureRequest) -> None:
     """In the numerical rooms networks are so small that they compile longer than they run."""

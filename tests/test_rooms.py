@@ -1,4 +1,4 @@
-"""Imports point down: cli → experiments → config, data, checkpoints, training → networks → engine.
+"""Imports point down: cli → api → experiments → config, data, checkpoints, training → networks → engine.
 
 Settings are the leaf below all of them; so are errors, and files beneath those rooms that write.
 """
@@ -34,7 +34,8 @@ ROOMS = {
         "errors",
         "files",
     },
-    "cli": {"experiments", "settings", "errors", "files"},
+    "api": {"experiments", "config", "data", "training", "networks", "engine", "settings", "errors"},
+    "cli": {"api", "experiments", "settings", "errors", "files"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
     "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},
@@ -44,6 +45,7 @@ FORBIDDEN = {  # beyond the rooms themselves
     "data": {"jax", "flax", "typer", "rich"},
     "training": {"typer", "rich", "orbax", "pydantic"},
     "experiments": {"typer", "rich", "click"},
+    "api": {"typer", "rich", "orbax", "pydantic"},
     "cli": {"jax", "flax", "optax", "numpy", "click", "tensorflow_datasets"},
 }
 

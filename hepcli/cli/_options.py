@@ -36,6 +36,17 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+class FigureFormat(StrEnum):
+    """Formats of figures."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
+
+
+Format = Annotated[FigureFormat, typer.Option("--format", help="Format of the figures.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,15 @@ from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
 
+_TITLES = {
+    "dataset": "data set",
+    "top1": "error",
+    "top5": "top-5 error",
+    "log10_residual": "log10 residual",
+    "converged": "settled",
+}
+"""What the screen calls the keys of --json, where it says something else: errors for accuracies."""
+
 
 @handle_errors
 def eval_command(
@@ -38,7 +47,8 @@ def eval_command(
 def _show(record: dict[str, Any]) -> None:
     table = Table(box=None, show_header=False)
     for key, value in record.items():
-        table.add_row(key, Text(_format(key, value)))
+        if key != "checkpoint":  # below, on stdout
+            table.add_row(_TITLES.get(key, key), Text(_format(key, value)))
     console = StderrConsole(soft_wrap=True)
     attempt(lambda: console.print(table))
     typer.echo(record["checkpoint"])
@@ -47,6 +57,8 @@ def _show(record: dict[str, Any]) -> None:
 def _format(key: str, value: Any) -> str:
     if value is None:
         return "–"
-    if key in ("top1", "top5", "converged"):
+    if key in ("top1", "top5"):
+        return f"{100 * (1 - value):.2f} %"
+    if key == "converged":
         return f"{100 * value:.2f} %"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -11,6 +11,8 @@ from rich.table import Table
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import (
     DataDir,
+    FigureFormat,
+    Format,
     Json,
     Preset,
     Quiet,
@@ -63,6 +65,7 @@ def measure_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    figure_format: Format = FigureFormat.PNG,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -75,7 +78,17 @@ def measure_command(
     from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
 
     request = MeasureRequest(
-        checkpoint, preset, seed, step, all_steps, examples, split.value, settings or (), out, data_dir
+        checkpoint,
+        preset,
+        seed,
+        step,
+        all_steps,
+        examples,
+        split.value,
+        settings or (),
+        out,
+        data_dir,
+        figure_format.value,
     )
     records = []
     with _Waiting(quiet=quiet) as waiting:

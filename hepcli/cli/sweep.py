@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Quiet, Settings, user_path
+from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
@@ -73,7 +73,7 @@ def sweep_command(
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the sweep in --out, and try its failed points again."),
+        typer.Option("--resume", help="Continue the sweep in --out and retry its failed points."),
     ] = False,
     together: Together = False,
     shard: Shard = None,
@@ -108,6 +108,7 @@ def sweep_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    figure_format: Format = FigureFormat.PNG,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -124,12 +125,24 @@ def sweep_command(
     if value is not None and report_dir is None:
         raise ConfigError("--value belongs to --report.", "Type hep sweep --report DIR --value KEY.")
     if report_dir is not None:
-        made = report(report_dir, value)
+        made = report(report_dir, value, figure_format.value)
         show_report(made)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return
     request = experiment.SweepRequest(
-        sweep, preset, vary or (), seeds, settings or (), epochs, out, jobs, resume, together, shard, data_dir
+        sweep,
+        preset,
+        vary or (),
+        seeds,
+        settings or (),
+        epochs,
+        out,
+        jobs,
+        resume,
+        together,
+        shard,
+        data_dir,
+        figure_format.value,
     )
     if dry_run:
         planned = experiment.plan(request)
@@ -157,7 +170,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
     from hepcli.experiments.sweeps.report import as_json as report_json
 
     last: experiment.SweepEvent | None = None
-    saving = "Interrupted: workers finish their step and save. Interrupt once more to stop at once."
+    saving = "Interrupted: workers finish their step and save. Press Ctrl-C again to quit immediately."
     with stop_requests(lambda: display.notice(saving)) as stop, display:
         for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):
             display.show(record)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, Json, Preset, Quiet, Seed, Settings, user_path
+from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Preset, Quiet, Seed, Settings, user_path
 from hepcli.cli._stderr import say
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
@@ -45,6 +45,7 @@ def train_command(
         ),
     ] = False,
     data_dir: DataDir = None,
+    figure_format: Format = FigureFormat.PNG,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -53,46 +54,37 @@ def train_command(
     Without --preset it trains `quickstart`: bundled data, no network, under two minutes on two cores.
     The run folder is printed to stdout at the end, progress goes to stderr.
     """
+    from hepcli.api import train
     from hepcli.cli._display import make_display
     from hepcli.cli._signals import stop_requests
     from hepcli.experiments.processes import is_first, joined_processes
-    from hepcli.experiments.train import (
-        BatchDone,
-        EpochDone,
-        Finished,
-        Interrupted,
-        RunStarted,
-        TrainRequest,
-        train,
-    )
+    from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, RunStarted, TrainEvent
 
-    request = TrainRequest(
-        preset, settings or (), {"run.seed": seed, "run.epochs": epochs}, out, resume, data_dir
-    )
-    interrupted: Interrupted | None = None
-    finished: Finished | None = None
-    saving = "Interrupted: finishing the step and saving. Interrupt once more to stop at once."
+    def show(record: TrainEvent) -> None:
+        match record:
+            case RunStarted():
+                display.started(record)
+            case BatchDone():
+                display.batch_done(record)
+            case EpochDone():
+                display.epoch_done(record)
+            case Finished():
+                for text in record.notices:
+                    display.notice(text)
+
+    saving = "Interrupted: finishing the step and saving. Press Ctrl-C again to quit immediately."
     with joined_processes() if distributed else nullcontext():
         speaks = is_first()
         display = make_display(quiet=quiet or not speaks)
         with stop_requests(lambda: display.notice(saving)) as stop, display:
-            for record in train(request, stop):
-                match record:
-                    case RunStarted():
-                        display.started(record)
-                    case BatchDone():
-                        display.batch_done(record)
-                    case EpochDone():
-                        display.epoch_done(record)
-                    case Interrupted():
-                        interrupted = record
-                    case Finished():
-                        finished = record
-                        for text in record.notices:
-                            display.notice(text)
-    if interrupted is not None:
+            done = train(
+                preset, settings, out,
+                seed=seed, epochs=epochs, resume=resume, data_dir=data_dir,
+                figure_format=figure_format.value, on_event=show, stop=stop,
+            )  # fmt: skip
+    if isinstance(done, Interrupted):
         if speaks:
-            say(f"Saved. Continue with: {interrupted.command}")
+            say(f"Saved. Continue with: {done.command}")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if finished is not None and speaks:
-        typer.echo(json.dumps(finished.summary, indent=2) if as_json else finished.folder)
+    if speaks:
+        typer.echo(json.dumps(done.summary, indent=2) if as_json else done.folder)

@@ -16,6 +16,7 @@ from hepcli.settings import (
     Fault,
     Faults,
     GradientSettings,
+    HardwareSettings,
     HomeostasisSettings,
     NetworkSettings,
     OptimizerSettings,
@@ -42,6 +43,7 @@ class Config(BaseModel):
     gradient: GradientSettings
     homeostasis: HomeostasisSettings = Field(default_factory=HomeostasisSettings)
     optimizer: OptimizerSettings
+    hardware: HardwareSettings = Field(default_factory=HardwareSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
 
     @model_validator(mode="after")
@@ -49,9 +51,12 @@ class Config(BaseModel):
         names = multiplier_names(self.network.connections, self.network.readout)
         by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
         problems = multiplier_problems(by_key, names)
-        if self.relaxation.persistent_state and not ESTIMATORS[self.gradient.method].has_free_phase:
+        estimator = ESTIMATORS[self.gradient.method]
+        if self.relaxation.persistent_state and not estimator.has_free_phase:
             key = assigned("relaxation.persistent_state", True)
             problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
+        if estimator.is_feedforward:
+            problems += _feedforward_problems(self)
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)
@@ -140,6 +145,22 @@ def new_run_problems(config: "Config") -> list[Fault]:
             'relaxation.solver = "synchronous"',
         )
     ]
+
+
+def _feedforward_problems(config: Config) -> list[Fault]:
+    """Check that nothing needs the feedback which the network goes without, neither a layer nor a setting."""
+    method, learning = config.gradient.method, config.optimizer.feedback_learning
+    problems = [
+        Fault(problem.key, f"{problem.message}, but for feedback, which {method} leaves out")
+        for problem in config.network.forward_path_problems()
+    ]
+    if config.homeostasis.weight:
+        key = assigned("homeostasis.weight", config.homeostasis.weight)
+        problems.append(Fault(key, f"{method} leaves out the feedback that it aligns; set it to 0"))
+    if learning != "gradient":
+        key = assigned("optimizer.feedback_learning", learning)
+        problems.append(Fault(key, f'{method} leaves out feedback; set it to "gradient"'))
+    return problems
 
 
 def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:

@@ -1,5 +1,6 @@
 """Presets that extend others: `extends = "fashion-mnist"`, and then only what differs."""
 
+import copy
 import itertools
 import os
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ class _File(NamedTuple):
     tables: dict[str, object]
 
 
-def read_stated(preset: str) -> Stated:
+def read_stated(preset: str | Mapping[str, object]) -> Stated:
     """Read a preset and all that it extends, directly or through others.
 
     Tables are merged key by key. A key that is given takes the place of the base's key as a whole, be it
@@ -46,7 +47,7 @@ def read_stated(preset: str) -> Stated:
     name connections of a network that may have changed.
 
     Args:
-        preset: name of a shipped preset, or path of a TOML file.
+        preset: name of a shipped preset, path of a TOML file, or the tables themselves.
 
     Returns:
         The tables and the source of each of their values.
@@ -93,9 +94,12 @@ def mark_source(sources: dict[str, str], key: str, value: object, source: str) -
     sources.update(dict.fromkeys(flatten({key: value}), source))
 
 
-def _chain(preset: str) -> list[_File]:
+def _chain(preset: str | Mapping[str, object]) -> list[_File]:
     """Read a preset, its base, the base of that, and so on."""
-    chain = [_read(preset, Path())]
+    if isinstance(preset, str):
+        chain = [_read(preset, Path())]
+    else:
+        chain = [_File("Python", Path("python.toml"), "", copy.deepcopy(dict(preset)))]
     while EXTENDS in chain[-1].tables:
         base = _base_of(chain[-1])
         seen = {file.path.resolve() for file in chain}

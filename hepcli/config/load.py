@@ -44,14 +44,14 @@ class ResolvedConfig(NamedTuple):
 
 
 def load_config(
-    preset: str | None,
+    preset: str | Mapping[str, object] | None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> ResolvedConfig:
     """Resolve a preset with what the command line sets.
 
     Args:
-        preset: name of a shipped preset, or path of a TOML file; None is `quickstart`.
+        preset: name of a shipped preset, path of a TOML file, or its tables; None is `quickstart`.
         overrides: `dotted.key=value` texts of --set; the last one wins where two set a key.
         flags: dotted key to the value of an option of its own, such as --seed; None is not given.
 
@@ -68,7 +68,7 @@ def load_config(
 
 
 def try_config(
-    preset: str | None,
+    preset: str | Mapping[str, object] | None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
 ) -> tuple[ResolvedConfig | None, list[Fault]]:

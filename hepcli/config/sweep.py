@@ -196,7 +196,8 @@ def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Faul
     for axis in axes:
         for key in sorted(axis.keys):
             if key in fixed and all(key in place.set for place in axis.places):
-                problems.append(Fault(assigned(key, fixed[key]), f"axis {axis.name} sets it at every point"))
+                rule = f"cannot be overridden: axis {axis.name} already sets this key"
+                problems.append(Fault(assigned(key, fixed[key]), rule))
             if key in owners:
                 problems.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"

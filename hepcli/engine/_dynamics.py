@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._types import Params, State, System
+from hepcli.settings import Edges, Layers
 
-Layers = tuple[str, ...]
-Edges = tuple[tuple[str, str], ...]
 Update = Callable[[State, Layers], State]
 """State, and layers to update -> what the synchronous step sets those layers to."""
 

@@ -33,6 +33,7 @@ class Estimator:
         uses_circle: whether |β| is the radius of a circle of nudges.
         always_complex: whether states are complex even where the points of the circle are real.
         min_points: fewest points on it.
+        is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 
     estimate: Callable[[Problem], Estimate]
@@ -45,6 +46,7 @@ class Estimator:
     uses_circle: bool = False
     always_complex: bool = False
     min_points: int = 1
+    is_feedforward: bool = False
 
     def is_complex(self, num_points: int) -> bool:
         """Whether states are complex with as many points, so that activations must be holomorphic."""

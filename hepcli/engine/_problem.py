@@ -11,6 +11,7 @@ from hepcli.engine._dynamics import vector_field
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
+from hepcli.settings import flow_levels
 
 
 class FreePhase(NamedTuple):
@@ -34,6 +35,8 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     point of lower precision is its rounding error, which `converged_residual` must allow for. `finite` is
     that of the lower precision, whose range is smaller.
 
+    Without feedback the phase ends as soon as the input has reached every layer.
+
     A phase ends after its steps whatever its examples do: one that is slow, or alternates between two states,
     keeps the last of them, with its residual.
     """
@@ -46,7 +49,9 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     if lower:
         arrays = jax.tree.map(lambda leaf: leaf.astype(relaxation.free_precision), arrays)
     keys = phase_keys(problem, "free")
-    phase = relax(system, *arrays, steps=relaxation.free_steps, settings=relaxation, keys=keys)
+    levels = flow_levels(tuple(system.layers), tuple(system.edges))
+    steps = relaxation.free_steps if levels is None else min(relaxation.free_steps, len(levels))
+    phase = relax(system, *arrays, steps=steps, settings=relaxation, keys=keys)
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)

@@ -1,6 +1,8 @@
 """What of the user's environment would change numbers or break runs, set aside or refused."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 
@@ -43,3 +45,15 @@ def fix_ambient(devices: int = 1) -> None:
             f"JAX finds no device to compute on (JAX_PLATFORMS={asked}){reason and ': '}{reason}.",
             "Unset JAX_PLATFORMS, or run on the CPU: JAX_PLATFORMS=cpu hep …",
         ) from error
+
+
+@contextmanager
+def borrowed_ambient() -> Iterator[None]:
+    """Within a program of somebody else's: what `fix_ambient` sets is theirs again afterwards."""
+    before = {name: getattr(jax.config, name) for name in _FIXED}
+    try:
+        with jax.enable_x64(False):
+            yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 
 from hepcli.config import Config, ResolvedConfig
+from hepcli.engine import estimator_of
 from hepcli.errors import ConfigError
 from hepcli.networks import Network
 
@@ -55,6 +56,8 @@ def devices_for(config: Config, network: Network) -> list[jax.Device]:
 
 def _work(config: Config, network: Network) -> float:
     """Multiply-adds of a training step, about: a step of the dynamics updates every other layer."""
+    if estimator_of(config.gradient.method).is_feedforward:
+        return 3.0 * config.data.batch_size * sum(own.multiply_adds for own in network.connections)
     once = sum(own.multiply_adds for own in network.connections if own.pre != "in") / 2
     return config.data.batch_size * (config.relaxation.free_steps + config.relaxation.nudged_steps) * once
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.data import SplitName
+from hepcli.engine import Gradient
 from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.task import Task
 from hepcli.training import means
 
 
@@ -35,13 +37,33 @@ def evaluate(
     """
     run = SavedRun(checkpoint, overrides, data_dir)
     restored = run.restore(run.chosen_step(step))
-    config, task = run.config, run.task
-    params = task.layout.replicate(restored.state.params)
-    totals, _ = task.evaluator(params, task.feed(split_name), config.data.eval_batch_size, homeostasis=False)
+    record = evaluate_params(run.task, restored.state.params, restored.step, split_name)
+    notices = filter(None, [*restored.damaged, run.task.split(split_name).notice])
+    place = {"step": restored.step, "checkpoint": str(run.path_of(restored.step))}
+    return record | place, tuple(notices)
+
+
+def evaluate_params(task: Task, params: Gradient, step: int, split_name: SplitName) -> dict[str, Any]:
+    """Evaluate parameters on a split.
+
+    Args:
+        task: configuration, network and data.
+        params: real parameters.
+        step: after which training left them there; devices' read noise follows it.
+        split_name: which split.
+
+    Returns:
+        The record with the keys of `hep eval --json`, but for `step` and `checkpoint`.
+
+    Raises:
+        DatasetError: the data set is missing or damaged.
+    """
+    config = task.config
+    on_devices = task.layout.replicate(task.weights_as_read(params, config, step))
+    totals, _ = task.evaluator(
+        on_devices, task.feed(split_name), config.data.eval_batch_size, homeostasis=False
+    )
     result = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}
     record |= {name: result[name] for name in ("loss", "top1", "top5", "log10_residual")}
-    record["converged"] = result["settled"]
-    record |= {"nonfinite": result["nonfinite"], "step": restored.step}
-    notices = filter(None, [*restored.damaged, task.split(split_name).notice])
-    return record | {"checkpoint": str(run.path_of(restored.step))}, tuple(notices)
+    return record | {"converged": result["settled"], "nonfinite": result["nonfinite"]}

@@ -58,7 +58,7 @@ def train_together(
                 task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
                 task.check_devices()
                 resolved = with_devices(resolved, 1, "this machine")
-                run = Run(resolved.config, folder, request.data_dir, task)
+                run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
                 stack.enter_context(folder.claimed())
                 if not request.resume:
                     folder.create(resolved)

@@ -12,15 +12,20 @@ from hepcli.config import load_config
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
-from hepcli.experiments.figures import attempt
-from hepcli.experiments.measure_plots import PictureAxes, draw_along, draw_pictures
+from hepcli.experiments.captions import settings_of
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figure_data import FigureData
+from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.saved import SavedRun, test_accuracy
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
+from hepcli.settings import HardwareSettings
 from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
+_EXACT = asdict(HardwareSettings())  # what measures of earlier versions were made with
 _PICTURE_EXAMPLES = 8
 _PICTURE_NUMBERS = (1, 2, 3, 4, 6, 8, 12)
 _PICTURE_RADII = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -42,6 +47,7 @@ class MeasureRequest(NamedTuple):
         overrides: KEY=VALUE texts, such as gradient.num_points=4.
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.
+        figure_format: of the figures.
     """
 
     checkpoint: Path | None = None
@@ -54,6 +60,7 @@ class MeasureRequest(NamedTuple):
     overrides: Sequence[str] = ()
     out: Path | None = None
     data_dir: Path | None = None
+    figure_format: FigureFormat = "png"
 
 
 class StepMeasured(NamedTuple):
@@ -107,7 +114,7 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
         OutputError: the results cannot be written.
     """
     source = _source(request)
-    measurement = _Measurement(source, request, report)
+    measurement = Measurement(source.task, request, report)
     folder = RunFolder(source.folder)
     with folder.writing():
         check_writable(folder.path)
@@ -123,9 +130,11 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
 
     def draw() -> None:
         along = request.all_steps
-        figures.extend(
-            draw_along(records, folder.path) if along else measurement.draw(folder.path, records[0])
-        )
+        drawn = measurement.along(records) if along else measurement.figures(records[0])
+        for name, data in drawn.items():
+            file = f"{name}.{request.figure_format}"
+            draw_figure(data, folder.path / file)
+            figures.append(file)
 
     folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
     notices.append(attempt(draw, "The figures"))
@@ -146,8 +155,8 @@ def _replaced(file: Path, record: dict[str, Any]) -> str | None:
     before = steps[0] if isinstance(steps, list) and steps else None
     if not isinstance(before, dict):
         return f"{file}: what was there was not of hep measure-asymmetry, and was replaced."
-    keys = ("step", "split", "examples", "relaxation", "gradient")
-    differing = [key for key in keys if before.get(key) != record[key]]
+    keys, absent = ("step", "split", "examples", "relaxation", "gradient", "hardware"), {"hardware": _EXACT}
+    differing = [key for key in keys if before.get(key, absent.get(key)) != record[key]]
     return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None
 
 
@@ -174,7 +183,7 @@ def _source(request: MeasureRequest) -> _Source:
 
 
 def _steps(
-    measurement: "_Measurement", source: _Source, request: MeasureRequest
+    measurement: "Measurement", source: _Source, request: MeasureRequest
 ) -> Iterator[StepMeasured | StepSkipped]:
     """One network, or with --all-steps every step of the run that is intact."""
     run = source.run
@@ -203,33 +212,41 @@ def _steps(
         raise failed
 
 
-class _Measurement:
-    """The compiled measures of a network, and the pictures of the one seen last."""
+class Measurement:
+    """The compiled measures of a network, and the pictures of the one seen last.
 
-    def __init__(self, source: _Source, request: MeasureRequest, report: OnProgress) -> None:
-        self._task, self._request, self._report = source.task, request, report
-        self._meter = source.task.meter(request.split_name, request.examples, "--examples")
+    Args:
+        task: configuration, network and data.
+        request: which examples.
+        report: receives a line whenever something is begun.
+        key: what errors call the number of examples.
+    """
+
+    def __init__(
+        self, task: Task, request: MeasureRequest, report: OnProgress = silent, key: str = "--examples"
+    ) -> None:
+        self._task, self._request, self._report = task, request, report
+        self._meter = task.meter(request.split_name, request.examples, key)
         self._params: Any = None
 
     def fresh(self) -> StepMeasured:
         """Measure the network before training."""
-        return StepMeasured(self._record(self._task.fresh_params(), 0, None, None), ())
+        return StepMeasured(self.record(self._task.fresh_params(), 0, None, None), ())
 
     def saved(self, run: SavedRun, step: int | None) -> StepMeasured:
         """Measure a step of a run; None is the newest intact one."""
         restored = run.restore(step)
-        last = restored.metadata["history"][-1:]
-        ended = bool(last) and last[0]["step"] == restored.step
-        test_top1 = last[0]["test"]["top1"] if ended else None
         path = str(run.path_of(restored.step))
-        record = self._record(restored.state.params, restored.step, path, test_top1)
+        test_top1 = test_accuracy(restored)
+        record = self.record(restored.state.params, restored.step, path, test_top1)
         return StepMeasured(record, restored.damaged)
 
-    def _record(
+    def record(
         self, params: Any, step: int, checkpoint: str | None, test_top1: float | None
     ) -> dict[str, Any]:
         """Everything that --json prints of a step, but for the figures."""
         request, config, network = self._request, self._task.config, self._task.network
+        params = self._task.weights_as_read(params, config, step)
         angles = {name: finite_or_none(float(a)) for name, a in network.weight_angles_deg(params).items()}
         total_angle = angles.pop("total", None)
         self._params = params
@@ -243,6 +260,7 @@ class _Measurement:
             "method": config.gradient.method,
             "relaxation": asdict(config.relaxation),
             "gradient": asdict(config.gradient),
+            "hardware": asdict(config.hardware),
             "test_top1": test_top1,
             "weight_angle_deg": total_angle,
             "weight_angle_deg_by_pair": angles,
@@ -287,10 +305,18 @@ class _Measurement:
             )
         return notes
 
-    def draw(self, folder: Path, record: dict[str, Any]) -> list[str]:
-        """Draw the figures of the network measured last; returns their files."""
+    def along(self, records: Sequence[dict[str, Any]]) -> dict[str, FigureData]:
+        """The figure of a run, by its name."""
+        return {"along-run": along_run(records, self._caption())}
+
+    def _caption(self) -> str:
+        config = self._task.config
+        return settings_of(config, estimator_of(config.gradient.method).uses_circle)
+
+    def figures(self, record: dict[str, Any]) -> dict[str, FigureData]:
+        """The figures of the network measured last, by their names."""
         if self._task.network.real_only:
-            return []
+            return {}
         self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None
@@ -300,6 +326,6 @@ class _Measurement:
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
         outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
-        return draw_pictures(
-            record, outcome, PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius), folder
-        )
+        steps = self._task.config.relaxation.nudged_steps
+        axes = PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius, steps)
+        return pictures_of(record, outcome, axes, self._caption())

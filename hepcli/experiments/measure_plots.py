@@ -1,23 +1,25 @@
-"""Figures of `hep measure-asymmetry`; Matplotlib is loaded when one is drawn."""
+"""What `hep measure-asymmetry` found, as the data of its figures."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.experiments.figures import house_style, new_figure, save_figure
+from hepcli.experiments.captions import IN_VIEW, RIGHT_ANGLE
+from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
 from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
 _NAMES = {
-    "finite_nudge": "finite nudge (own vs hep exact)",
+    "finite_nudge": "finite nudge (this run's estimator vs hep exact)",
     "asymmetry": "asymmetry (hep exact vs rbp)",
-    "total": "total (own vs rbp)",
+    "total": "total (this run's estimator vs rbp)",
 }
-_Curve = tuple[list[float | None], list[float | None]]  # values and their standard errors
+_GRADIENT = "parameter gradient (this run's estimator vs bptt)"
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
+_SETTLED = 1e-6  # residual up to which a phase in the figures counts as settled
+_IN_VIEW = {"jacobian_symmetry": IN_VIEW["symmetry"], "homeostatic_loss": IN_VIEW["loss"]}
 
 
 class PictureAxes(NamedTuple):
@@ -29,6 +31,7 @@ class PictureAxes(NamedTuple):
         numbers: numbers of points on them.
         method: the run's estimator.
         own_radius: the run's own nudge circle; None for a method without one.
+        nudged_steps: the run's own, which the stability map takes.
     """
 
     axis: NDArray[np.float64]
@@ -36,188 +39,215 @@ class PictureAxes(NamedTuple):
     numbers: Sequence[int]
     method: str
     own_radius: float | None
+    nudged_steps: int
 
 
-@house_style()
-def draw_pictures(record: dict[str, Any], result: Pictures, axes: PictureAxes, folder: Path) -> list[str]:
-    """Draw the figures of one network.
+def pictures_of(
+    record: Mapping[str, Any], result: Pictures, axes: PictureAxes, caption: str
+) -> dict[str, FigureData]:
+    """The figures of one network.
 
     Args:
         record: its measures.
         result: what the pictures show.
         axes: what they run over.
-        folder: where the PNGs go.
+        caption: the run's data set and settings.
 
     Returns:
-        The names of the files; without a fixed point among the examples drawn, only the biases.
+        Name to figure; without a fixed point among the examples drawn, only the biases.
     """
-    title = _title(record)
-    draw_biases(record, folder / "biases.png", title)
-    files = ["biases.png"]
+    where = "untrained" if record["checkpoint"] is None else f"epoch {record['epoch']:g}"
+    figures = {"biases": _biases(record, where, f"{caption}; {_used(record)}")}
     if not result.kept.any():
-        return files
+        return figures
+    few = f"{caption}; {where}; {int(result.kept.sum())} {record['split']} examples"
+    one = f"{caption}; {where}; the first {record['split']} example"
     if result.jacobian is not None and result.one_step is not None:
-        draw_spectrum(
-            np.asarray(result.jacobian), np.asarray(result.one_step), folder / "spectrum.png", title
-        )
-        files.append("spectrum.png")
-    draw_stability_map(result, axes, folder / "stability-map.png", title)
-    draw_convergence(result, axes, folder / "convergence.png", title)
-    return [*files, "stability-map.png", "convergence.png"]
+        figures["spectrum"] = _spectrum(np.asarray(result.jacobian), np.asarray(result.one_step), one)
+    figures["stability-map"] = _stability_map(result, axes, few)
+    figures["convergence"] = _convergence(result, axes, few)
+    return figures
 
 
-@house_style()
-def draw_biases(record: dict[str, Any], file: Path, title: str) -> None:
-    """Draw cosine and relative error of the biases as bars, a group a layer."""
-    figure = new_figure(10, 4, title)
-    for axes, measure in zip(figure.subplots(1, 2), ("cosine", "relative_error"), strict=True):
+def _used(record: Mapping[str, Any]) -> str:
+    return f"{record['examples_used']} of {record['examples']} {record['split']} examples"
+
+
+def _biases(record: Mapping[str, Any], where: str, caption: str) -> FigureData:
+    """Cosine and relative error of the biases, a group a layer."""
+    panels = []
+    for measure, label in (("cosine", "cosine"), ("relative_error", "relative error")):
         layers = list(record[measure]["asymmetry"])
-        for index, bias in enumerate(BIASES):
-            values = _numbers(record[measure][bias][name] for name in layers)
-            errors = _numbers(record["standard_error"][measure][bias][name] for name in layers)
-            places = np.arange(len(layers)) + 0.27 * (index - 1)
-            axes.bar(places, values, 0.27, yerr=errors, capsize=2, label=_NAMES[bias])
-        axes.set_xticks(range(len(layers)), layers)
-        axes.set_ylabel(measure.replace("_", " "))
-        axes.grid(axis="y", alpha=0.3)
-    figure.axes[0].axhline(1, color="grey", linewidth=0.8)
-    figure.axes[1].set_yscale("log")
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize="small")
-    save_figure(figure, file)
+        errors = record["standard_error"][measure]
+        series = tuple(
+            Series(
+                label=_NAMES[bias],
+                x=tuple(range(len(layers))),
+                y=numbers(record[measure][bias][name] for name in layers),
+                error=numbers(errors[bias][name] for name in layers),
+            )
+            for bias in BIASES
+        )
+        panels.append(
+            Panel(
+                kind="dots",
+                x=Scale(label="layer", ticks=tuple(range(len(layers))), names=tuple(layers)),
+                y=Scale(label=label, log=measure == "relative_error", include=(0.0, 1.0)),
+                series=series,
+                reference=1.0 if measure == "cosine" else None,
+            )
+        )
+    title = f"Bias of the error signal, {where}"
+    caption += "; mean and standard error over examples"
+    return FigureData(title=title, caption=caption, panels=tuple(panels), columns=2, shared_legend=True)
 
 
-@house_style()
-def draw_spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], file: Path, title: str) -> None:
-    """Draw the eigenvalues of J, and of the one-step map beside the unit circle."""
-    figure = new_figure(10, 4.6, title)
-    left, right = figure.subplots(1, 2)
-    circle = np.exp(2j * np.pi * np.linspace(0, 1, 200))
-    for axes, matrix, name in (
-        (left, jacobian, "J, activity coordinates"),
-        (right, one_step, "one step at the fixed point"),
+def _spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], caption: str) -> FigureData:
+    """The eigenvalues of J, and of the one-step map with the unit circle."""
+    panels = []
+    for matrix, name, circle in (
+        (jacobian, "Jacobian, in activity coordinates", None),
+        (one_step, "one synchronous step", 1.0),
     ):
         values = np.linalg.eigvals(matrix)
-        axes.plot(values.real, values.imag, ".", markersize=4, alpha=0.7)
-        axes.set(title=f"{name}, {len(values)} eigenvalues", xlabel="real part", ylabel="imaginary part")
-        axes.axhline(0, color="grey", linewidth=0.5)
-        axes.set_aspect("equal", adjustable="datalim")
-    right.plot(circle.real, circle.imag, color="black", linewidth=0.8, label="stable inside")
-    right.legend(fontsize="small", loc="upper right")
-    save_figure(figure, file)
+        panels.append(
+            Panel(
+                kind="plane",
+                title=name,
+                x=Scale(label="real part"),
+                y=Scale(label="imaginary part"),
+                series=(Series(x=numbers(values.real), y=numbers(values.imag)),),
+                circle=circle,
+                circle_label="stable inside" if circle else "",
+            )
+        )
+    title = f"The {len(jacobian)} eigenvalues at the fixed point"
+    return FigureData(title=title, caption=caption, panels=tuple(panels), columns=2)
 
 
-@house_style()
-def draw_stability_map(result: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
-    """Draw the residual over complex nudges, with the run's own circle."""
+def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureData:
+    """The residual over complex nudges, with the run's own circle."""
     kept = np.asarray(result.residual_map)[:, result.kept]
     upper = _log10(kept).max(axis=1).reshape(-1, len(axes.axis))  # rows: imaginary part from 0 up
     whole = np.concatenate([upper[:0:-1], upper])
-    figure = new_figure(5.6, 4.8, title)
-    plot = figure.subplots()
-    image = plot.pcolormesh(axes.axis, axes.axis, whole, shading="nearest", cmap="viridis", vmin=-12, vmax=0)
-    figure.colorbar(image, extend="both", label=f"log10 residual after {PICTURE_STEPS} nudged steps")
-    if axes.own_radius:
-        circle = axes.own_radius * np.exp(2j * np.pi * np.linspace(0, 1, 200))
-        plot.plot(circle.real, circle.imag, color="red", label=f"|β| = {axes.own_radius:g}, this run's")
-        plot.legend(fontsize="small", loc="upper right")
-    plot.set(xlabel="Re β", ylabel="Im β", aspect="equal", title=f"worst of {kept.shape[1]} examples")
-    save_figure(figure, file)
-
-
-@house_style()
-def draw_convergence(result: Pictures, axes: PictureAxes, file: Path, title: str) -> None:
-    """Draw the error of the Cauchy sum against N and against |β|; open where phases did not settle."""
-    errors = np.median(np.asarray(result.circles.relative_error)[:, :, result.kept], axis=-1)
-    settled = np.asarray(np.asarray(result.circles.residual)[:, :, result.kept].max(axis=-1) <= 1e-6)
-    figure = new_figure(10, 4.6, title)
-    by_number, by_radius = figure.subplots(1, 2, sharey=True)
-    limit = circle_of(axes.method).limit.replace("_", " ")
-    for index, radius in enumerate(axes.radii):
-        own = ", this run's" if radius == axes.own_radius else ""
-        _curve(by_number, axes.numbers, errors[index], settled[index], f"|β| = {radius:g}{own}")
-    for index, number in enumerate(axes.numbers):
-        _curve(by_radius, axes.radii, errors[:, index], settled[:, index], f"N = {number}")
-    by_number.set(xlabel="N", yscale="log", ylabel=f"relative error to {limit} (median)")
-    by_number.set_xticks(axes.numbers)
-    by_radius.set(xlabel="|β|", xscale="log", yscale="log")
-    for plot in (by_number, by_radius):
-        plot.grid(alpha=0.3)
-        plot.legend(fontsize="x-small", loc="upper right" if plot is by_number else "lower right")
-    figure.text(
-        0.5, -0.02, f"open: some phase kept a residual above 1e-6 for {PICTURE_STEPS} steps", ha="center"
+    values = Map(
+        axis=tuple(map(float, axes.axis)),
+        values=tuple(numbers(row) for row in whole),
+        label="log10 residual, worst example",
+        limits=(-8.0, 0.0),
     )
-    save_figure(figure, file, bbox_inches="tight")
+    panel = Panel(
+        kind="map",
+        x=Scale(label="Re β"),
+        y=Scale(label="Im β"),
+        map=values,
+        circle=axes.own_radius,
+        circle_label=f"|β| = {axes.own_radius:g}, this run's" if axes.own_radius else "",
+    )
+    title = f"Residual after this run's {axes.nudged_steps} nudged steps"
+    return FigureData(title=title, caption=caption, panels=(panel,), columns=1)
 
 
-@house_style()
-def draw_along(records: Sequence[dict[str, Any]], folder: Path) -> list[str]:
-    """Draw S, angle, cosines, biases and test error against the epoch; returns the file's name."""
-    errors = [record["standard_error"] for record in records]
+def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureData:
+    """The error of the Cauchy sum against N and against |β|; open markers where phases did not settle."""
+    errors = np.median(np.asarray(result.circles.relative_error)[:, :, result.kept], axis=-1)
+    errors = np.maximum(errors, _LOWEST)
+    residuals = np.asarray(result.circles.residual)[:, :, result.kept].max(axis=-1)
+    settled = residuals <= _SETTLED
+    limit = circle_of(axes.method).limit.replace("_", " ")
+    by_number = tuple(
+        Series(
+            label=f"|β| = {radius:g}" + (", this run's" if radius == axes.own_radius else ""),
+            x=numbers(axes.numbers),
+            y=numbers(errors[row]),
+            settled=tuple(map(bool, settled[row])),
+        )
+        for row, radius in enumerate(axes.radii)
+    )
+    by_radius = tuple(
+        Series(
+            label=f"N = {number}",
+            x=numbers(axes.radii),
+            y=numbers(errors[:, column]),
+            settled=tuple(map(bool, settled[:, column])),
+        )
+        for column, number in enumerate(axes.numbers)
+    )
+    y = Scale(label=f"relative error to {limit}, median", log=True)
+    panels = (
+        Panel(kind="points", x=Scale(label="N", ticks=ticks_at(axes.numbers)), y=y, series=by_number),
+        Panel(
+            kind="points",
+            x=Scale(label="|β|", log=True, ticks=ticks_at(axes.radii)),
+            y=Scale(label="", log=True),
+            series=by_radius,
+        ),
+    )
+    caption += f"; open markers: not settled after {PICTURE_STEPS} steps (residual above {_SETTLED:g})"
+    title = "How the Cauchy sum converges with N and |β|"
+    return FigureData(title=title, caption=caption, panels=panels, columns=2)
 
-    def biases(measure: str) -> dict[str, _Curve]:
-        return {
-            _NAMES[bias]: (
-                [r[measure][bias]["total"] for r in records],
-                [e[measure][bias]["total"] for e in errors],
-            )
-            for bias in BIASES
-        }
 
-    def single(name: str) -> dict[str, _Curve]:
-        return {name: ([r[name] for r in records], [e.get(name) for e in errors])}
+def ticks_at(values: Sequence[float]) -> tuple[float, ...]:
+    """Ticks at these values."""
+    return tuple(map(float, values))
 
-    gradient = [r["gradient_cosine"]["total"] for r in records]
+
+def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
+    """S, angle, cosines, biases and test error against the epoch, a panel for each that is defined."""
+    epochs = numbers(record["epoch"] for record in records)
     test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
     panels = [
-        ("weight angle / °", single("weight_angle_deg")),
-        *((measure.title, single(key)) for key, measure in MEASURES.items()),
-        ("cosine", biases("cosine") | {"gradient (own vs bptt)": (gradient, [None] * len(records))}),
-        ("relative error", biases("relative_error")),
-        ("test error / %", {"test": (test_error, [None] * len(records))}),
+        ("test error / %", IN_VIEW["error"], [Series(x=epochs, y=numbers(test_error))]),
+        ("weight angle / °", IN_VIEW["angle"], [_series(records, epochs, "weight_angle_deg")]),
+        *(
+            (measure.title, _IN_VIEW.get(key, ()), [_series(records, epochs, key)])
+            for key, measure in MEASURES.items()
+        ),
+        ("cosine", IN_VIEW["cosine"], [*_by_bias(records, epochs, "cosine"), _gradient(records, epochs)]),
+        ("relative error", (), [*_by_bias(records, epochs, "relative_error")]),
     ]
-    figure = new_figure(15, 6.5, f"{records[0]['dataset']}, {records[0]['method']}: along the run")
-    for axes, (label, curves) in zip(figure.subplots(2, 4, sharex=True).flat, panels, strict=True):
-        _draw_curves(axes, [record["epoch"] for record in records], curves)
-        axes.set(xlabel="epoch", ylabel=label)
-        if label == "relative error" and axes.lines:
-            axes.set_yscale("log")
-    save_figure(figure, folder / "along-run.png")
-    return ["along-run.png"]
-
-
-def _draw_curves(axes: Any, epochs: Sequence[float], curves: dict[str, _Curve]) -> None:
-    """Lines with standard errors; dashes keep one that lies on another visible."""
-    drawn = 0
-    for name, (values, errors) in curves.items():
-        if any(value is not None for value in values):
-            style = {"linestyle": "--" if name == _NAMES["total"] else "-", "marker": ".", "capsize": 2}
-            axes.errorbar(epochs, _numbers(values), yerr=_numbers(errors), label=name, **style)
-            drawn += 1
-    axes.grid(alpha=0.3)
-    if drawn > 1:
-        axes.legend(fontsize="x-small")
-    elif not drawn:
-        axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
-
-
-def _title(record: dict[str, Any]) -> str:
-    where = "untrained" if record["checkpoint"] is None else f"step {record['step']}"
-    return f"{record['dataset']}, {record['method']}, {where}"
-
-
-def _curve(axes: Any, x: Sequence[float], y: NDArray[Any], settled: NDArray[Any], label: str) -> None:
-    """A line with filled markers where all phases settled, open ones elsewhere."""
-    y = np.maximum(y, _LOWEST)
-    (line,) = axes.plot(x, y, marker="o", markersize=5, label=label)
-    open_at = [i for i, flag in enumerate(settled) if not flag]
-    axes.plot(
-        np.asarray(x)[open_at], y[open_at], "o", markersize=5, color=line.get_color(), markerfacecolor="white"
+    shown = tuple(
+        Panel(
+            kind="points",
+            x=Scale(label="epoch", integer=True),
+            y=Scale(
+                label=label,
+                include=include,
+                log=label == "relative error",
+                ticks=RIGHT_ANGLE if label.endswith("°") else None,
+            ),
+            series=tuple(series),
+        )
+        for label, include, series in panels
+        if any(value is not None for one in series for value in one.y)
     )
+    caption = f"{caption}; {_used(records[-1])} at the end; mean and standard error over examples"
+    title = "Asymmetry along the run"
+    return FigureData(title=title, caption=caption, panels=shown, columns=4, shared_legend=True)
 
 
-def _numbers(values: Any) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _series(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], key: str) -> Series:
+    errors = numbers(record["standard_error"].get(key) for record in records)
+    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors)
+
+
+def _by_bias(
+    records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], measure: str
+) -> Iterator[Series]:
+    for look, bias in enumerate(BIASES):
+        yield Series(
+            label=_NAMES[bias],
+            x=epochs,
+            y=numbers(record[measure][bias]["total"] for record in records),
+            error=numbers(record["standard_error"][measure][bias]["total"] for record in records),
+            look=look,
+        )
+
+
+def _gradient(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...]) -> Series:
+    cosines = numbers(record["gradient_cosine"]["total"] for record in records)
+    return Series(label=_GRADIENT, x=epochs, y=cosines, look=len(BIASES))
 
 
 def _log10(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,73 +1,87 @@
-"""Figures of a run; Matplotlib is loaded when one is drawn."""
+"""The curves of a run, as the data of a figure."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hepcli.experiments.figures import house_style, new_figure, save_figure
+from hepcli.experiments.captions import IN_VIEW, RIGHT_ANGLE
+from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
+
+_Curves = dict[str, list[float | None]]
 
 
-@house_style()
-def plot_curves(history: Sequence[dict[str, Any]], file: Path, title: str) -> None:
-    """Draw loss, error, residual, weight angle and homeostatic loss against the epoch as a PNG.
+def curves_of(history: Sequence[dict[str, Any]], title: str, caption: str = "") -> FigureData:
+    """Loss, error, residual, unsettled examples, weight angle and homeostatic loss against the epoch.
 
     Args:
         history: lines of metrics.jsonl, at least one.
-        file: the PNG to write.
         title: above the panels.
-    """
-    from matplotlib.ticker import MaxNLocator
+        caption: below the title.
 
-    epochs = [line["epoch"] for line in history]
-    panels: list[tuple[str, dict[str, list[float | None]]]] = [
-        ("loss", {split: [line[split]["loss"] for line in history] for split in ("train", "test")}),
+    Returns:
+        A panel for each of them that is defined.
+    """
+
+    def of(split: str, key: str) -> list[float | None]:
+        return [line[split].get(key) for line in history]
+
+    panels: list[tuple[Scale, _Curves]] = [
         (
-            "error / %",
-            {split: [_error(line[split]["top1"]) for line in history] for split in ("train", "test")},
+            Scale(label="loss", include=IN_VIEW["loss"]),
+            {split: of(split, "loss") for split in ("train", "test")},
         ),
         (
-            "log10 residual",
+            Scale(label="error / %", include=IN_VIEW["error"]),
+            {split: _missing(of(split, "top1")) for split in ("train", "test")},
+        ),
+        (
+            Scale(label="log10 residual"),
             {
-                "free, train": [line["train"]["log10_residual"] for line in history],
-                "nudged, train": [line["train"]["nudged_log10_residual"] for line in history],
-                "free, test": [line["test"]["log10_residual"] for line in history],
+                "free phase, train": of("train", "log10_residual"),
+                "free phase, test": of("test", "log10_residual"),
+                "nudged phases, train": of("train", "nudged_log10_residual"),
             },
         ),
         (
-            "unsettled / %",
-            {s: [_error(line[s]["settled"]) for line in history] for s in ("train", "test")}
-            | {"their share of the signal, train": [_percent(line["train"]) for line in history]},
+            Scale(label="not settled / %", include=IN_VIEW["share"]),
+            {f"of {split} examples": _missing(of(split, "settled")) for split in ("train", "test")}
+            | {"their share of the signal": _percent(of("train", "unsettled_signal_share"))},
         ),
         (
-            "weight angle / °",
+            Scale(label="weight angle / °", include=IN_VIEW["angle"], ticks=RIGHT_ANGLE),
             {"all pairs": [line["weight_angle_deg"] for line in history]} | _by_pair(history),
         ),
-        ("homeostatic loss", {"test": [line["homeostatic_loss"] for line in history]}),
+        (
+            Scale(label="homeostatic loss, test", include=IN_VIEW["loss"]),
+            {"": [line["homeostatic_loss"] for line in history]},
+        ),
     ]
-    figure = new_figure(11, 6, title, "large")
-    for axes, (label, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
-        for name, values in curves.items():
-            if any(value is not None for value in values):
-                numbers = [float("nan") if value is None else value for value in values]
-                axes.plot(epochs, numbers, label=name, marker="." if len(epochs) < 3 else "")
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axes.lines:
-            axes.legend(fontsize="small", loc="upper right")  # "best" warns where it takes a second
-        else:
-            axes.text(0.5, 0.5, "undefined here", ha="center", va="center", transform=axes.transAxes)
-    save_figure(figure, file)
+    epochs = numbers(line["epoch"] for line in history)
+    drawn = [_panel(scale, curves, epochs) for scale, curves in panels]
+    shown = tuple(panel for panel in drawn if panel.series)
+    return FigureData(title=title, caption=caption, panels=shown, columns=3)
 
 
-def _error(share: float | None) -> float | None:
-    return None if share is None else 100 * (1 - share)
+def _panel(scale: Scale, curves: _Curves, epochs: tuple[float | None, ...]) -> Panel:
+    defined = {name: values for name, values in curves.items() if any(value is not None for value in values)}
+    return Panel(
+        kind="curves",
+        x=Scale(label="epoch", integer=True),
+        y=scale,
+        series=tuple(Series(label=name, x=epochs, y=numbers(values)) for name, values in defined.items()),
+    )
 
 
-def _percent(train: dict[str, Any]) -> float | None:
-    share = train.get("unsettled_signal_share")  # missing in lines of older runs
-    return None if share is None else 100 * float(share)
+def _missing(shares: list[float | None]) -> list[float | None]:
+    """What is missing to all, in percent."""
+    return [None if share is None else 100 * (1 - share) for share in shares]
 
 
-def _by_pair(history: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
+def _percent(shares: list[float | None]) -> list[float | None]:
+    return [None if share is None else 100 * share for share in shares]
+
+
+def _by_pair(history: Sequence[dict[str, Any]]) -> _Curves:
     pairs = history[0]["weight_angle_deg_by_pair"]
+    if len(pairs) < 2:
+        return {}
     return {name: [line["weight_angle_deg_by_pair"][name] for line in history] for name in pairs}

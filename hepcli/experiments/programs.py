@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 _LEAST_SECONDS = 0.2  # of compilation, for a program to be kept
+_MOST_MAPPINGS = 1 / 8  # of those allowed; a run takes about 500, and 25 MB
 
 
 def keep_programs() -> None:
@@ -29,6 +30,21 @@ def keep_programs() -> None:
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)  # type: ignore[no-untyped-call]
+
+
+def make_room() -> None:
+    """Let go of compiled programs before there are more than the system allows one process.
+
+    JAX keeps every program it has compiled, and on a CPU each takes some mappings of memory, of which Linux
+    allows a process 65,530: after about 130 runs in one process LLVM would fail, with a segmentation fault.
+    Programs that are still in use are compiled again when they are next asked for.
+    """
+    with suppress(OSError, ValueError):  # no Linux: no such limit
+        allowed = int(Path("/proc/sys/vm/max_map_count").read_text(encoding="ascii"))
+        with open("/proc/self/maps", "rb") as mappings:
+            taken = sum(1 for _ in mappings)
+        if taken > allowed * _MOST_MAPPINGS:
+            jax.clear_caches()  # type: ignore[no-untyped-call]
 
 
 def _folder() -> Path:

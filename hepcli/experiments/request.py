@@ -10,6 +10,7 @@ from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import ResolvedConfig, differences, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
+from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
 
 
@@ -17,20 +18,22 @@ class TrainRequest(NamedTuple):
     """What the command line asks for.
 
     Attributes:
-        preset: name or path; None for the default, or with `resume` for the run's own configuration.
+        preset: name, path or tables; None for the default, or with `resume` for the run's own configuration.
         overrides: KEY=VALUE texts.
         flags: dotted key -> value of an option of its own; None where not given.
         out: run folder; None for runs/<preset>-<time>.
         resume: continue the run in `out`.
         data_dir: where data sets are kept; None for the default folder.
+        figure_format: of the run's curves.
     """
 
-    preset: str | None = None
+    preset: str | Mapping[str, object] | None = None
     overrides: Sequence[str] = ()
     flags: Mapping[str, object] = {}
     out: Path | None = None
     resume: bool = False
     data_dir: Path | None = None
+    figure_format: FigureFormat = "png"
 
 
 def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:

@@ -17,7 +17,10 @@ from hepcli.config import Config, config_hash
 from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
 from hepcli.errors import OutputError
-from hepcli.experiments.figures import attempt
+from hepcli.experiments.captions import settings_of
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config
@@ -38,8 +41,16 @@ OLDER_LEAVES = {
 class Run:
     """A run in its folder: state and history."""
 
-    def __init__(self, config: Config, folder: RunFolder, data_dir: Path | None, task: Task) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        data_dir: Path | None,
+        task: Task,
+        figure_format: FigureFormat = "png",
+    ) -> None:
         self.config, self.folder, self.data_dir, self.task = config, folder, data_dir, task
+        self.figure_format = figure_format
         self.num_batches = task.num_batches
         task.prepare()
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
@@ -121,7 +132,8 @@ class Run:
 
     def _measure(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""
-        params, task = self.state.params, self.task
+        task = self.task
+        params = task.weights_as_read(self.state.params, self.config, self.step)
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
@@ -135,7 +147,7 @@ class Run:
             "homeostatic_loss": finite_or_none(float(homeostatic)),
             "weight_angle_deg": angles.get("total"),
             "weight_angle_deg_by_pair": {name: a for name, a in angles.items() if name != "total"},
-            "kernel_std": kernel_stds(params),
+            "kernel_std": kernel_stds(self.state.params),
         }
         if self._meter is not None:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
@@ -161,12 +173,12 @@ class Run:
         return Finished(self.folder.path, summary, self._draw())
 
     def _draw(self) -> tuple[str, ...]:
-        from hepcli.experiments.plots import plot_curves
-
         if not self.folder.writes:
             return ()
-        file, title = self.folder.path / "curves.png", self.folder.path.name
-        notice = attempt(lambda: plot_curves(self.history, file, title=title), "curves.png")
+        file = self.folder.path / f"curves.{self.figure_format}"
+        caption = settings_of(self.config, estimator_of(self.config.gradient.method).uses_circle)
+        title = self.folder.path.name
+        notice = attempt(lambda: draw_figure(curves_of(self.history, title, caption), file), file.name)
         return () if notice is None else (notice,)
 
     def _summary(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -72,6 +72,12 @@ def _last_steps(folder: Path) -> dict[str, int]:
     return {name: step for name, step in steps.items() if type(step) is int}
 
 
+def test_accuracy(restored: Restored) -> float | None:
+    """Top-1 on the test split at the end of the epoch that a step is the last of; None within an epoch."""
+    last = restored.metadata["history"][-1:]
+    return last[0]["test"]["top1"] if last and last[0]["step"] == restored.step else None
+
+
 def _shown(value: object) -> object:
     return "nothing" if value is None else value
 
@@ -83,27 +89,37 @@ class SavedRun:
         checkpoint: a run folder, its checkpoints/ or one step in it.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
+        flags: dotted key to value, as `overrides`.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
         ConfigError: an override that is not allowed, or a damaged config.toml.
     """
 
-    def __init__(self, checkpoint: Path, overrides: Sequence[str] = (), data_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        overrides: Sequence[str] = (),
+        data_dir: Path | None = None,
+        flags: Mapping[str, object] | None = None,
+    ) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         self._own_config = read_config(self.folder)
-        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides).config
+        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides, flags).config
         self.task = Task(self.config, data_dir)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
 
-    def chosen_step(self, step: int | None) -> int | None:
+    def chosen_step(self, step: int | Literal["best"] | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
 
         Raises:
+            CheckpointError: the best is asked for, and none was rated.
             ConfigError: both are given and differ.
         """
+        if step == "best":
+            step = self.store.best_step()
         if step is not None and self.named_step is not None and step != self.named_step:
             raise ConfigError(
                 f"{self.checkpoint} is step {self.named_step}, but --step is {step}.", "Give one of them."

@@ -21,6 +21,7 @@ from hepcli.config import (
 )
 from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.sweeps.folder import Status, SweepFolder
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
@@ -46,6 +47,7 @@ class SweepRequest(NamedTuple):
         together: train points of one compiled program together.
         shard: INDEX/NUMBER text; None for all points.
         data_dir: where data sets are kept; None for the default folder.
+        figure_format: of the figure it ends in.
     """
 
     sweep: str | None = None
@@ -60,6 +62,7 @@ class SweepRequest(NamedTuple):
     together: bool = False
     shard: str | None = None
     data_dir: Path | None = None
+    figure_format: FigureFormat = "png"
 
 
 class Plan(NamedTuple):
@@ -176,7 +179,7 @@ def sweep(
     if any(state in ("waiting", "running") for state in states):
         yield SweepInterrupted(shlex.join(command))
     else:
-        yield SweepFinished(report(planned.folder), states.count("failed"))
+        yield SweepFinished(report(planned.folder, None, request.figure_format), states.count("failed"))
 
 
 def prepare(request: SweepRequest) -> Plan:

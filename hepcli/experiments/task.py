@@ -1,6 +1,6 @@
 """What a configuration computes, for training, evaluating and measuring: data, network, steps, meters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from jax import Array
 
 from hepcli.config import Config, config_error
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
-from hepcli.engine import Gradient
+from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient
 from hepcli.experiments.devices import devices_for
+from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
 from hepcli.settings import AUGMENTATIONS
@@ -35,6 +36,7 @@ from hepcli.training import (
     make_joint_step,
     make_train_step,
     normalizer,
+    weights_as_read,
 )
 
 
@@ -52,6 +54,7 @@ class Task:
 
     def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
         fix_ambient(config.run.devices)
+        make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.spec = find_spec(config.data.name)
         self._splits: dict[SplitName, Split] = {}
@@ -59,7 +62,9 @@ class Task:
         image, num_classes = self.spec.image_shape, self.spec.num_classes
         if misfits := config.network.misfits(image, num_classes):
             raise config_error(misfits)
-        self.network: Network = build_network(config.network, image, num_classes)
+        network = build_network(config.network, image, num_classes)
+        is_feedforward = estimator_of(config.gradient.method).is_feedforward
+        self.network: Network = network.without_feedback if is_feedforward else network
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
     @cached_property
@@ -152,6 +157,17 @@ class Task:
         params = self.network.init(jax.random.key(config.run.seed))
         return rotate_feedback(params, self.network.untied_pairs, config.network.initial_angle_deg)
 
+    def weights_as_read(self, params: Gradient, config: Config, step: int) -> Gradient:
+        """The weights that the network of a run computes with after a step; `params` where they are exact."""
+        if not config.hardware.changes_weights:
+            return params
+        return self._read(params, config.run.seed, step)
+
+    @cached_property
+    def _read(self) -> Callable[[Gradient, int, int], Gradient]:
+        hardware = self.config.hardware
+        return jax.jit(lambda params, seed, step: weights_as_read(params, hardware, seed, step))
+
     def fresh_state(self, config: Config) -> TrainState:
         """The state before the first step of a run of this task."""
         memory = None
@@ -211,6 +227,7 @@ class Task:
             config.run.seed,
             partial(copy_gradients, pairs=self.network.untied_pairs) if copies else None,
             config.data.accumulate,
+            config.hardware,
         )
 
     def _augment(self) -> Augment | None:

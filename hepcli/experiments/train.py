@@ -50,7 +50,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     if not request.resume:
         check_devices(resolved.config)
         resolved = with_devices(resolved, task.layout.num_devices, "this machine")
-    run = Run(resolved.config, folder, request.data_dir, task)
+    run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
     stop = agreed(stop)
     with ExitStack() as stack:
         in_every_process(lambda: stack.enter_context(folder.claimed()))

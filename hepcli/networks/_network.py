@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import jax
@@ -168,6 +168,11 @@ class Network:
         """Angle between feedback kernels and their forward partners; see `weight_angle_deg`."""
         tied = [forward for feedback, forward in self.pairs if (feedback, forward) not in self.untied_pairs]
         return weight_angle_deg(params, self.untied_pairs, tied)
+
+    @property
+    def without_feedback(self) -> "Network":
+        """The same layers with their forward connections alone."""
+        return replace(self, connections=tuple(own for own in self.connections if own.is_forward))
 
     def init(self, key: Array) -> Gradient:
         """Fresh real parameters: connection or ``readout`` -> kernel and bias."""

@@ -20,7 +20,16 @@ from hepcli.settings.layers import (
 )
 from hepcli.settings.measures import MEASURES, Measure
 from hepcli.settings.network import NetworkSettings
-from hepcli.settings.orders import CYCLIC, ORDERS, Groups, cyclic_classes, groups_of
+from hepcli.settings.orders import (
+    CYCLIC,
+    ORDERS,
+    Edges,
+    Groups,
+    Layers,
+    cyclic_classes,
+    flow_levels,
+    groups_of,
+)
 from hepcli.settings.parts import (
     ACTIVATIONS,
     AUGMENTATIONS,
@@ -40,6 +49,7 @@ from hepcli.settings.tables import (
     CheckpointSettings,
     DataSettings,
     GradientSettings,
+    HardwareSettings,
     HomeostasisSettings,
     OptimizerSettings,
     RelaxationSettings,
@@ -70,13 +80,16 @@ __all__ = [
     "ConvLayer",
     "DataSettings",
     "DenseLayer",
+    "Edges",
     "Fault",
     "Faults",
     "GradientSettings",
     "Groups",
+    "HardwareSettings",
     "HomeostasisSettings",
     "KernelSettings",
     "LayerSettings",
+    "Layers",
     "Measure",
     "NetworkSettings",
     "OptimizerSettings",
@@ -88,6 +101,7 @@ __all__ = [
     "assigned",
     "cyclic_classes",
     "did_you_mean",
+    "flow_levels",
     "groups_of",
     "is_holomorphic",
     "layer_kind",

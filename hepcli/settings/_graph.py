@@ -218,10 +218,15 @@ def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
         if partner is None:
             why = "is not feedback" if not graph.is_feedback(name) else "has no forward partner"
             problems.append(Fault(key, f"{name} {why}; list the feedback connections that are tied"))
-        elif replace(graph.layer(name), gain=1.0) != replace(graph.layer(partner), gain=1.0):
+        elif _without_gain(graph.layer(name)) != _without_gain(graph.layer(partner)):
             rule = f"{name} and {partner} differ in shape: leave out network.kernels.{name}"
             problems.append(Fault(key, rule))
     return problems
+
+
+def _without_gain(layer: LayerSettings) -> LayerSettings:
+    """The layer but for how its kernels start."""
+    return replace(layer, gain=1.0) if hasattr(layer, "gain") else layer
 
 
 def _reached(start: str, pairs: Iterable[tuple[str, str]]) -> set[str]:

@@ -1,16 +1,19 @@
 """The kinds of layers: what [network.layers] may say of each, and what follows from it for its neighbours."""
 
+import functools
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, PlainValidator, SerializationInfo, TypeAdapter, WrapSerializer
+from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
 from hepcli.settings._limits import STRICT, Count, PositiveFloat, name_of
 from hepcli.settings.activations import SAME, LayerActivationName
-from hepcli.settings.parts import KERNELS
+from hepcli.settings.parts import KERNELS, Parts
 from hepcli.settings.problems import Fault, assigned
 
 PaddingName = Literal["same", "valid"]
@@ -172,9 +175,35 @@ class KernelSettings(TypedDict, total=False):
     bias: bool
 
 
-LAYERS: dict[str, type[DenseLayer] | type[ConvLayer]] = {"dense": DenseLayer, "conv": ConvLayer}
+LAYERS = Parts("layer", {})
 """Settings of a layer by kind; what it does is the part of that name in `parts.LAYER_KINDS`."""
+LAYERS.update(dense=DenseLayer, conv=ConvLayer)
 
-LayerSettings = Annotated[
-    Annotated[DenseLayer, Tag("dense")] | Annotated[ConvLayer, Tag("conv")], Discriminator(layer_kind)
-]
+
+def _read_layer(layer: Any) -> Any:
+    """A layer's table as the settings of its kind, which a user's own code may have added."""
+    kind = layer_kind(layer)
+    if not isinstance(layer, Mapping):
+        if any(isinstance(layer, own) for own in LAYERS.values()):
+            return layer
+        raise PydanticKnownError("dataclass_type", {"class_name": "layer"})
+    if not isinstance(kind, str) or kind not in LAYERS:
+        expected = ", ".join(f"'{name}'" for name in LAYERS)
+        context = {"discriminator": "kind", "tag": str(kind), "expected_tags": expected}
+        raise PydanticKnownError("union_tag_invalid", context)
+    # From JSON, strict records take a list for a tuple.
+    return _reader(LAYERS[kind]).validate_json(json.dumps(layer, default=str))
+
+
+def _write_layer(layer: Any, handler: Any, info: SerializationInfo) -> Any:
+    record: type = type(layer)
+    mode: Any = info.mode
+    return _reader(record).dump_python(layer, mode=mode, exclude_defaults=info.exclude_defaults)
+
+
+@functools.cache
+def _reader(record: type) -> TypeAdapter[Any]:
+    return TypeAdapter(record)
+
+
+LayerSettings = Annotated[DenseLayer | ConvLayer, PlainValidator(_read_layer), WrapSerializer(_write_layer)]

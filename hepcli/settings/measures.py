@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from hepcli.settings.parts import Parts
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -18,7 +20,7 @@ class Measure:
         key: in records and --json.
         title: in tables and figures, with its unit.
         short: at the head of a narrow column.
-        place: `module:function` that computes it.
+        place: `module:function` that computes it, or the function.
         pattern: format of a number.
         of_all: whether examples without a fixed point count too.
     """
@@ -26,13 +28,15 @@ class Measure:
     key: str
     title: str
     short: str
-    place: str
+    place: str | Callable[[Any], Any]
     pattern: str = ".4g"
     of_all: bool = False
 
     @property
     def function(self) -> Callable[[Any], Any]:
         """From `hepcli.training.Measured` to a value per example (batch,), real."""
+        if not isinstance(self.place, str):
+            return self.place
         module, _, name = self.place.partition(":")
         function: Callable[[Any], Any] = getattr(import_module(module), name)
         return function
@@ -40,13 +44,14 @@ class Measure:
 
 _HOME = "hepcli.training._measures"
 
-MEASURES: dict[str, Measure] = {
-    measure.key: measure
+MEASURES = Parts("measure", {})
+MEASURES.update(
+    (measure.key, measure)
     for measure in (
         Measure("jacobian_symmetry", "Jacobian symmetry S", "S", f"{_HOME}:symmetry"),
         Measure("homeostatic_loss", "homeostatic loss", "homeo.", f"{_HOME}:homeostatic"),
         Measure("spectral_radius", "spectral radius of a step", "radius", f"{_HOME}:radius"),
         Measure("log10_residual", "log10 residual", "resid.", f"{_HOME}:residual", of_all=True),
     )
-}
+)
 """Measures by key, in the order they are shown."""

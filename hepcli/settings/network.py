@@ -116,8 +116,9 @@ class NetworkSettings:
     def activations(self) -> dict[str, str]:
         """The activation of every layer."""
         return {
-            name: self.activation if layer.activation == SAME else layer.activation
+            name: self.activation if own == SAME else own
             for name, layer in self.layers.items()
+            for own in [getattr(layer, "activation", SAME)]
         }
 
     def shapes(self, image: Shape) -> dict[str, Shape]:
@@ -177,6 +178,11 @@ class NetworkSettings:
             f"without a readout it must be the number of classes, {num_classes}, or set network.readout=true"
         )
         return [Fault(f"network.layers.{OUTPUT}.{out.size_key} = {stated}{counted}", rule)]
+
+    def forward_path_problems(self) -> list[Fault]:
+        """Which layers do not lie on a way from the input to `out` along forward connections."""
+        forward = tuple(name for name in self.connections if not self.is_feedback(name))
+        return path_problems(Graph(self.layers, forward, self.kernels))
 
     @property
     def has_pair(self) -> bool:

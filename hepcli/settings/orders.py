@@ -14,8 +14,33 @@ Edges = tuple[tuple[str, str], ...]
 Groups = tuple[Layers, ...]
 
 
+def flow_levels(layers: Layers, edges: Edges) -> tuple[Layers, ...] | None:
+    """The layers of a graph without cycles by the longest path that leads to them.
+
+    Updated level after level they are at their fixed point after one pass, whatever they started from; all at
+    once, after as many steps as there are levels.
+
+    Args:
+        layers: layer names.
+        edges: connections between them as (pre, post).
+
+    Returns:
+        The levels in the order of the flow; None for a graph with a cycle.
+    """
+    levels: list[Layers] = []
+    left = layers
+    while left:
+        driven = {post for pre, post in edges if pre in left}
+        level = tuple(name for name in left if name not in driven)
+        if not level:
+            return None
+        levels.append(level)
+        left = tuple(name for name in left if name in driven)
+    return tuple(levels)
+
+
 def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
-    """The cyclic classes of a graph.
+    """The cyclic classes of a graph, or where it has no cycle its levels.
 
     In a graph whose cycles all have lengths divisible by p, the layers fall into p classes such that
     every connection leads from a class to the next. The synchronous dynamics then consist of p chains
@@ -30,12 +55,11 @@ def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
     Returns:
         The classes, in the order of the flow.
     """
+    levels = flow_levels(layers, edges)
+    if levels is not None:  # one pass reaches the fixed point
+        return levels
     depth = _depths(layers, edges)
-    period = math.gcd(*(depth[pre] + 1 - depth[post] for pre, post in edges)) if edges else 0
-    if period == 0:  # no cycle: every layer has its depth, and one pass reaches the fixed point
-        lowest = min(depth.values())
-        depth = {name: value - lowest for name, value in depth.items()}
-        period = max(depth.values()) + 1
+    period = math.gcd(*(depth[pre] + 1 - depth[post] for pre, post in edges))
     classes = (tuple(name for name in layers if depth[name] % period == c) for c in range(period))
     return tuple(members for members in classes if members)
 

@@ -54,6 +54,7 @@ ESTIMATORS = Parts(
         "asymep": "hepcli.engine._estimators.asymep:ASYMEP",
         "asymep_exact": "hepcli.engine._estimators.asymep:ASYMEP_EXACT",
         "dyadic_ep": "hepcli.engine._estimators.dyadic_ep:DYADIC_EP",
+        "feedforward": "hepcli.engine._estimators.feedforward:FEEDFORWARD",
     },
 )
 SOLVERS = Parts(

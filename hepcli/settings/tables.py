@@ -28,6 +28,7 @@ AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
+RoundingName = Literal["stochastic", "nearest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,8 @@ class GradientSettings:
     """How the learning signal is computed.
 
     Attributes:
-        method: estimator of the error vector or gradient.
+        method: estimator of the error vector or gradient; `feedforward` is backpropagation through the
+            network without its feedback, which is then left out wherever the network is used.
         num_points: nudges on the circle (`hep`, `asymep`, `online_hep`).
         beta_radius: radius |beta| of that circle.
         online_cycles: turns of the circle (`online_hep`).
@@ -226,6 +228,44 @@ class OptimizerSettings:
     learning_rate_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     weight_decay_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     feedback_learning: FeedbackLearningName = "gradient"
+
+
+@dataclass(frozen=True)
+class HardwareSettings:
+    """What devices that hold the kernels, the readout's among them, cannot do; biases are exact.
+
+    Attributes:
+        weight_bits: bits of a weight, between plus and minus the largest of its kernel; 0 leaves weights as
+            they are. Updates go to a float copy.
+        mismatch_std: standard deviation of the factor, about 1, of every weight's device; drawn once from
+            `run.seed`, for training and evaluation.
+        read_noise_std: standard deviation of another such factor, drawn anew for every batch and shared by
+            its phases; an evaluation draws once. What changes from step to step is `relaxation.noise_std`.
+        update_step: smallest change of a weight, in its own units: updates are multiples of it; 0 for any.
+        update_rounding: of updates to these multiples: `stochastic` is right on average, `nearest` loses what
+            is less than half a step.
+    """
+
+    __pydantic_config__ = STRICT
+
+    weight_bits: Annotated[int, Field(ge=0, le=24)] = 0
+    mismatch_std: NonNegativeFloat = 0.0
+    read_noise_std: NonNegativeFloat = 0.0
+    update_step: NonNegativeFloat = 0.0
+    update_rounding: RoundingName = "stochastic"
+
+    @field_validator("weight_bits")
+    @classmethod
+    def _check_weight_bits(cls, weight_bits: int) -> int:
+        if weight_bits == 1:
+            message = "must be 0, which leaves weights as they are, or at least 2, with zero among the values"
+            raise Faults([Fault(assigned("hardware.weight_bits", weight_bits), message)])
+        return weight_bits
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether weights are read as anything but what they are."""
+        return bool(self.weight_bits or self.mismatch_std or self.read_noise_std)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from hepcli.training._evaluate import Evaluator
 from hepcli.training._feed import Batch, Feed
+from hepcli.training._hardware import quantised, updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout, all_agree, same_everywhere
 from hepcli.training._loop import StepDone, check_finite, epoch_steps
 from hepcli.training._measures import Measured
@@ -69,8 +70,11 @@ __all__ = [
     "make_train_step",
     "means",
     "normalizer",
+    "quantised",
     "same_everywhere",
     "scale_pixels",
     "summarise",
+    "updates_as_taken",
+    "weights_as_read",
     "zero_totals",
 ]

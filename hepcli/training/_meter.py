@@ -47,7 +47,7 @@ from hepcli.training._step import Preprocess, scale_pixels
 
 BIASES = ("finite_nudge", "asymmetry", "total")
 DENSE_UNITS = 2000  # up to here J is built as a matrix: 32 MB
-PICTURE_STEPS = 200  # of the nudged phases in the figures: enough to tell a slow phase from a lost one
+PICTURE_STEPS = 200  # of the nudged phases on circles: enough to tell a slow phase from a lost one
 _KRYLOV_VECTORS = 64
 _DRAWS = 64
 
@@ -108,8 +108,8 @@ class Pictures(NamedTuple):
 
     Attributes:
         kept: examples with a fixed point and solved references (batch,).
-        residual_map: ‖F(u; β)‖ after `PICTURE_STEPS` nudged steps (points, batch).
-        circles: error of the Cauchy sum, and its residuals.
+        residual_map: ‖F(u; β)‖ after the run's own nudged phase (points, batch).
+        circles: error of the Cauchy sum after `PICTURE_STEPS` nudged steps, and its residuals.
         jacobian: J of the first kept example in activity coordinates; None where it is too large.
         one_step: the Jacobian of the one-step map at its u*; likewise.
     """
@@ -246,13 +246,13 @@ class AsymmetryMeter:
             one_step = step_matrix(self.system, params, constant, u)
         relaxation = replace(self.settings.relaxation, nudged_steps=PICTURE_STEPS, tolerance=0.0)
         nudged = free._replace(problem=free.problem._replace(relaxation=relaxation))
+        as_run = free._replace(problem=free.problem._replace(relaxation=self.settings.relaxation))
         circle = circle_of(self.settings.gradient.method)
-        phases = circle.phases(nudged)
         limit = {"rbp": result.rbp, "hep_exact": result.hep_exact}[circle.limit]
         return Pictures(
             kept,
-            nudged_residuals(phases, betas),
-            scan_circles(nudged, phases, limit, radii, numbers),
+            nudged_residuals(circle.phases(as_run), betas),
+            scan_circles(nudged, circle.phases(nudged), limit, radii, numbers),
             jacobian,
             one_step,
         )

@@ -24,7 +24,8 @@ from hepcli.engine import (
     mean_gradient,
     signal_sums,
 )
-from hepcli.settings import GradientSettings, HomeostasisSettings, RelaxationSettings
+from hepcli.settings import GradientSettings, HardwareSettings, HomeostasisSettings, RelaxationSettings
+from hepcli.training._hardware import updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 
@@ -77,6 +78,7 @@ class LearningSettings(NamedTuple):
         seed: where the keys of all steps grow from.
         change_gradient: applied to the learning signal's gradient, before homeostasis adds its own.
         accumulate: parts in which a device takes its examples, one after the other.
+        hardware: what the devices that hold the weights cannot do.
     """
 
     relaxation: RelaxationSettings
@@ -85,6 +87,7 @@ class LearningSettings(NamedTuple):
     seed: int | Array
     change_gradient: Callable[[Gradient], Gradient] | None = None
     accumulate: int = 1
+    hardware: HardwareSettings = HardwareSettings()
 
 
 Pixels = UInt8[Array, "examples height width channels"]
@@ -287,6 +290,8 @@ class Learner:
 
     def _learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
         settings, system, (params, step) = self.settings, self.system, shared
+        if settings.hardware.changes_weights:
+            params = weights_as_read(params, settings.hardware, settings.seed, step)
         images = own.images
         if self.augment is not None:
             images = self.augment(images, own.indices, settings.seed, step)
@@ -345,6 +350,7 @@ class Learner:
             weight = self.settings.homeostasis.weight
             gradient = jax.tree.map(lambda g, h: g + weight * h, gradient, pull)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        updates = updates_as_taken(updates, self.settings.hardware, self.settings.seed, state.step)
         _, losses, scores, labels, free, nudged = learned
         seen = batch_totals(losses, scores, labels, free, nudged, homeostatic, sums.signal)
         params = optax.apply_updates(state.params, updates)

@@ -115,7 +115,7 @@ def test_json_goes_to_stdout_alone(whole_run):
 
 def test_eval_for_people(whole_run):
     done = hep("eval", whole_run)
-    assert re.search(r"top1 +\d+\.\d\d %", done.stderr)
+    assert re.search(r"\berror +\d+\.\d\d %", done.stderr)
     assert done.stdout == f"{whole_run}/checkpoints/400\n"
 
 

@@ -33,8 +33,8 @@ def hep(where, *arguments):
     return done.returncode, done.stderr
 
 
-def test_during_an_import_it_ends_the_command_without_a_word():
-    assert hep(IN_AN_IMPORT, "eval", "nowhere") == (130, "")
+def test_during_an_import_it_ends_the_command_at_once():
+    assert hep(IN_AN_IMPORT, "eval", "nowhere") == (130, "Interrupted.\n")
 
 
 def test_elsewhere_it_is_an_interrupt_as_ever():

@@ -144,7 +144,7 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--preset", "quickstart", "--resume", "--out", "nowhere"], "holds no sweep to resume"),
         (["--preset", "quickstart", "--slurm", "partition"], "is not KEY=VALUE"),
         (["--preset", "quickstart", "--set", "run.epochs=2", "--epochs", "3"], "both"),
-        (["table1", "--set", "gradient.num_points=3"], "sets it at every point"),
+        (["table1", "--set", "gradient.num_points=3"], "axis estimator already sets this key"),
         (["table1", "--data-dir", "nowhere"], "hep data prepare"),
         (["--report", "nowhere"], "neither a sweep nor run folders"),
     ],

@@ -86,7 +86,7 @@ def test_a_setting_holds_where_an_axis_leaves_it_open():
     points = [{"label": "a", "set": {"run.epochs": 3}}, {"label": "b"}]
     tables = {"sweep": {"preset": "quickstart", "set": {"run.epochs": 1}}}
     check_sweep(tables | {"axis": [{"name": "x", "points": points}]}, "test")
-    with pytest.raises(ConfigError, match="axis x sets it at every point"):
+    with pytest.raises(ConfigError, match="cannot be overridden: axis x already sets this key"):
         check_sweep(tables | {"axis": [{"name": "x", "points": points[:1]}]}, "test")
 
 

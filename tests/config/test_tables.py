@@ -95,7 +95,8 @@ class TestFloats:
         ("relaxation.solver", "synchronous, alternating, anderson"),
         (
             "gradient.method",
-            "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep",
+            "hep, hep_exact, online_hep, rbp, neumann_rbp, bptt, asymep, asymep_exact, dyadic_ep, "
+            "feedforward",
         ),
         ("optimizer.name", "sgd, adamw"),
         ("optimizer.schedule", "constant, cosine"),

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
-from hepcli.experiments.programs import keep_programs
+from hepcli.experiments.programs import keep_programs, make_room
 
 
 @pytest.fixture
@@ -31,3 +32,13 @@ def test_not_at_all_without_a_home(folder, monkeypatch):
     monkeypatch.setattr(Path, "expanduser", homeless)
     keep_programs()
     assert folder() is None
+
+
+@pytest.mark.skipif(not Path("/proc/sys/vm/max_map_count").exists(), reason="a limit of Linux")
+@pytest.mark.parametrize(("allowed", "kept"), [(1.0, 1), (0.0, 0)])
+def test_they_are_let_go_of_before_the_system_allows_no_more(monkeypatch, allowed, kept):
+    double = jax.jit(lambda x: 2 * x)
+    double(jnp.ones(3))
+    monkeypatch.setattr("hepcli.experiments.programs._MOST_MAPPINGS", allowed)
+    make_room()
+    assert double._cache_size() == kept

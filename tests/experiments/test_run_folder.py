@@ -8,7 +8,8 @@ import pytest
 
 from hepcli.config import load_config
 from hepcli.errors import FolderBusyError, OutputError
-from hepcli.experiments.plots import plot_curves
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.plots import curves_of
 from hepcli.experiments.run_folder import RunFolder
 
 RESOLVED = load_config("quickstart")
@@ -61,7 +62,7 @@ def test_a_parent_that_is_a_link_to_nowhere_is_said(tmp_path):
 def test_a_figure_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     from hepcli.experiments.figures import new_figure, save_figure
 
-    figure, file = new_figure(1, 1, ""), tmp_path / "curves.png"
+    figure, file = new_figure(1, 1), tmp_path / "curves.png"
     save_figure(figure, file)
     before = file.read_bytes()
 
@@ -108,9 +109,9 @@ def test_figures_know_nothing_of_the_users_matplotlib(tmp_path, monkeypatch):
     split = {"loss": 1.0, "top1": 0.5, "settled": 1.0, "log10_residual": -3.0}
     line = {"epoch": 1, "train": split | {"nudged_log10_residual": None}, "test": split}
     line |= {"weight_angle_deg": 90.0, "weight_angle_deg_by_pair": {}, "homeostatic_loss": 1.0}
-    plot_curves([line], tmp_path / "plain.png", "cost$a_$b")
+    draw_figure(curves_of([line], "cost$a_$b"), tmp_path / "plain.png")
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
     monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
-    plot_curves([line], tmp_path / "user.png", "cost$a_$b")
+    draw_figure(curves_of([line], "cost$a_$b"), tmp_path / "user.png")
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "user.png").read_bytes()
     assert matplotlib.rcParams["text.usetex"]

@@ -356,7 +356,7 @@ def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monke
     def fail(*arguments, **options):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("hepcli.experiments.plots.plot_curves", fail)
+    monkeypatch.setattr("hepcli.experiments.run.draw_figure", fail)
     (whole_run / "summary.json").unlink()
     last = run(whole_run, (), resume=True, epochs=None)[-1]
     assert isinstance(last, Finished)

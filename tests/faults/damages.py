@@ -126,7 +126,8 @@ def _part(here: Path, random: Random) -> Path:
     """A file, chosen among the kinds of files first: a checkpoint has a dozen, config.toml is one."""
     kinds: dict[str, list[Path]] = {}
     for file in sorted(file for file in here.rglob("*") if file.is_file()):
-        if file.suffix not in (".png", ".log", ".csv", ".md") and file.name != ".lock":
+        is_output = file.suffix in (".png", ".log", ".csv", ".md") or file.name.endswith(".figure.json")
+        if not is_output and file.name != ".lock":
             kinds.setdefault("state" if "state" in file.parts else file.name, []).append(file)
     return random.choice(kinds[random.choice(sorted(kinds))])
 

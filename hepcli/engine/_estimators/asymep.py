@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, Edges, Layers, drive
+from hepcli.engine._dynamics import Dynamics, drive
 from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._estimators.hep import (
     by_point,
@@ -23,6 +23,7 @@ from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities
 from hepcli.engine._relax import run_phase, split_drive
 from hepcli.engine._types import Phase, PhaseReport, Problem, State
+from hepcli.settings import Edges, Layers
 
 Product = Callable[[State], State]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, Layers, drive
+from hepcli.engine._dynamics import Dynamics, drive
 from hepcli.engine._estimator import Estimator, local_learning
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
@@ -14,6 +14,7 @@ from hepcli.engine._problem import FreePhase
 from hepcli.engine._relax import report_of, split_drive
 from hepcli.engine._solver import make_solver, solve
 from hepcli.engine._types import PhaseReport, Problem, State
+from hepcli.settings import Layers
 
 
 def rbp(free: FreePhase) -> tuple[State, PhaseReport]:

@@ -27,7 +27,7 @@ from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
 _ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
-_TITLES = {
+_TITLES: dict[str, str] = {
     "test_error": "test error / %",
     "best_test_error": "test error, best epoch / %",
     "train_error": "train error / %",
@@ -103,7 +103,7 @@ def collect(path: Path) -> Collection:
 
 def value_title(name: str) -> str:
     """What to write at an axis of that value."""
-    return _TITLES.get(name, name)
+    return _TITLES.get(name, name.replace("_", " ").replace(".", " "))
 
 
 def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | None:

@@ -1,11 +1,19 @@
-"""The figure of a sweep: means over the seeds with their spread."""
+"""The figure of a sweep, as data: means over the seeds with their spread."""
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hepcli.experiments.figures import house_style, new_figure, plain, save_figure
+from hepcli.experiments.captions import (
+    IN_VIEW,
+    RIGHT_ANGLE,
+    assigned_symbol,
+    dataset_title,
+    seeds_text,
+    symbol_of,
+    with_symbols,
+)
+from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
 from hepcli.experiments.sweeps.collect import (
     Collection,
@@ -16,113 +24,113 @@ from hepcli.experiments.sweeps.collect import (
     value_title,
 )
 
-_MARKERS = "osD^vP*X"
-_LINE_STYLES, _COLOURS = ("-", "--", ":"), 10
-_NAN = float("nan")
+_IN_VIEW = {
+    "test_error": IN_VIEW["error"],
+    "best_test_error": IN_VIEW["error"],
+    "train_error": IN_VIEW["error"],
+    "test.loss": IN_VIEW["loss"],
+    "train.loss": IN_VIEW["loss"],
+    "homeostatic_loss": IN_VIEW["loss"],
+    "weight_angle_deg": IN_VIEW["angle"],
+    "asymmetry.jacobian_symmetry": IN_VIEW["symmetry"],
+    "asymmetry.cosine.total": IN_VIEW["cosine"],
+    "asymmetry.gradient_cosine": IN_VIEW["cosine"],
+}
+_MOST_COLUMNS = 3
 
 
-@house_style()
-def draw(result: Collection, file: Path) -> None:
-    """Draw the figure of a collection as a PNG.
+def figure_of(result: Collection) -> FigureData:
+    """The figure of a collection.
 
     Args:
         result: the runs and what to plot of them.
-        file: the PNG to write.
+
+    Returns:
+        Its data; panels of values that no run has are left out, if others are not.
 
     Raises:
         ConfigError: the runs lack a value that is to be plotted.
     """
-    panels = _panels(result)
-    across = len(result.axes[result.figure.facet]) if result.figure.facet else min(len(panels), 2)
-    down = -(-len(panels) // across)
-    figure = new_figure(max(6.4, 4.8 * across), 1.2 + 3.2 * down, result.title, "large")
-    all_axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes, panel in zip(all_axes, panels, strict=False):
-        _DRAWERS[result.figure.kind](axes, panel)
-        axes.set_ylabel(plain(value_title(panel.value)))
-        axes.set_title(plain(panel.title), fontsize="medium")
-        _finish(axes, panel)
-    for axes in all_axes[len(panels) :]:
-        axes.set_visible(False)
-    _add_legend(figure)
-    save_figure(figure, file)
+    facet = result.figure.facet
+    drawn = [_DRAWERS[result.figure.kind](one) for one in _panels(result)]
+    across = len(result.axes[facet]) if facet else min(len(drawn), _MOST_COLUMNS)
+    rows = [drawn[start : start + across] for start in range(0, len(drawn), across)]
+    if facet:  # a row goes as a whole, lest facets get out of line
+        rows = [row for row in rows if any(_has_data(panel) for panel in row)] or rows[:1]
+    else:
+        rows = [[panel for row in rows for panel in row if _has_data(panel)] or rows[0][:1]]
+    panels = tuple(panel for row in rows for panel in row)
+    columns = across if facet else min(len(panels), 2 if len(panels) == 4 else _MOST_COLUMNS)
+    title = with_symbols(result.title)
+    return FigureData(
+        title=title, caption=_caption(result), panels=panels, columns=columns, shared_legend=len(panels) > 1
+    )
+
+
+def _has_data(panel: Panel) -> bool:
+    return any(value is not None for one in panel.series for value in one.y)
+
+
+def _caption(result: Collection) -> str:
+    """Data sets, epochs and seeds of the finished runs, and what bars and bands are."""
+    done = [outcome.summary for outcome in result.outcomes if outcome.summary is not None]
+    if not done:
+        return "no finished run"
+    datasets = dict.fromkeys(str(one["dataset"]) for one in done if "dataset" in one)
+    epochs = sorted({int(one["epochs"]) for one in done if "epochs" in one})
+    parts = [", ".join(map(dataset_title, datasets))]
+    if epochs:
+        span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+        parts.append(f"{span} epochs")
+    seeds = {outcome.seed for outcome in result.outcomes if outcome.summary is not None}
+    parts.append(seeds_text(seeds))
+    if len(seeds) > 1:
+        parts.append("mean ± sample standard deviation")
+    if len(done) < len(result.outcomes):
+        parts.append(f"{len(done)} of {len(result.outcomes)} runs")
+    return "; ".join(filter(None, parts))
 
 
 class _Panel(NamedTuple):
-    """One pair of axes: the runs and the value that it shows, and how each series looks in all of them."""
+    """One pair of axes: the runs and the value that it shows, and the place of each series in the whole."""
 
     result: Collection
     value: str
-    looks: Mapping[str, "_Look"]
+    places: Mapping[str, int]
     title: str = ""
 
+    @property
+    def note(self) -> str:
+        """Why there is nothing in it."""
+        there = any(outcome.summary or outcome.history for outcome in self.result.outcomes)
+        return "undefined" if there else "no finished run"
 
-class _Look(NamedTuple):
-    """Of a series: a colour of Matplotlib's cycle, and what tells the series apart beyond those."""
-
-    color: str
-    linestyle: str
-    marker: str
-
-
-def _looks(result: Collection) -> dict[str, _Look]:
-    return {
-        name: _Look(
-            f"C{n % _COLOURS}",
-            _LINE_STYLES[n // _COLOURS % len(_LINE_STYLES)],
-            _MARKERS[n % len(_MARKERS)],
-        )
-        for n, name in enumerate(_series(result))
-    }
+    @property
+    def y(self) -> Scale:
+        """Its axis up the side."""
+        ticks = RIGHT_ANGLE if self.value == "weight_angle_deg" else None
+        return Scale(label=value_title(self.value), include=_IN_VIEW.get(self.value, ()), ticks=ticks)
 
 
 def _panels(result: Collection) -> list[_Panel]:
     """A panel for each value, with a facet for each value and place on that axis, row by row."""
-    facet, looks = result.figure.facet, _looks(result)
+    facet, places = result.figure.facet, {name: n for n, name in enumerate(_series(result))}
     if facet is None:
-        return [_Panel(result, value, looks) for value in result.figure.y]
+        return [_Panel(result, value, places) for value in result.figure.y]
     parts = {
         label: result._replace(outcomes=[one for one in result.outcomes if one.labels[facet] == label])
         for label in result.axes[facet]
     }
     return [
-        _Panel(part, value, looks, _name(facet, label) if row == 0 else "")
+        _Panel(part, value, places, _name(facet, label) if row == 0 else "")
         for row, value in enumerate(result.figure.y)
         for label, part in parts.items()
     ]
 
 
-def _add_legend(figure: Any) -> None:
-    """One legend below all panels, which share their series."""
-    shown = [axes.get_legend_handles_labels() for axes in figure.axes]
-    by_label = {
-        label: handle for handles, labels in shown for handle, label in zip(handles, labels, strict=True)
-    }
-    if len(by_label) > 1:
-        columns = min(len(by_label), 4)
-        figure.legend(
-            by_label.values(), by_label, loc="outside lower center", ncols=columns, fontsize="small"
-        )
-
-
-def _finish(axes: Any, panel: _Panel) -> None:
-    if not axes.has_data():
-        there = any(outcome.summary or outcome.history for outcome in panel.result.outcomes)
-        axes.text(
-            0.5,
-            0.5,
-            "undefined" if there else "no finished run",
-            ha="center",
-            va="center",
-            transform=axes.transAxes,
-        )
-    axes.grid(visible=True, alpha=0.3)
-    axes.set_axisbelow(True)
-
-
 def _name(axis: str, label: str) -> str:
     """What to call a place on an axis where the axis itself is not in sight."""
-    return f"{axis} = {label}" if is_number(label) else label
+    return assigned_symbol(axis, label) if is_number(label) else with_symbols(label)
 
 
 def _series(result: Collection) -> dict[str, list[Outcome]]:
@@ -134,11 +142,15 @@ def _series(result: Collection) -> dict[str, list[Outcome]]:
     return lines
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; no bar where there is no spread to show."""
-    if not values:
-        return _NAN, _NAN
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+class _Spread(NamedTuple):
+    """Mean and sample standard deviation; None where there is no spread to show."""
+
+    mean: float
+    std: float | None
+
+
+def _spread(values: Sequence[float]) -> _Spread:
+    return _Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapping[str, list[float]]:
@@ -151,84 +163,74 @@ def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapp
     return places
 
 
-def _lines(axes: Any, panel: _Panel) -> None:
-    result, value = panel.result, panel.value
-    x = result.figure.x
-    labels = result.axes.get(x or "", [""])
-    numeric = all(map(is_number, labels))
-    for name, outcomes in _series(result).items():
-        places = _by_place(outcomes, x, value)
-        there = [label for label in labels if label in places]
-        if there:
-            at = [float(label) if numeric else labels.index(label) for label in there]
-            means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
-            look = panel.looks[name]
-            axes.errorbar(
-                at,
-                means,
-                yerr=errors,
-                label=plain(name) or None,
-                color=look.color,
-                marker=look.marker,
-                capsize=3,
+def _at_places(panel: _Panel, at: Mapping[str, float]) -> tuple[Series, ...]:
+    """A series for each line, its points where the labels are."""
+    series = []
+    for name, outcomes in _series(panel.result).items():
+        places = _by_place(outcomes, panel.result.figure.x, panel.value)
+        there = [label for label in at if label in places]
+        spreads = [_spread(places[label]) for label in there]
+        series.append(
+            Series(
+                label=name,
+                x=numbers(at[label] for label in there),
+                y=numbers(spread.mean for spread in spreads),
+                error=numbers(spread.std for spread in spreads),
+                look=panel.places[name],
             )
-    if not numeric:
-        axes.set_xticks(range(len(labels)), list(map(plain, labels)))
-    axes.set_xlabel(plain(x or ""))
+        )
+    return tuple(one for one in series if one.y)
 
 
-def _bars(axes: Any, panel: _Panel) -> None:
-    result, value = panel.result, panel.value
-    x = result.figure.x
-    labels = result.axes.get(x or "", [""])
-    series = _series(result)
-    width = 0.8 / len(series)
-    for index, (name, outcomes) in enumerate(series.items()):
-        places = _by_place(outcomes, x, value)
-        there = [label for label in labels if label in places]
-        if there:
-            at = [labels.index(label) + (index - (len(series) - 1) / 2) * width for label in there]
-            means, errors = zip(*(_spread(places[label]) for label in there), strict=True)
-            color = panel.looks[name].color
-            axes.bar(at, means, width, yerr=errors, label=plain(name) or None, color=color, capsize=3)
-    long = sum(map(len, labels)) > 60
-    axes.set_xticks(
-        range(len(labels)),
-        list(map(plain, labels)),
-        rotation=30 if long else 0,
-        ha="right" if long else "center",
-    )
-    axes.set_xlabel(plain(x or ""))
+def _labels(panel: _Panel) -> list[str]:
+    return panel.result.axes.get(panel.result.figure.x or "", [""])
 
 
-def _curves(axes: Any, panel: _Panel) -> None:
+def _lines(panel: _Panel) -> Panel:
+    labels = _labels(panel)
+    if not all(map(is_number, labels)):
+        at = {label: float(place) for place, label in enumerate(labels)}
+        names = tuple(with_symbols(label) for label in labels)
+        return _panel(panel, "dots", Scale(ticks=tuple(at.values()), names=names), _at_places(panel, at))
+    at = {label: float(label) for label in labels}
+    is_log = min(at.values()) > 0 and max(at.values()) >= 10 * min(at.values())
+    ticks = tuple(sorted(set(at.values()))) if len(at) <= 12 else None
+    scale = Scale(log=is_log, ticks=ticks, integer=all(value.is_integer() for value in at.values()))
+    return _panel(panel, "points", scale, _at_places(panel, at))
+
+
+def _bars(panel: _Panel) -> Panel:
+    at = {label: float(place) for place, label in enumerate(_labels(panel))}
+    names = tuple(with_symbols(label) for label in at)
+    return _panel(panel, "bars", Scale(ticks=tuple(at.values()), names=names), _at_places(panel, at))
+
+
+def _curves(panel: _Panel) -> Panel:
     """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
-    from matplotlib.ticker import MaxNLocator
-
+    series = []
     for name, outcomes in _series(panel.result).items():
         by_epoch: dict[int, list[float]] = {}
         for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
             number = value_of(line, panel.value, file)
             if number is not None:
                 by_epoch.setdefault(line["epoch"], []).append(number)
-        if by_epoch:
-            epochs = sorted(by_epoch)
-            pairs = [_spread(by_epoch[epoch]) for epoch in epochs]
-            means = [mean for mean, _ in pairs]
-            marker = "." if len(epochs) < 3 else ""
-            look = panel.looks[name]
-            axes.plot(
-                epochs,
-                means,
-                label=plain(name) or None,
-                marker=marker,
-                color=look.color,
-                linestyle=look.linestyle,
+        spreads = {epoch: _spread(by_epoch[epoch]) for epoch in sorted(by_epoch)}
+        series.append(
+            Series(
+                label=name,
+                x=numbers(spreads),
+                y=numbers(spread.mean for spread in spreads.values()),
+                error=numbers(spread.std for spread in spreads.values()),
+                look=panel.places[name],
             )
-            lower, upper = [m - s for m, s in pairs], [m + s for m, s in pairs]
-            axes.fill_between(epochs, lower, upper, color=look.color, alpha=0.2, linewidth=0)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        )
+    return _panel(panel, "curves", Scale(integer=True), tuple(one for one in series if one.y))
+
+
+def _panel(panel: _Panel, kind: str, x: Scale, series: tuple[Series, ...]) -> Panel:
+    label = "epoch" if kind == "curves" else symbol_of(panel.result.figure.x or "")
+    x = Scale(label=label, log=x.log, ticks=x.ticks, names=x.names, integer=x.integer)
+    return Panel(kind=kind, title=panel.title, x=x, y=panel.y, series=series, note=panel.note)  # type: ignore[arg-type]
 
 
 _DRAWERS = {"lines": _lines, "bars": _bars, "curves": _curves}

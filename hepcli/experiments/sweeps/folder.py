@@ -62,7 +62,7 @@ class SweepFolder:
         for key, old, new in sweep_differences(self.definition(), definition):
             raise ConfigError(
                 f"{self.path} holds another sweep: {key} is {_shown(old)} there, {_shown(new)} is asked for.",
-                "Give the same command as at first to go on with it, or another --out for a new one.",
+                "Repeat the original command to continue it, or choose another --out for a new one.",
             )
         text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
         self._create_once(POINTS_FILE, f"{text}\n")

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hepcli.experiments.figures import attempt
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figure_data import data_file
+from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collect import Collection, collect, value_in_summary, value_title
-from hepcli.experiments.sweeps.figure import draw
+from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.files import legible
 
 _TABLES = ("table.csv", "table.json", "table.md")
-_FIGURE = "figure.png"
+_FIGURE = "figure"
 
 
 class Cell(NamedTuple):
@@ -74,12 +76,13 @@ class Report(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def report(path: Path, value: str | None = None) -> Report:
-    """Write table.csv, table.json, table.md and figure.png from the runs in a folder.
+def report(path: Path, value: str | None = None, figure_format: FigureFormat = "png") -> Report:
+    """Write table.csv, table.json, table.md and the figure with its data from the runs in a folder.
 
     Args:
         path: a sweep folder, complete or not, or a folder of ordinary run folders.
         value: what to tabulate; None for what the sweep says.
+        figure_format: of the figure.
 
     Returns:
         What was written.
@@ -99,13 +102,15 @@ def report(path: Path, value: str | None = None) -> Report:
         folder.write_text("table.csv", _csv(result, cells))
         folder.write_text("table.md", _markdown(grid))
     folder.write_json("table.json", record)
-    notice = attempt(lambda: draw(result, path / _FIGURE), _FIGURE)
+    figure = path / f"{_FIGURE}.{figure_format}"
+    notice = attempt(lambda: draw_figure(figure_of(result), figure), figure.name)
     files = [path / name for name in _TABLES]
     if notice is None:
-        files.append(path / _FIGURE)
-    elif (path / _FIGURE).is_file():
-        with folder.writing():
-            (path / _FIGURE).unlink()  # of another state of the runs
+        files.append(figure)
+    else:
+        with folder.writing():  # what is there is of another state of the runs
+            for file in (data_file(figure), *(path / f"{_FIGURE}.{kind}" for kind in FORMATS)):
+                file.unlink(missing_ok=True)
     return Report(path, grid, record, tuple(files), tuple(filter(None, [*result.notices, notice])))
 
 

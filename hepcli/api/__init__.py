@@ -1,0 +1,19 @@
+"""The library: what `import hepcli` offers, on top of what the commands do."""
+
+from hepcli.api._commands import evaluate, measure, train
+from hepcli.api._estimate import estimate
+from hepcli.api._model import Model, Run, States, init_model, load_run
+from hepcli.api._session import HepWarning
+
+__all__ = [
+    "HepWarning",
+    "Model",
+    "Run",
+    "States",
+    "estimate",
+    "evaluate",
+    "init_model",
+    "load_run",
+    "measure",
+    "train",
+]

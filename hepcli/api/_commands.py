@@ -1,0 +1,147 @@
+"""What the commands do, as functions: train, evaluate, measure."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hepcli.api._model import Model, Run, load_run
+from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
+from hepcli.data import SplitName
+from hepcli.errors import ConfigError
+from hepcli.experiments.evaluate import evaluate_params
+from hepcli.experiments.figures import FigureFormat
+from hepcli.experiments.measure import Measurement, MeasureRequest
+from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
+from hepcli.experiments.train import train as train_run
+
+
+@in_session
+def train(
+    preset: Preset | None = None,
+    overrides: Overrides | None = None,
+    out: str | Path | None = None,
+    *,
+    seed: int | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    data_dir: str | Path | None = None,
+    figure_format: FigureFormat = "png",
+    on_event: Callable[[TrainEvent], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Finished | Interrupted:
+    """Train a network, or continue to: what `hep train` does.
+
+    Args:
+        preset: a preset's name, the path of a TOML file, a configuration, or its tables; None is
+            `quickstart`, or with `resume` what the run was started with.
+        overrides: settings to change, such as ``{"gradient.num_points": 4}``.
+        out: run folder; None for runs/<preset>-<time>.
+        seed: of the run; None for the preset's.
+        epochs: passes over the training images; None for the preset's.
+        resume: continue the run in `out` exactly where its last checkpoint is.
+        data_dir: where data sets are kept; None for the default folder.
+        figure_format: of the run's curves, "png", "pdf" or "svg".
+        on_event: given every record of the run's progress; without it notices become warnings.
+        stop: asked after every step; True saves and ends the run, which can be resumed.
+
+    Returns:
+        `Finished` with the run's `folder` and `summary`, or `Interrupted` where it was stopped.
+
+    Raises:
+        ConfigError: settings that are not allowed, or that differ from those of the run to resume.
+        DatasetError: the data set is missing or damaged.
+        CheckpointError: there is nothing intact to resume from.
+        OutputError: the folder holds a run, is in use, or cannot be written.
+        DivergenceError: the loss left the finite numbers.
+
+    Example:
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12, "data.batch_size": 500}
+        >>> small["relaxation.free_steps"] = 20
+        >>> done = hepcli.train("quickstart", small, out=folder, epochs=1)
+        >>> done.summary["epochs"], sorted(done.summary["test"])[:3]
+        (1, ['examples', 'log10_residual', 'loss'])
+        >>> hepcli.load_run(done.folder).step == done.summary["steps"]
+        True
+    """
+    texts, flags = split_overrides(overrides)
+    for key, value in (("run.seed", seed), ("run.epochs", epochs)):
+        if value is not None and key in flags:
+            raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
+        flags |= {} if value is None else {key: value}
+    request = TrainRequest(
+        as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), figure_format
+    )
+    last: TrainEvent | None = None
+    for last in train_run(request, stop):
+        if on_event is not None:
+            on_event(last)
+        elif isinstance(last, RunStarted | Finished):
+            warn(last.notices)
+    if not isinstance(last, Finished | Interrupted):
+        raise RuntimeError("training ended without a last record")
+    return last
+
+
+@in_session
+def evaluate(model: Model | str | Path, split: SplitName = "test") -> dict[str, Any]:
+    """Evaluate a network on a split.
+
+    Args:
+        model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
+        split: "test" or "train".
+
+    Returns:
+        What `hep eval --json` prints; `step` and `checkpoint` only of a run.
+
+    Raises:
+        CheckpointError: not a run, nothing intact, or of another network.
+        DatasetError: the data set is missing or damaged.
+    """
+    model = _opened(model)
+    params = {name: dict(own) for name, own in model.params.items()}
+    record = evaluate_params(model._task, params, model.step, split)
+    warn(filter(None, [model.split(split).notice]))
+    return record | ({"step": model.step, "checkpoint": _checkpoint(model)} if isinstance(model, Run) else {})
+
+
+@in_session
+def measure(model: Model | str | Path, examples: int = 256, split: SplitName = "test") -> dict[str, Any]:
+    """Measure how far a network's learning signal is from the gradient, and why; writes and draws nothing.
+
+    All is computed in float64.
+
+    Args:
+        model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
+        examples: how many, the first of the split.
+        split: "test" or "train".
+
+    Returns:
+        What `hep measure-asymmetry --json` prints, but for the figures.
+
+    Raises:
+        CheckpointError: not a run, nothing intact, or of another network.
+        ConfigError: more examples than there are.
+        DatasetError: the data set is missing or damaged.
+    """
+    model = _opened(model)
+    measurement = Measurement(
+        model._task, MeasureRequest(examples=examples, split_name=split), key="examples ="
+    )
+    warn(filter(None, [model.split(split).notice]))
+    if not isinstance(model, Run):
+        return measurement.record(model.params, 0, None, None)
+    last = model.history[-1:]
+    top1 = last[0]["test"]["top1"] if last and last[0]["step"] == model.step else None
+    return measurement.record(model.params, model.step, _checkpoint(model), top1)
+
+
+def _opened(model: Model | str | Path) -> Model:
+    return model if isinstance(model, Model) else load_run(model)
+
+
+def _checkpoint(run: Run) -> str:
+    return str(run.folder / "checkpoints" / str(run.step))
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()

@@ -1,0 +1,89 @@
+"""Error signals and gradients of a batch, by any estimator."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Int, UInt8
+from numpy.typing import NDArray
+
+from hepcli.api._model import Model
+from hepcli.api._session import Overrides, in_session, split_overrides
+from hepcli.config import load_config
+from hepcli.engine import Estimate, Params, Problem
+from hepcli.engine import estimate as estimate_problem
+from hepcli.networks import Network
+from hepcli.settings import DataSettings, GradientSettings, RelaxationSettings
+from hepcli.training import normalizer
+
+
+@in_session
+def estimate(
+    model: Model,
+    images: UInt8[NDArray[np.uint8], "batch height width channels"],
+    labels: Int[NDArray[np.int32], " batch"],
+    method: str | None = None,
+    overrides: Overrides | None = None,
+) -> Estimate:
+    """The learning signal of a batch: error signals, gradient, and how its phases ended.
+
+    The batch runs as one; a run's optimiser would add homeostasis and weight decay to this gradient.
+
+    Args:
+        model: a run or an untrained network.
+        images: pixels of 0 … 255.
+        labels: classes.
+        method: estimator, such as "rbp"; None for the one of its settings.
+        overrides: settings of [gradient] and [relaxation] to change, such as ``{"gradient.num_points": 4}``.
+
+    Returns:
+        NumPy arrays: `error_vector` per layer (batch, *units), real, None for `bptt`; `gradient` of the mean
+        loss, connection -> kernel and bias, which a step of gradient descent would subtract; `state`, the
+        pre-activations; `free` and `nudged`, residual and flags of the phases.
+
+    Raises:
+        ConfigError: a method or a setting that is not allowed, or one of another network.
+        ValueError: the images are no such array, or labels are not one class for each.
+
+    Example:
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small)
+        >>> images, labels, *_ = model.split("train")
+        >>> true = hepcli.estimate(model, images[:8], labels[:8], "rbp")
+        >>> own = hepcli.estimate(model, images[:8], labels[:8], "hep", {"gradient.num_points": 4})
+        >>> own.error_vector["l1"].shape, own.gradient["l1-l2"]["kernel"].shape
+        ((8, 16), (16, 12))
+        >>> a, b = (result.gradient["in-l1"]["kernel"].ravel() for result in (own, true))
+        >>> bool(a @ b > 0.9 * (a @ a) ** 0.5 * (b @ b) ** 0.5)
+        True
+    """
+    images = model.checked_images(images)
+    labels = model.checked_labels(labels, images)
+    texts, flags = split_overrides(overrides)
+    if method is not None:
+        flags["gradient.method"] = method
+    config = load_config(model.config.model_dump(mode="json"), texts, flags).config
+    settings = model.network, model.config.data, config.relaxation, config.gradient
+    result: Estimate = jax.device_get(
+        _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))
+    )
+    return result
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _estimate(
+    network: Network,
+    data: DataSettings,
+    relaxation: RelaxationSettings,
+    gradient: GradientSettings,
+    params: Params,
+    images: Array,
+    labels: Array,
+) -> Any:
+    inputs = normalizer(data)(images)
+    targets = jax.nn.one_hot(labels, network.num_classes, dtype=inputs.dtype)
+    key = jax.random.key(0) if relaxation.noise_std else None
+    return estimate_problem(Problem(network, params, inputs, targets, relaxation, gradient, key))

@@ -1,0 +1,251 @@
+"""Networks with their parameters, saved or untrained, and what they do with images."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import NDArray
+
+from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
+from hepcli.config import Config, load_config
+from hepcli.data import Split, SplitName
+from hepcli.engine import Params, Problem, State, activities, free_phase
+from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.task import Task
+from hepcli.networks import Network
+from hepcli.settings import DataSettings, RelaxationSettings
+from hepcli.training import normalizer
+
+
+class States(NamedTuple):
+    """Where images lead a network without a nudge; NumPy arrays.
+
+    Attributes:
+        pre_activations: u per layer (batch, *units), float32.
+        activities: σ(u), likewise.
+        scores: of the classes, float32.
+        residual: ‖F(u)‖ over all layers, float32.
+        settled: whether that is at most `relaxation.converged_residual`.
+        finite: whether no layer holds a NaN or an infinity.
+        passes: passes run.
+    """
+
+    pre_activations: State
+    activities: State
+    scores: Float[Array, "batch classes"]
+    residual: Float[Array, " batch"]
+    settled: Bool[Array, " batch"]
+    finite: Bool[Array, " batch"]
+    passes: Int[Array, " batch"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A network with parameters, and the configuration they belong to.
+
+    Attributes:
+        config: every setting, one attribute for each table.
+        network: layers, connections, activation and loss.
+        params: real parameters, connection or ``readout`` -> kernel and bias.
+        step: training steps that led to them.
+    """
+
+    config: Config
+    network: Network = dataclasses.field(repr=False)
+    params: Params = dataclasses.field(repr=False)
+    _task: Task = dataclasses.field(repr=False)
+    step: int = dataclasses.field(default=0, kw_only=True)
+
+    def with_params(self, params: Params) -> Self:
+        """The same with other parameters.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        shapes, own = (jax.tree.map(jnp.shape, tree) for tree in (params, self.params))
+        if shapes != own:
+            raise ValueError(f"these parameters are of another network: {shapes} instead of {own}")
+        return dataclasses.replace(self, params=params)
+
+    @property
+    def weights_as_read(self) -> Params:
+        """What the network computes with: `params`, but for the limits of `[hardware]`."""
+        return self._task.weights_as_read(
+            {name: dict(own) for name, own in self.params.items()}, self.config, self.step
+        )
+
+    def split(self, name: SplitName = "test") -> Split:
+        """Images, uint8 (examples, height, width, channels), and labels of the data set, read-only.
+
+        Raises:
+            DatasetError: the data set is missing or damaged.
+        """
+        return self._task.split(name)
+
+    @in_session
+    def states(self, images: UInt8[NDArray[np.uint8], "batch height width channels"]) -> States:
+        """Run the free phase on images, as many at a time as `data.eval_batch_size`.
+
+        Args:
+            images: pixels of 0 … 255; those of one channel may go without their last axis.
+
+        Returns:
+            States, residuals and scores.
+
+        Raises:
+            ValueError: the images are no such array.
+
+        Example:
+            >>> model = hepcli.init_model("quickstart", {"network.layers.l1.units": 16})
+            >>> states = model.states(model.split("test").images[:3])
+            >>> states.activities["l1"].shape, states.scores.shape, states.settled.dtype
+            ((3, 16), (3, 10), dtype('bool'))
+        """
+        images = self.checked_images(images)
+        size = self.config.data.eval_batch_size
+        settings = self.network, self.config.data, self.config.relaxation
+        weights = self.weights_as_read
+        parts = [
+            jax.device_get(_states(*settings, weights, jnp.asarray(images[start : start + size])))
+            for start in range(0, len(images), size)
+        ]
+        whole: States = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return whole
+
+    def checked_images(self, images: Any) -> NDArray[np.uint8]:
+        """Images with all four axes; raises ValueError where they are none of this data set's kind."""
+        images, shape = np.asarray(images), self._task.spec.image_shape
+        if images.ndim == 3 and shape[-1] == 1:
+            images = images[..., np.newaxis]
+        if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+            size = ", ".join(map(str, shape))
+            raise ValueError(
+                f"images must be uint8 of shape (batch, {size}), not {images.dtype} of {images.shape}"
+            )
+        checked: NDArray[np.uint8] = images
+        return checked
+
+    def checked_labels(self, labels: Any, images: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Labels as int32; raises ValueError where they are not one class for each image."""
+        labels, classes = np.asarray(labels), self._task.spec.num_classes
+        if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+            what = f"{labels.dtype} of {labels.shape}"
+            raise ValueError(f"labels must be {len(images)} whole numbers, one for each image, not {what}")
+        wrong = labels[(labels < 0) | (labels >= classes)]
+        if wrong.size:
+            raise ValueError(f"label {wrong[0]} is outside 0 … {classes - 1}")
+        checked: NDArray[np.int32] = labels.astype(np.int32)
+        return checked
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run(Model):
+    """A saved run at one of its steps.
+
+    Attributes:
+        folder: of the run.
+        history: the lines of metrics.jsonl up to that step.
+    """
+
+    folder: Path = dataclasses.field(kw_only=True)
+    history: Sequence[dict[str, Any]] = dataclasses.field(kw_only=True, repr=False)
+
+
+@in_session
+def load_run(
+    path: str | Path,
+    step: int | Literal["best"] | None = None,
+    overrides: Overrides | None = None,
+    *,
+    data_dir: str | Path | None = None,
+) -> Run:
+    """Open a saved run.
+
+    Args:
+        path: a run folder, its checkpoints/ folder, or one step in it.
+        step: which step; "best" for the best of those that are kept, None for the one that `path` names, else
+            the newest intact one.
+        overrides: settings to change, such as ``{"relaxation.free_steps": 500}``.
+        data_dir: where data sets are kept; None for the default folder.
+
+    Returns:
+        The run, with the parameters of that step.
+
+    Raises:
+        CheckpointError: not a run, no such step, nothing intact, or of another network.
+        ConfigError: an override that is not allowed.
+
+    Example:
+        >>> run = hepcli.load_run(folder)
+        >>> run.step, run.config.gradient.method, run.network.layers
+        (10, 'hep', ('l1', 'l2', 'out'))
+        >>> run.params["in-l1"]["kernel"].shape
+        (784, 16)
+        >>> images, labels, *_ = run.split("test")
+        >>> accuracy = (run.states(images[:100]).scores.argmax(axis=1) == labels[:100]).mean()
+        >>> bool(0 <= accuracy <= 1)
+        True
+    """
+    texts, flags = split_overrides(overrides)
+    saved = SavedRun(_path(path), texts, None if data_dir is None else _path(data_dir), flags)
+    restored = saved.restore(saved.chosen_step(step))
+    warn(restored.damaged)
+    return Run(
+        saved.config,
+        saved.task.network,
+        restored.state.params,
+        saved.task,
+        folder=saved.folder,
+        step=restored.step,
+        history=restored.metadata["history"],
+    )
+
+
+@in_session
+def init_model(
+    preset: Preset | None = None,
+    overrides: Overrides | None = None,
+    *,
+    data_dir: str | Path | None = None,
+) -> Model:
+    """Make an untrained network.
+
+    Args:
+        preset: a preset's name, the path of a TOML file, a configuration, or its tables; None is
+            `quickstart`.
+        overrides: settings to change, such as ``{"network.initial_angle_deg": 45.0}``.
+        data_dir: where data sets are kept; None for the default folder.
+
+    Returns:
+        The network with parameters from `run.seed`.
+
+    Raises:
+        ConfigError: settings that are not allowed.
+    """
+    config = load_config(as_preset(preset), *split_overrides(overrides)).config
+    task = Task(config, None if data_dir is None else _path(data_dir))
+    return Model(config, task.network, jax.device_get(task.fresh_params()), task)
+
+
+def _path(path: str | Path) -> Path:
+    return Path(path).expanduser()
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _states(
+    network: Network, data: DataSettings, relaxation: RelaxationSettings, params: Params, images: Array
+) -> States:
+    inputs = normalizer(data)(images)
+    no_targets = jnp.zeros((len(images), network.num_classes), inputs.dtype)
+    problem = Problem(network, params, inputs, no_targets, relaxation, key=jax.random.key(0))
+    phase = free_phase(problem).phase
+    activity = activities(problem, phase.state)
+    scores = network.output(params, activity["out"])
+    return States(phase.state, activity, scores, phase.residual, phase.settled, phase.finite, phase.passes)

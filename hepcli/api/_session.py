@@ -1,0 +1,70 @@
+"""Working inside somebody else's program: JAX's settings are given back, and nothing is printed."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from hepcli.config import Config
+from hepcli.errors import ConfigError
+from hepcli.experiments.ambient import borrowed_ambient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Preset = str | Path | Config | Mapping[str, object]
+"""A preset's name, the path of a TOML file, a configuration, or its tables."""
+
+Overrides = Mapping[str, object] | Sequence[str]
+"""Dotted keys and their values, or `KEY=VALUE` texts as of --set."""
+
+
+class HepWarning(UserWarning):
+    """What a command would say beside its result, such as a damaged checkpoint that was passed over."""
+
+
+def in_session(function: Callable[P, R]) -> Callable[P, R]:
+    """Run in the numbers that hep computes in, whatever the program around it has set."""
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with borrowed_ambient():
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def warn(notices: Iterable[str]) -> None:
+    """Pass notices on as warnings at the line that called the library."""
+    for notice in notices:
+        warnings.warn(notice, HepWarning, stacklevel=4)
+
+
+def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:
+    """A preset as configuration reads it."""
+    if isinstance(preset, Config):
+        return preset.model_dump(mode="json")
+    return str(preset) if isinstance(preset, Path) else preset
+
+
+def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[str, object]]:
+    """Overrides as texts of --set, and as keys with values; NumPy's numbers become plain ones.
+
+    Raises:
+        ConfigError: they are neither.
+    """
+    if overrides is None:
+        return (), {}
+    if isinstance(overrides, Mapping):
+        return (), {key: _plain(value) for key, value in overrides.items()}
+    if isinstance(overrides, str) or not all(isinstance(own, str) for own in overrides):
+        raise ConfigError(
+            f"overrides = {overrides!r}: must hold keys and their values.",
+            'Write overrides={"gradient.num_points": 4}.',
+        )
+    return overrides, {}
+
+
+def _plain(value: Any) -> object:
+    return value.tolist() if hasattr(value, "tolist") else value

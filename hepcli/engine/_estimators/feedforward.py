@@ -1,0 +1,41 @@
+"""`feedforward`: ordinary backpropagation through the network without its feedback, the ceiling."""
+
+from dataclasses import replace
+
+from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimators.bptt import bptt_gradient
+from hepcli.engine._problem import count_of, free_phase, learned_examples
+from hepcli.engine._relax import report
+from hepcli.engine._types import Estimate, Problem
+from hepcli.settings import flow_levels
+
+
+def feedforward(problem: Problem) -> Estimate:
+    """Gradient of the loss by reverse mode through one pass from the input to the output.
+
+    Args:
+        problem: the batch and a network without cycles.
+
+    Returns:
+        The estimate, without a nudged phase. The error vector is the gradient of each example's loss by the
+        input of each unit, zero for examples that are skipped.
+
+    Raises:
+        ValueError: the network has a cycle.
+
+    Source: Rumelhart, Hinton & Williams (1986); METHOD §10.
+    """
+    levels = flow_levels(tuple(problem.system.layers), tuple(problem.system.edges))
+    if levels is None:
+        raise ValueError("feedforward needs a network without feedback")
+    free = free_phase(problem)
+    learned = learned_examples(problem, free.phase)
+    one_pass = replace(problem.relaxation, nudged_steps=len(levels))
+    gradient, deltas = bptt_gradient(problem._replace(relaxation=one_pass), free.phase.state, learned)
+    count = count_of(problem, learned)
+    return Estimate(free.phase.state, deltas, gradient, count, report(free.phase), None, deltas)
+
+
+FEEDFORWARD = Estimator(
+    feedforward, limit="rbp", has_free_phase=False, has_nudged_record=False, is_feedforward=True
+)

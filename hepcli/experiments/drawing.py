@@ -1,0 +1,391 @@
+"""From the data of a figure to its picture; Matplotlib is loaded when one is drawn."""
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, write_data
+from hepcli.experiments.figures import house_style, look_of, new_figure, plain, save_figure
+
+_WIDTHS = (4.4, 7.0, 7.4, 9.6)  # inches, by number of columns
+_PANEL_HEIGHT = 2.35
+_MOST_NAMES = 6  # along a narrow panel
+_MAP_SIZE = (3.6, 2.8)
+_PAD = 0.06
+_TITLE_SIZE, _CAPTION_SIZE = 9, 7
+
+
+def draw_figure(data: FigureData, file: Path) -> None:
+    """Draw a figure, and save its data beside it.
+
+    Args:
+        data: what it shows.
+        file: picture to write, .png, .pdf or .svg.
+    """
+    write_data(data, file)
+    redraw(data, file)
+
+
+@house_style()
+def redraw(data: FigureData, file: Path) -> None:
+    """Draw a figure from its data alone, in the house style.
+
+    Args:
+        data: what it shows, such as `read_data` gives.
+        file: picture to write, .png, .pdf or .svg.
+    """
+    save_figure(compose(data), file)
+
+
+def compose(data: FigureData) -> Any:
+    """Matplotlib's figure of the data; within `house_style`."""
+    columns = max(1, min(data.columns, len(data.panels)))
+    rows = -(-len(data.panels) // columns)
+    size = _WIDTHS[min(columns, len(_WIDTHS)) - 1], _PANEL_HEIGHT * rows
+    first = data.panels[0]
+    if len(data.panels) == 1 and len(first.x.names or ()) > _MOST_NAMES:
+        size = _WIDTHS[1], _PANEL_HEIGHT
+    figure = new_figure(*(_MAP_SIZE if first.kind == "map" else size))
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[len(data.panels) :]:
+        axes.remove()
+    panels = list(zip(grid, data.panels, strict=False))
+    for axes, panel in panels:
+        _draw_panel(axes, panel)
+    renderer = _renderer(figure)
+    _add_strips(figure, data, renderer)
+    if not data.shared_legend:
+        figure.draw_without_rendering()
+        for axes, _ in panels:
+            _add_legend(axes, renderer)
+    return figure
+
+
+def _renderer(figure: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    return canvas.get_renderer()
+
+
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    if panel.title:
+        axes.set_title(plain(panel.title))
+    axes.set(xlabel=plain(panel.x.label), ylabel=plain(panel.y.label))
+    if _is_empty(panel):
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, panel.note, ha="center", va="center", transform=axes.transAxes, color="#666666")
+        return
+    if panel.kind in ("points", "dots", "bars", "curves"):
+        _scale(axes, panel)  # before drawing: how far series are moved aside depends on it
+    _DRAWERS[panel.kind](axes, panel)
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color="#888888", linewidth=0.7, zorder=0.5)
+
+
+def _is_empty(panel: Panel) -> bool:
+    return panel.map is None and not any(value is not None for one in panel.series for value in one.y)
+
+
+def _scale(axes: Any, panel: Panel) -> None:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    x, y = panel.x, panel.y
+    axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
+    if x.ticks is not None:
+        names = None if x.names is None else [plain(name) for name in x.names]
+        long = names is not None and sum(map(len, names)) > 44
+        axes.set_xticks(
+            x.ticks,
+            names or [f"{tick:g}" for tick in x.ticks],
+            rotation=25 if long else 0,
+            ha="right" if long else "center",
+            rotation_mode="anchor",
+        )
+        axes.xaxis.set_minor_locator(NullLocator())
+    elif x.integer:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    if y.ticks is not None:
+        axes.set_yticks(y.ticks)
+    shown = [value for one in panel.series for value in _extent(one)]
+    axes.set_ylim(*_limits(shown, y))
+
+
+def _extent(series: Series) -> list[float]:
+    """The values of a series, with both ends of their error bars."""
+    errors = series.error or (None,) * len(series.y)
+    pairs = [(y, e or 0.0) for y, e in zip(series.y, errors, strict=True) if y is not None]
+    return [end for y, e in pairs for end in (y - e, y + e)]
+
+
+def _limits(values: Sequence[float], scale: Scale) -> tuple[float, float]:
+    """Room around the values; what stays in view is an edge where no value comes near."""
+    if scale.log:
+        positive = [value for value in values if value > 0]
+        low, high = (min(positive), max(positive)) if positive else (0.1, 1.0)
+        factor = max((high / low) ** 0.06, 1.3)
+        return low / factor, high * factor
+    low, high = min([*values, *scale.include]), max([*values, *scale.include])
+    room = 0.06 * (high - low) or 0.05 * max(abs(high), 1e-3)
+    lower = low if low in scale.include and min(values) > low + room else low - room
+    upper = high if high in scale.include and max(values) < high - room else high + room
+    return lower, upper
+
+
+def _array(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _look(series: Series, place: int) -> Any:
+    return look_of(place if series.look is None else series.look)
+
+
+def _points(axes: Any, panel: Panel) -> None:
+    """Lines through means with error bars, each series a little aside, so that no bar hides another."""
+    for place, one in enumerate(panel.series):
+        look = _look(one, place)
+        x = _aside(panel, place, _array(one.x))
+        y = _array(one.y)
+        error = None if one.error is None else _array(one.error)
+        style = {"color": look.color, "linestyle": look.linestyle, "marker": look.marker}
+        axes.errorbar(x, y, yerr=error, label=plain(one.label) or None, capsize=2, elinewidth=0.8, **style)
+        if one.settled is not None and not all(one.settled):
+            rows = ~np.array(one.settled)
+            axes.plot(x[rows], y[rows], look.marker, color=look.color, markerfacecolor="white", zorder=3)
+
+
+def _aside(panel: Panel, place: int, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not any(one.error and any(one.error) for one in panel.series):
+        return x
+    places = sorted({value for one in panel.series for value in one.x if value is not None})
+    if panel.x.log:
+        gaps = np.diff(np.log(places))
+        step = min(0.06, 0.5 / len(panel.series)) * (gaps.min() if gaps.size else 0.5)
+        moved: NDArray[np.float64] = x * np.exp((place - (len(panel.series) - 1) / 2) * step)
+        return moved
+    gaps = np.diff(places)
+    step = min(0.06, 0.5 / len(panel.series)) * (gaps.min() if gaps.size else 1.0)
+    return x + (place - (len(panel.series) - 1) / 2) * step
+
+
+def _dots(axes: Any, panel: Panel) -> None:
+    """Means with error bars side by side, for values of which 0 is no natural bottom."""
+    width = 0.7 / len(panel.series)
+    for place, one in enumerate(panel.series):
+        look = _look(one, place)
+        at = _array(one.x) + (place - (len(panel.series) - 1) / 2) * width
+        error = None if one.error is None else _array(one.error)
+        style = {"color": look.color, "marker": look.marker, "linestyle": "", "markersize": 5}
+        axes.errorbar(
+            at, _array(one.y), yerr=error, label=plain(one.label), capsize=2, elinewidth=0.9, **style
+        )
+    places = _array(panel.series[0].x)
+    axes.set_xlim(places.min() - 0.5, places.max() + 0.5)
+    axes.grid(visible=False, axis="x")
+
+
+def _bars(axes: Any, panel: Panel) -> None:
+    width = 0.8 / len(panel.series)
+    for place, one in enumerate(panel.series):
+        look = _look(one, place)
+        at = _array(one.x) + (place - (len(panel.series) - 1) / 2) * width
+        error = None if one.error is None else _array(one.error)
+        axes.bar(
+            at,
+            _array(one.y),
+            0.94 * width,
+            yerr=error,
+            capsize=2,
+            label=plain(one.label) or None,
+            color=look.color,
+            hatch=look.hatch,
+            edgecolor="white",
+            linewidth=0,
+            error_kw={"elinewidth": 0.9, "ecolor": "#222222"},
+        )
+    axes.grid(visible=False, axis="x")
+
+
+def _curves(axes: Any, panel: Panel) -> None:
+    """Lines with bands; markers a few along each line, at places of its own."""
+    for place, one in enumerate(panel.series):
+        look, x, y = _look(one, place), _array(one.x), _array(one.y)
+        every = max(1, len(x) // 5)
+        marks = (place * every // max(1, len(panel.series)), every)
+        axes.plot(
+            x,
+            y,
+            label=plain(one.label) or None,
+            color=look.color,
+            linestyle=look.linestyle,
+            marker=look.marker,
+            markersize=3.5,
+            markevery=marks if len(x) > 5 else None,
+        )
+        if one.error is not None:
+            error = np.nan_to_num(_array(one.error))
+            axes.fill_between(x, y - error, y + error, color=look.color, alpha=0.18, linewidth=0)
+
+
+def _plane(axes: Any, panel: Panel) -> None:
+    """Points of the complex plane on equal axes, as close as they allow."""
+    x = np.concatenate([_array(one.x) for one in panel.series])
+    y = np.concatenate([_array(one.y) for one in panel.series])
+    for place, one in enumerate(panel.series):
+        color = _look(one, place).color
+        axes.plot(one.x, one.y, "o", markersize=2.2, markeredgewidth=0, alpha=0.6, color=color)
+    axes.axhline(0, color="#888888", linewidth=0.5, zorder=0.5)
+    if panel.circle:
+        _circle(axes, panel, "#222222")
+        x, y = np.append(x, [-panel.circle, panel.circle]), np.append(y, [-panel.circle, panel.circle])
+    width = 1.12 * max(np.nanmax(x) - np.nanmin(x), 1e-6)
+    height = max(2.24 * np.nanmax(np.abs(y)), 0.4 * width)
+    middle = (np.nanmax(x) + np.nanmin(x)) / 2
+    width = max(width, 0.6 * height)
+    axes.set(xlim=(middle - width / 2, middle + width / 2), ylim=(-height / 2, height / 2), aspect="equal")
+
+
+def _map(axes: Any, panel: Panel) -> None:
+    values: Map = panel.map  # type: ignore[assignment]
+    grid = np.array([_array(row) for row in values.values])
+    low, high = values.limits
+    image = axes.pcolormesh(
+        values.axis,
+        values.axis,
+        grid,
+        shading="nearest",
+        cmap="viridis",
+        vmin=low,
+        vmax=high,
+        rasterized=True,
+    )
+    axes.figure.colorbar(image, ax=axes, extend="both", label=values.label)
+    axes.grid(visible=False)
+    if panel.circle:
+        _circle(axes, panel, "white")
+    axes.set_aspect("equal")
+
+
+def _circle(axes: Any, panel: Panel, color: str) -> None:
+    circle = (panel.circle or 0.0) * np.exp(2j * np.pi * np.linspace(0, 1, 200))
+    axes.plot(circle.real, circle.imag, color=color, linewidth=1, linestyle=(0, (4, 2)))
+    if panel.circle_label:
+        place = {"color": color, "ha": "center", "va": "top", "fontsize": 7}
+        axes.text(0, 0.82 * (panel.circle or 0.0), panel.circle_label, **place)
+
+
+_DRAWERS: dict[str, Callable[[Any, Panel], None]] = {
+    "points": _points,
+    "dots": _dots,
+    "bars": _bars,
+    "curves": _curves,
+    "plane": _plane,
+    "map": _map,
+}
+
+
+def _add_strips(figure: Any, data: FigureData, renderer: Any) -> None:
+    """Title and caption above the panels, a shared legend below, each in room of its own."""
+    width, height = figure.get_size_inches()
+
+    def inches(artist: Any) -> float:
+        return float(artist.get_window_extent(renderer).height / figure.dpi)
+
+    above: list[tuple[Any, float]] = []
+    for text, size, style in (
+        (data.title, _TITLE_SIZE, {"fontweight": "bold"}),
+        (data.caption, _CAPTION_SIZE, {"color": "#555555"}),
+    ):
+        if text:
+            artist = figure.text(0, 0, text, fontsize=size, va="top", **style)
+            _wrap(artist, text, (width - 2 * _PAD) * figure.dpi, renderer)
+            above.append((artist, inches(artist) + _PAD))
+    legend = _shared_legend(figure, width) if data.shared_legend else None
+    below = 0.0 if legend is None else inches(legend) + _PAD
+    top = sum(room for _, room in above) + _PAD
+    total = height + top + below
+    figure.set_size_inches(width, total)
+    at = total - _PAD
+    for artist, room in above:
+        artist.set_position((_PAD / width, at / total))
+        at -= room
+    if legend is not None:
+        legend.set_bbox_to_anchor((0.5, _PAD / 2 / total), transform=figure.transFigure)
+    figure.get_layout_engine().set(rect=(0, below / total, 1, (height - _PAD) / total))
+
+
+def _wrap(artist: Any, text: str, room: float, renderer: Any) -> None:
+    """Break text into lines that are no wider than the room, in pixels."""
+    for characters in range(len(text), 0, -1):
+        artist.set_text(plain("\n".join(textwrap.wrap(text, characters, break_long_words=False))))
+        if artist.get_window_extent(renderer).width <= room:
+            return
+
+
+def _shared_legend(figure: Any, width: float) -> Any:
+    """One legend of all series, in as many columns as there is room for; None for a single series."""
+    shown = [axes.get_legend_handles_labels() for axes in figure.axes]
+    by_label = {
+        label: handle for handles, labels in shown for handle, label in zip(handles, labels, strict=True)
+    }
+    if not by_label:
+        return None
+    longest = max(map(len, by_label))
+    columns = max(1, min(len(by_label), int(width * 72 / (7 * 0.55 * (longest + 8)))))
+    rows = -(-len(by_label) // columns)
+    columns = -(-len(by_label) // rows)
+    return figure.legend(by_label.values(), by_label, loc="lower center", ncols=columns, borderaxespad=0)
+
+
+_CORNERS = ("upper right", "upper left", "lower right", "lower left")
+_MOST_ABOVE = 4  # entries of a legend for which room is made above the data
+
+
+def _add_legend(axes: Any, renderer: Any) -> None:
+    """A legend in a corner where it hides nothing; else in room made above, or a long one at the side."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    points = _drawn(axes)
+    hidden = {}
+    for corner in _CORNERS:
+        box = axes.legend(handles, labels, loc=corner).get_window_extent(renderer)
+        inside = (points > (box.x0 - 2, box.y0 - 2)) & (points < (box.x1 + 2, box.y1 + 2))
+        hidden[corner] = int(inside.all(axis=1).sum())
+    best = min(_CORNERS, key=lambda corner: hidden[corner])
+    legend = axes.legend(handles, labels, loc=best)
+    if hidden[best] and len(labels) > _MOST_ABOVE:
+        axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif hidden[best]:
+        share = legend.get_window_extent(renderer).height / axes.get_window_extent().height
+        _make_room_above(axes, min(share + 0.03, 0.6))
+        axes.legend(handles, labels, loc="upper right")
+
+
+def _drawn(axes: Any) -> NDArray[np.float64]:
+    """Pixels along all lines and bars of a panel (points, 2)."""
+    found = [np.zeros((0, 2))]
+    for line in axes.get_lines():
+        corners = axes.transData.transform(line.get_xydata())
+        corners = corners[np.isfinite(corners).all(axis=1)]
+        found.append(corners)
+        between = np.linspace(0, 1, 30)[:, None, None]
+        found.append((corners[:-1] * (1 - between) + corners[1:] * between).reshape(-1, 2))
+    for bar in axes.patches:
+        box = bar.get_window_extent()
+        if np.isfinite([box.x0, box.y1]).all():
+            across, up = np.meshgrid(np.linspace(box.x0, box.x1, 5), np.linspace(box.y0, box.y1, 20))
+            found.append(np.stack([across.ravel(), up.ravel()], axis=1))
+    return np.concatenate(found)
+
+
+def _make_room_above(axes: Any, share: float) -> None:
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low, low * (high / low) ** (1 / (1 - share)))
+    else:
+        axes.set_ylim(low, low + (high - low) / (1 - share))

@@ -1,0 +1,152 @@
+"""The library gives what the commands give, and leaves the program around it as it was."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import hepcli
+from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.evaluate import evaluate as evaluate_command
+
+
+@pytest.fixture(scope="module")
+def run(finished):
+    return hepcli.load_run(finished)
+
+
+def test_it_is_imported_without_anything_heavy():
+    code = "import sys, hepcli; sys.exit(', '.join({'jax', 'numpy', 'pydantic'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in hepcli.__all__:
+        assert getattr(hepcli, name).__doc__, name
+    assert set(hepcli.__all__) <= set(dir(hepcli))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = hepcli.nothing
+
+
+def test_a_run_evaluates_as_the_command_does(run, finished):
+    expected, _ = evaluate_command(finished)
+    assert hepcli.evaluate(run) == expected
+    assert hepcli.evaluate(str(finished)) == expected
+
+
+def test_states_are_those_of_the_evaluation(run, finished):
+    images, labels, *_ = run.split("test")
+    states = run.states(images)
+    record = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])["test"]
+    assert states.settled.mean() == pytest.approx(record["settled"])
+    assert (states.scores.argmax(axis=1) == labels).mean() == pytest.approx(record["top1"])
+    assert isinstance(states.activities["l1"], np.ndarray)
+    assert states.pre_activations["l1"].dtype == np.float32
+
+
+def test_the_best_step_is_the_one_of_highest_metric(run, finished):
+    assert hepcli.load_run(finished, "best").step == run.step
+
+
+def test_other_parameters(run):
+    images = run.split("test").images
+    zero = run.with_params(jax.tree.map(np.zeros_like, run.params))
+    assert not zero.states(images[:5]).scores.any()
+    assert hepcli.evaluate(zero)["loss"] == pytest.approx(np.log(10), rel=1e-4)
+    with pytest.raises(ValueError, match="another network"):
+        run.with_params({"in-l1": run.params["in-l1"]})
+
+
+def test_the_gradient_is_that_of_the_loss(run):
+    """One step along it lowers the loss of the batch, by as much as its square says."""
+    images, labels, *_ = run.split("train")
+    images, labels = images[:64], labels[:64]
+    patient = {"relaxation.free_steps": 300, "relaxation.nudged_steps": 100}
+    gradient = hepcli.estimate(run, images, labels, "bptt", patient).gradient
+    size = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(gradient))
+
+    def loss(rate):
+        moved = run.with_params(jax.tree.map(lambda p, g: p - rate * g, run.params, gradient))
+        scores = np.float64(moved.states(images).scores)
+        return np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(64), labels])
+
+    rate = 0.01
+    assert (loss(-rate) - loss(rate)) / (2 * rate) == pytest.approx(size, rel=0.1)
+
+
+def test_measures_are_those_of_the_command(run):
+    record = hepcli.measure(run, examples=4)
+    assert (record["step"], record["examples"], record["checkpoint"] is not None) == (run.step, 4, True)
+    assert record["test_top1"] == run.history[-1]["test"]["top1"]
+    with pytest.raises(ConfigError, match="examples = 5000"):
+        hepcli.measure(run, examples=5000)
+
+
+def test_what_the_program_around_it_set_stays_set(run):
+    images = run.split("test").images[:3]
+    before = run.states(images)
+    jax.config.update("jax_enable_x64", True)
+    try:
+        inside = run.states(images)
+        assert jax.config.jax_enable_x64
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    np.testing.assert_array_equal(before.scores, inside.scores)
+
+
+def test_nothing_is_printed(run, tmp_path, tiny, capfd):
+    hepcli.train(run.config, out=tmp_path / "run", stop=lambda: True)
+    hepcli.evaluate(run)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_training_goes_on_where_it_was_stopped(run, tmp_path, tiny):
+    records = []
+    stopped = hepcli.train(
+        "quickstart", tiny, tmp_path / "run", epochs=1, on_event=records.append, stop=lambda: True
+    )
+    assert records[-1] is stopped
+    done = hepcli.train(out=tmp_path / "run", resume=True)
+    again = hepcli.load_run(done.folder)
+    jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
+
+
+def test_a_configuration_may_be_a_record_or_tables(run, tiny):
+    model = hepcli.init_model(run.config)
+    assert model.config == run.config
+    tables = {"extends": "quickstart", "network": {"initial_angle_deg": 30.0}}
+    assert hepcli.init_model(tables, tiny).config.network.initial_angle_deg == 30.0
+    assert hepcli.init_model("quickstart", {"run.seed": np.int64(3)}).config.run.seed == 3
+    assert hepcli.init_model("quickstart", ["run.seed=3"]).config.run.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 28, 28), np.float32), np.zeros(3, int), "must be uint8"),
+        (np.zeros((3, 27, 28, 1), np.uint8), np.zeros(3, int), r"\(batch, 28, 28, 1\)"),
+        (np.zeros((0, 28, 28), np.uint8), np.zeros(0, int), "must be uint8"),
+        (np.zeros((3, 28, 28), np.uint8), np.zeros(2, int), "one for each image"),
+        (np.zeros((3, 28, 28), np.uint8), np.zeros(3), "one for each image"),
+        (np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 10]), r"label 10 is outside 0 … 9"),
+    ],
+)
+def test_arrays_that_are_none_are_named(run, images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        hepcli.estimate(run, images, labels)
+
+
+def test_settings_that_are_none_are_named(run, tmp_path):
+    images = np.zeros((1, 28, 28), np.uint8)
+    with pytest.raises(ConfigError, match=r"gradient\.method"):
+        hepcli.estimate(run, images, [0], "backprop")
+    with pytest.raises(ConfigError, match="overrides"):
+        hepcli.init_model("quickstart", "run.seed=3")
+    with pytest.raises(ConfigError, match="twice"):
+        hepcli.train("quickstart", {"run.seed": 1}, tmp_path / "run", seed=1)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        hepcli.load_run(tmp_path / "nowhere")
