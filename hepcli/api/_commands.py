@@ -8,7 +8,7 @@ from hepcli.api._model import Model, Run, load_run
 from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
-from hepcli.experiments.evaluate import evaluate_params
+from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.measure import Measurement, MeasureRequest
 from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
@@ -23,6 +23,7 @@ def train(
     *,
     seed: int | None = None,
     epochs: int | None = None,
+    init_from: str | Path | None = None,
     resume: bool = False,
     data_dir: str | Path | None = None,
     figure_format: FigureFormat = "png",
@@ -38,6 +39,8 @@ def train(
         out: run folder; None for runs/<preset>-<time>.
         seed: of the run; None for the preset's.
         epochs: passes over the training images; None for the preset's.
+        init_from: a run, RUN:STEP, RUN:best or a file of `hep export`, whose weights that fit by name and
+            shape it begins with.
         resume: continue the run in `out` exactly where its last checkpoint is.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves, "png", "pdf" or "svg".
@@ -64,7 +67,8 @@ def train(
         True
     """
     texts, flags = split_overrides(overrides)
-    for key, value in (("run.seed", seed), ("run.epochs", epochs)):
+    start = None if init_from is None else str(init_from)
+    for key, value in (("run.seed", seed), ("run.epochs", epochs), ("run.init_from", start)):
         if value is not None and key in flags:
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
         flags |= {} if value is None else {key: value}
@@ -83,24 +87,25 @@ def train(
 
 
 @in_session
-def evaluate(model: Model | str | Path, split: SplitName = "test") -> dict[str, Any]:
+def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, Any]:
     """Evaluate a network on a split.
 
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
-        split: "test" or "train".
+        split: "test", "validation" (the held out examples), or "train" (those that are trained on).
 
     Returns:
         What `hep eval --json` prints; `step` and `checkpoint` only of a run.
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
+        ConfigError: no examples are held out for validation.
         DatasetError: the data set is missing or damaged.
     """
     model = _opened(model)
     params = {name: dict(own) for name, own in model.params.items()}
     record = evaluate_params(model._task, params, model.step, split)
-    warn(filter(None, [model.split(split).notice]))
+    warn(filter(None, [model.split(loaded_split(split)).notice]))
     return record | ({"step": model.step, "checkpoint": _checkpoint(model)} if isinstance(model, Run) else {})
 
 

@@ -170,8 +170,8 @@ def load_run(
 
     Args:
         path: a run folder, its checkpoints/ folder, or one step in it.
-        step: which step; "best" for the best of those that are kept, None for the one that `path` names, else
-            the newest intact one.
+        step: which step; "best" for the best on the validation examples, None for the one that `path`
+            names, else the newest intact one.
         overrides: settings to change, such as ``{"relaxation.free_steps": 500}``.
         data_dir: where data sets are kept; None for the default folder.
 

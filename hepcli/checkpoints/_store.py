@@ -68,7 +68,7 @@ class CheckpointStore:
     Args:
         directory: the folder that holds the steps, made at the first save.
         keep_latest: how many of the newest steps to keep, at least 1.
-        keep_best: how many of the steps with the highest metric to keep as well.
+        keep_best: how many of the steps with the highest metric to keep as well, of equal ones the earlier.
         keep_every_steps: keep all steps divisible by this as well; 0 for none.
 
     Raises:
@@ -299,9 +299,9 @@ class CheckpointStore:
         """Delete the steps that no rule keeps; damaged ones go once an intact one is newer."""
         metrics = self._intact or {}
         steps = sorted(metrics)
-        rated = sorted((metric, step) for step, metric in metrics.items() if metric is not None)
+        rated = sorted((-metric, step) for step, metric in metrics.items() if metric is not None)
         keep = {saved, *steps[-self._keep_latest :]}
-        keep.update(step for _, step in rated[max(len(rated) - self._keep_best, 0) :])
+        keep.update(step for _, step in rated[: self._keep_best])
         if self._keep_every_steps:
             keep.update(step for step in steps if step % self._keep_every_steps == 0)
         for step in step_folders(self._directory).keys() - keep:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hepcli.cli import data, evaluate, measure, presets, sweep, train
+from hepcli.cli import data, evaluate, export, measure, plot, presets, sweep, train
 from hepcli.cli._errors import DEBUG_VARIABLE
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.command("eval", epilog=evaluate.EPILOG)(evaluate.eval_command)
 app.command("measure-asymmetry", epilog=measure.EPILOG)(measure.measure_command)
 app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep_command)
 app.command("sweep-worker", hidden=True)(sweep.worker_command)
+app.command("plot", epilog=plot.EPILOG)(plot.plot_command)
+app.command("export", epilog=export.EPILOG)(export.export_command)
 app.command("presets", epilog=presets.EPILOG)(presets.presets_command)
 app.add_typer(data.app, name="data")
 

@@ -19,6 +19,7 @@ _COLUMNS = (
     "loss",
     "top-1",
     "top-5",
+    "valid.",
     "resid.",
     "settled",
     "uns. e",
@@ -93,6 +94,7 @@ class PlainLines(Silent):
             f"test loss {number(test['loss'], '.4f')}",
             f"test top-1 {number(test['top1'], '.2f', 100)} %",
             f"test top-5 {number(test['top5'], '.2f', 100)} %",
+            *_validation(metrics),
             f"log10 residual {number(test['log10_residual'], '.2f')}",
             f"settled {number(test['settled'], '.1f', 100)} %",
             f"unsettled signal {number(train['unsettled_signal_share'], '.1f', 100)} %",
@@ -168,6 +170,7 @@ class LiveTable(Silent):
             number(train["loss"]),
             number(test["top1"], ".2f", 100),
             number(test["top5"], ".2f", 100),
+            number(metrics["validation"]["top1"], ".2f", 100) if "validation" in metrics else "",
             number(test["log10_residual"], ".1f"),
             number(test["settled"], ".1f", 100),
             number(train.get("unsettled_signal_share"), ".1f", 100),
@@ -179,7 +182,8 @@ class LiveTable(Silent):
 
     def _table(self, rows: list[tuple[str, ...]]) -> Table:
         """The table with as many columns as the terminal has room for."""
-        left = list(_COLUMNS)
+        place = _COLUMNS.index("valid.")
+        left = [name for name in _COLUMNS if name != "valid." or any(row[place] for row in rows)]
         for gone in (None, *_FIRST_TO_GO):
             left = [name for name in left if name != gone]
             table = Table(title=Text(self._title), box=None, padding=(0, 0, 0, 2), pad_edge=False)
@@ -192,11 +196,20 @@ class LiveTable(Silent):
         return table
 
     def _render(self) -> Group:
-        caption = Text(_CAPTION, style="dim")
+        validated = any(row[_COLUMNS.index("valid.")] for row in self._rows)
+        note = "\nvalid.: top-1 on the validation examples, %" if validated else ""
+        caption = Text(_CAPTION + note, style="dim")
         if self._over:
             return Group(self._table(self._rows), caption) if self._rows else Group()
         room = max(3, self._console.height - 8)  # title, header, bar and caption
         return Group(self._table(self._rows[-room:]), self._bar, caption)
+
+
+def _validation(metrics: dict[str, Any]) -> list[str]:
+    """Accuracy on the validation examples, where there are any."""
+    if "validation" not in metrics:
+        return []
+    return [f"validation top-1 {number(metrics['validation']['top1'], '.2f', 100)} %"]
 
 
 def _nonfinite(metrics: dict[str, Any]) -> list[str]:

@@ -2,9 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from hepcli.errors import ConfigError
 
 
 def user_path(text: str) -> Path:
@@ -82,3 +84,17 @@ Step = Annotated[
     int | None,
     typer.Option("--step", metavar="N", help="Which saved step. Default: the newest.", show_default=False),
 ]
+Best = Annotated[
+    bool, typer.Option("--best", help="The step that was best on the validation examples, not the newest.")
+]
+
+
+def chosen_step(step: int | None, *, best: bool) -> int | Literal["best"] | None:
+    """What --step and --best ask for together.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if best and step is not None:
+        raise ConfigError(f"--best and --step {step} name two steps.", "Give one of them.")
+    return "best" if best else step

@@ -1,14 +1,15 @@
 """`hep eval`."""
 
 import json
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Checkpoint, DataDir, Json, Settings, SplitChoice, SplitName, Step
+from hepcli.cli._options import Best, Checkpoint, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
@@ -23,11 +24,23 @@ _TITLES = {
 """What the screen calls the keys of --json, where it says something else: errors for accuracies."""
 
 
+class EvalSplitChoice(StrEnum):
+    """Examples a network can be evaluated on."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAIN = "train"
+
+
+EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which images.")]
+
+
 @handle_errors
 def eval_command(
     checkpoint: Checkpoint,
-    split: SplitName = SplitChoice.TEST,
+    split: EvalSplit = EvalSplitChoice.TEST,
     step: Step = None,
+    best: Best = False,
     settings: Settings = None,
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -35,7 +48,8 @@ def eval_command(
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
-    record, notices = evaluate(checkpoint, split.value, step, settings or (), data_dir)
+    chosen = chosen_step(step, best=best)
+    record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir)
     for notice in notices:
         say(notice)
     if as_json:

@@ -33,6 +33,16 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            "--init-from",
+            metavar="RUN[:STEP|:best]",
+            help="Begin with the weights of another run, or of a file of hep export, that fit by name "
+            "and shape.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out exactly where its last checkpoint is.")
     ] = False,
@@ -79,7 +89,7 @@ def train_command(
         with stop_requests(lambda: display.notice(saving)) as stop, display:
             done = train(
                 preset, settings, out,
-                seed=seed, epochs=epochs, resume=resume, data_dir=data_dir,
+                seed=seed, epochs=epochs, init_from=init_from, resume=resume, data_dir=data_dir,
                 figure_format=figure_format.value, on_event=show, stop=stop,
             )  # fmt: skip
     if isinstance(done, Interrupted):

@@ -1,6 +1,6 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
-from hepcli.config.compare import config_hash, differences, flatten
+from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten
 from hepcli.config.config import Config
 from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
@@ -34,6 +34,7 @@ from hepcli.config.toml_files import read_text
 from hepcli.config.vary import parse_seeds, parse_shard, parse_vary, split_outside
 
 __all__ = [
+    "OUTSIDE_HASH",
     "RUN_HEADER",
     "SWEEPS",
     "Axis",

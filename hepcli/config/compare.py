@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from hepcli.config.config import MULTIPLIERS, Config
 
+OUTSIDE_HASH = ("run.devices", "run.trackers")
+"""Keys that say where a run is trained and followed, not what it computes."""
+
 
 def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Write nested tables as dotted keys, in their order.
@@ -70,7 +73,9 @@ def config_hash(config: Config) -> str:
         versions that know more keys: values at their defaults are left out.
     """
     tables = config.model_dump(mode="json", exclude_defaults=True)
-    tables["run"].pop("devices", None)  # where it runs, not what it computes
+    for key in OUTSIDE_HASH:
+        table, name = key.split(".")
+        tables[table].pop(name, None)
     # Only multipliers and kernels are sorted: the order of layers has a meaning, that of tables is fixed.
     if "kernels" in tables["network"]:
         kernels = tables["network"]["kernels"]

@@ -57,6 +57,9 @@ class Config(BaseModel):
             problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
         if estimator.is_feedforward:
             problems += _feedforward_problems(self)
+        if self.run.patience and not self.data.validation_examples:
+            key = assigned("run.patience", self.run.patience)
+            problems.append(Fault(key, "needs data.validation_examples above 0, which it goes by"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)

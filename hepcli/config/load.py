@@ -168,7 +168,7 @@ def read_settings(
     given = {key: value for key, value in flags.items() if value is not None}
     for key in given:
         for rival in [rival for rival in settings if overlap(key, rival)]:
-            option = f"--{key.rpartition('.')[2]}"
+            option = f"--{key.rpartition('.')[2].replace('_', '-')}"
             problems.append(Fault(key, f"set by both {option} and --set {rival}; give one of them"))
     return settings | given, problems
 

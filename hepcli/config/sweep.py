@@ -132,7 +132,8 @@ class TableView(Table):
     Attributes:
         rows: axes down the side.
         columns: axes across the top.
-        value: `test_error`, `best_test_error` or `train_error` (%), or a dotted key of summary.json.
+        value: `test_error`, `train_error`, `validation_error` or `selected_test_error` (%; of the epoch that
+            was best on the validation examples), or a dotted key of summary.json.
     """
 
     rows: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from hepcli.data._order import epoch_order
 from hepcli.data._prepare import import_archives, prepare
 from hepcli.data._registry import find_spec
 from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, OnProgress, Split, SplitName, silent
+from hepcli.data._validation import held_out
 
 __all__ = [
     "SPLIT_NAMES",
@@ -17,6 +18,7 @@ __all__ = [
     "default_data_dir",
     "epoch_order",
     "find_spec",
+    "held_out",
     "import_archives",
     "list_datasets",
     "load_split",

@@ -102,7 +102,8 @@ def _go_back(member: Member, step: int) -> bool:
 class Group:
     """Runs at the same step; the states of several are stacked.
 
-    A run that diverges stays in the stack, where it harms no other, but nothing of it is kept.
+    A run that diverges, or is over before the others, stays in the stack, where it harms none, but nothing
+    more of it is kept.
 
     Args:
         members: the runs, at least one.
@@ -111,6 +112,7 @@ class Group:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
         self.errors: dict[int, HepError] = {}  # by place in `members`
+        self._finished: set[int] = set()
         first = members[0].run
         self.first, self.step = first, first.step
         self._latest: TrainState | None = None
@@ -119,12 +121,15 @@ class Group:
     def train(self, stop: Callable[[], bool]) -> Iterator[MemberRecord]:
         """Train until all are done, diverged or stopped."""
         epochs, num_batches = self.first.config.run.epochs, self.first.num_batches
+        yield from self._finish_those_over()
         for epoch in range(self.step // num_batches, epochs):
+            if self._all_ended:
+                break
             started = time.perf_counter()
             first_batch = self.step % num_batches
             for batch in self._batches(epoch, first_batch):
                 yield MemberRecord(self.members[0].number, BatchDone(epoch + 1, batch, num_batches))
-                if batch < num_batches and (stop() or self._all_failed):
+                if batch < num_batches and (stop() or self._all_ended):
                     self._hand_back()
                     yield from self._end(lambda member: member.run.interrupt(member.store))
                     return
@@ -141,14 +146,27 @@ class Group:
                     whole=first_batch == 0,  # noqa: B023
                 )
             )
-            if self._all_failed or (stop() and epoch + 1 < epochs):
+            yield from self._finish_those_over()
+            if not self._all_ended and stop():
                 yield from self._end(lambda member: member.run.interrupt(member.store))
                 return
-        yield from self._end(lambda member: member.run.finish(member.store))
+        yield from self._failed()
+
+    def _finish_those_over(self) -> Iterator[MemberRecord]:
+        """Finish the runs that have nothing left to train."""
+        for place, member in enumerate(self.members):
+            if self._goes_on(place) and member.run.is_over:
+                result = self._attempt(place, lambda member: member.run.finish(member.store))
+                if place not in self.errors:
+                    self._finished.add(place)
+                    yield MemberRecord(member.number, result)
+
+    def _goes_on(self, place: int) -> bool:
+        return place not in self.errors and place not in self._finished
 
     @property
-    def _all_failed(self) -> bool:
-        return len(self.errors) == len(self.members)
+    def _all_ended(self) -> bool:
+        return not any(map(self._goes_on, range(len(self.members))))
 
     def _batches(self, epoch: int, first_batch: int) -> Iterator[int]:
         """Run the rest of an epoch; saves every `every_steps` steps."""
@@ -190,20 +208,25 @@ class Group:
             member.run.step = self.step
 
     def _end(self, act: Callable[[Member], TrainEvent]) -> Iterator[MemberRecord]:
-        """The last record of every run: of `act`, or what it failed of."""
+        """The last record of every run that goes on: of `act`; and of those that failed."""
         yield from self._each(act)
+        yield from self._failed()
+
+    def _failed(self) -> Iterator[MemberRecord]:
         for place, error in self.errors.items():
             yield MemberRecord(self.members[place].number, error)
 
     def _each(self, act: Callable[[Member], Any]) -> Iterator[MemberRecord]:
         """Apply to every run that goes on; an error takes that run out."""
         for place, member in enumerate(self.members):
+            if not self._goes_on(place):
+                continue
             result = self._attempt(place, act)
             if place not in self.errors:
                 yield MemberRecord(member.number, result)
 
     def _attempt(self, place: int, act: Callable[[Member], Any]) -> Any:
-        if place in self.errors:
+        if not self._goes_on(place):
             return None
         try:
             return act(self.members[place])

@@ -24,14 +24,15 @@ def curves_of(history: Sequence[dict[str, Any]], title: str, caption: str = "") 
     def of(split: str, key: str) -> list[float | None]:
         return [line[split].get(key) for line in history]
 
+    splits = [split for split in ("train", "validation", "test") if split in history[0]]
     panels: list[tuple[Scale, _Curves]] = [
         (
             Scale(label="loss", include=IN_VIEW["loss"]),
-            {split: of(split, "loss") for split in ("train", "test")},
+            {split: of(split, "loss") for split in splits},
         ),
         (
             Scale(label="error / %", include=IN_VIEW["error"]),
-            {split: _missing(of(split, "top1")) for split in ("train", "test")},
+            {split: _missing(of(split, "top1")) for split in splits},
         ),
         (
             Scale(label="log10 residual"),
@@ -43,7 +44,7 @@ def curves_of(history: Sequence[dict[str, Any]], title: str, caption: str = "") 
         ),
         (
             Scale(label="not settled / %", include=IN_VIEW["share"]),
-            {f"of {split} examples": _missing(of(split, "settled")) for split in ("train", "test")}
+            {f"of {split} examples": _missing(of(split, "settled")) for split in splits}
             | {"their share of the signal": _percent(of("train", "unsettled_signal_share"))},
         ),
         (

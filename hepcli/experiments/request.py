@@ -12,6 +12,7 @@ from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.saved import MAY_CHANGE
 
 
 class TrainRequest(NamedTuple):
@@ -61,10 +62,8 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     if asked.sources["run.devices"] != "flag":  # it goes on where it began
         asked = with_devices(asked, saved.run.devices, "the run")
     for key, old, new in differences(saved, asked.config):
-        if key == "run.devices":
+        if key in MAY_CHANGE:
             continue
-        if key == "run.epochs" and asked.config.optimizer.schedule == "constant":
-            continue  # training for longer changes nothing of what was done
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
             f"Resume it as it is: {folder.resume_command}   or start anew with another --out.",

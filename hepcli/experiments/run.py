@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
 from hepcli.data import SPLIT_NAMES, epoch_order
-from hepcli.engine import estimator_of
+from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import OutputError
 from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.initial import initial_params
 from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
+from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config
+from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
+from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
 OLDER_LEAVES = {
@@ -53,6 +56,9 @@ class Run:
         self.figure_format = figure_format
         self.num_batches = task.num_batches
         task.prepare()
+        self._held_out = task.held_out(config.run.seed)
+        every = np.arange(len(task.split("train").labels))
+        self._trained_on = np.setdiff1d(every, self._held_out, assume_unique=True)
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
@@ -72,8 +78,15 @@ class Run:
 
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
+        notices = self._notices()
+        if self.config.run.init_from:
+            params = jax.tree.map(np.asarray, self.state.params)
+            initial = initial_params(self.config.run.init_from, params, self.data_dir)
+            self.state = self.state._replace(params=self.task.layout.replicate(initial.params))
+            self.folder.write_json(INIT_FILE, initial.record)
+            notices += initial.notices
         self.save(store)
-        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(self._notices()))
+        return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(notices))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
@@ -87,6 +100,7 @@ class Run:
         notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
+        notices += self._schedule_notices(restored.metadata)
         try:
             lines = self.folder.read_lines(TIMING_FILE)
         except OutputError as error:
@@ -100,14 +114,36 @@ class Run:
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
 
+    def _schedule_notices(self, metadata: Mapping[str, Any]) -> list[str]:
+        """Say what becomes of a learning rate that ends where the number of epochs was changed."""
+        settings, epochs = self.config.optimizer, self.config.run.epochs
+        before = (metadata.get("config") or {}).get("run", {}).get("epochs", epochs)
+        if before == epochs or settings.schedule == "constant":
+            return []
+        schedule = SCHEDULES[settings.schedule]
+        old, new = (
+            float(schedule(settings.learning_rate, n * self.num_batches)(self.step)) for n in (before, epochs)
+        )
+        return [
+            f"optimizer.schedule = {settings.schedule}: step {self.step} was reached on the schedule of "
+            f"{before} epochs, at a learning rate of {old:.3g}; from here on it is that of {epochs} epochs, "
+            f"{new:.3g}. A run of {epochs} epochs from the start comes out otherwise."
+        ]
+
     def _notices(self) -> list[str]:
         """Of the folder, and of how the data were loaded."""
         of_data = (self.task.split(name).notice for name in SPLIT_NAMES)
         return [*self.folder.notices, *filter(None, of_data)]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """The order in which an epoch visits the examples."""
-        return epoch_order(self.config.run.seed, epoch, self.task.num_examples)
+        """The order in which an epoch visits the examples that are trained on."""
+        return self._trained_on[epoch_order(self.config.run.seed, epoch, len(self._trained_on))]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to train: all epochs are done, or patience is at its end."""
+        run = self.config.run
+        return len(self.history) >= run.epochs or is_over(self.history, run.patience)
 
     def save(self, store: CheckpointStore, metric: float | None = None) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
@@ -127,7 +163,7 @@ class Run:
         self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
-        self.save(store, metric=metrics["test"]["top1"])
+        self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)
         return EpochDone(metrics, seconds, rate)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
@@ -138,11 +174,13 @@ class Run:
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
         by_pair = task.network.weight_angles_deg(params)
+        validation = {"validation": self._validate(params)} if self._held_out.size else {}
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,
             "step": self.step,
             "train": trained,
+            **validation,
             "test": means(totals, nudged=False),
             "homeostatic_loss": finite_or_none(float(homeostatic)),
             "weight_angle_deg": angles.get("total"),
@@ -153,6 +191,12 @@ class Run:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
             record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
         return record
+
+    def _validate(self, params: Gradient) -> dict[str, float | int | None]:
+        size = self.config.data.eval_batch_size
+        feed, task = self.task.feed("train"), self.task
+        totals, _ = task.evaluator(params, feed, size, homeostasis=False, examples=self._held_out)
+        return means(totals, nudged=False)
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
         """Save, and say how to go on."""
@@ -183,7 +227,6 @@ class Run:
 
     def _summary(self) -> dict[str, Any]:
         last = self.history[-1]
-        best = max(self.history, key=lambda line: line["test"]["top1"])
         seconds = [line["seconds"] for line in self.timing]
         is_timed = len(seconds) == len(self.history) and None not in seconds
         packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -197,8 +240,8 @@ class Run:
             "steps": self.step,
             "train": last["train"],
             "test": last["test"],
-            "best_test_top1": best["test"]["top1"],
-            "best_epoch": best["epoch"],
+            "selection": selection(self.history),
+            **({"init_from": self.folder.read_init()} if self.config.run.init_from else {}),
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(seconds) if is_timed else None,

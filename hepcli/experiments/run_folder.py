@@ -18,6 +18,7 @@ from hepcli.files import clear_temporaries, replacing
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
 SUMMARY_FILE = "summary.json"
+INIT_FILE = "init_from.json"
 _LOCK_FILE = ".lock"
 
 
@@ -72,7 +73,7 @@ class RunFolder:
             )
         with self.writing():
             self._check_foreign()
-            for name in (METRICS_FILE, TIMING_FILE):
+            for name in (METRICS_FILE, TIMING_FILE, INIT_FILE):
                 (self.path / name).unlink(missing_ok=True)
         self.write_config(resolved)
 
@@ -211,16 +212,27 @@ class RunFolder:
         Raises:
             OutputError: it is damaged.
         """
-        file = self.path / SUMMARY_FILE
+        return self._read_json(SUMMARY_FILE, f"It is written anew by: {self.resume_command}")
+
+    def read_init(self) -> dict[str, Any] | None:
+        """What the run began with; None where it began with weights of its own.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        return self._read_json(INIT_FILE, "Remove it: nothing but summary.json quotes it.")
+
+    def _read_json(self, name: str, advice: str) -> dict[str, Any] | None:
+        file = self.path / name
         try:
-            summary = json.loads(file.read_bytes())
+            record = json.loads(file.read_bytes())
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError):  # neither JSON nor text
-            summary = None
-        if not isinstance(summary, dict):
-            raise OutputError(f"{file} is damaged.", f"It is written anew by: {self.resume_command}")
-        return summary
+            record = None
+        if not isinstance(record, dict):
+            raise OutputError(f"{file} is damaged.", advice)
+        return record
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.

@@ -16,12 +16,13 @@ from hepcli.checkpoints import (
 )
 from hepcli.config import Config, flatten, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-_MAY_CHANGE = ("run.epochs", "run.devices")
-"""How long it trains and where, not what it computes."""
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
+"""Keys of a run that may change: how long it trains and where, not what a step computes."""
 
 
 class Weights(NamedTuple):
@@ -46,7 +47,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
     for key in dict.fromkeys([*now, *before]):
         table, name = key.split(".")[:2]
         known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
-        if known and before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+        if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
                 f"{_shown(before.get(key))}, and its config.toml was changed since.",
@@ -115,11 +116,11 @@ class SavedRun:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
 
         Raises:
-            CheckpointError: the best is asked for, and none was rated.
-            ConfigError: both are given and differ.
+            CheckpointError: the best is asked for, and no epoch is over yet.
+            ConfigError: both are given and differ, or no examples are held out to call one the best.
         """
         if step == "best":
-            step = self.store.best_step()
+            step = self.best_step()
         if step is not None and self.named_step is not None and step != self.named_step:
             raise ConfigError(
                 f"{self.checkpoint} is step {self.named_step}, but --step is {step}.", "Give one of them."
@@ -138,6 +139,24 @@ class SavedRun:
         if step is None and (missing := self.missing_step(restored.damaged)):
             restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored
+
+    def best_step(self) -> int:
+        """The step of the epoch with the highest accuracy on the validation examples.
+
+        Raises:
+            ConfigError: the run holds none out, so that no step is the best.
+            CheckpointError: nothing intact, or no epoch is over yet.
+        """
+        if not self._own_config.data.validation_examples:
+            raise ConfigError(
+                f"{self.folder} has no best step: it was trained with data.validation_examples = 0.",
+                "Leave out --best for the latest step, or train with --set data.validation_examples=N.",
+            )
+        # Not metrics.jsonl: the records in a checkpoint are verified with it.
+        best = best_epoch(self.restore(None).metadata["history"])
+        if best is None:
+            raise CheckpointError(f"{self.folder} has finished no epoch yet.", "Leave out --best.")
+        return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:
         """Say where the records go on to a step that is later than every checkpoint.

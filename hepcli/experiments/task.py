@@ -6,11 +6,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from numpy.typing import NDArray
 
 from hepcli.config import Config, config_error
-from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, load_split
+from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load_split
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient
@@ -101,8 +103,17 @@ class Task:
 
     @property
     def num_examples(self) -> int:
-        """Training examples."""
-        return self.spec.num_examples["train"]
+        """Examples that are trained on."""
+        return self.spec.num_examples["train"] - self.config.data.validation_examples
+
+    def held_out(self, seed: int) -> NDArray[np.int64]:
+        """The training examples that a run of that seed keeps for validation, ascending; perhaps none.
+
+        Raises:
+            ConfigError: of a class there would be none, or none left.
+            DatasetError: the data set is missing or damaged.
+        """
+        return held_out(self.split("train").labels, self.config.data.validation_examples, seed)
 
     @property
     def num_batches(self) -> int:
@@ -112,10 +123,12 @@ class Task:
             ConfigError: a batch is larger than the split.
         """
         batches = self.num_examples // self.config.data.batch_size
-        if batches == 0:
+        if batches <= 0:
+            if self.config.data.validation_examples:
+                self.held_out(self.config.run.seed)  # they may be more than there are
             raise ConfigError(
                 f"data.batch_size = {self.config.data.batch_size}: {self.spec.name} has only "
-                f"{self.num_examples} training examples",
+                f"{self.num_examples} examples to train on",
                 f"Choose at most {self.num_examples}.",
             )
         return batches
@@ -172,7 +185,7 @@ class Task:
         """The state before the first step of a run of this task."""
         memory = None
         if config.relaxation.persistent_state:
-            memory = fresh_memory(self.network, self.spec.image_shape, self.num_examples)
+            memory = fresh_memory(self.network, self.spec.image_shape, self.spec.num_examples["train"])
         return init_state(self.fresh_params(config), self.optimizer(config), memory)
 
     def optimizer(self, config: Config, learning_rate: Array | None = None) -> optax.GradientTransformation:

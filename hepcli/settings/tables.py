@@ -42,6 +42,10 @@ class RunSettings:
             keeps the number it was started with. It changes results by rounding only, and belongs to no hash.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
+        patience: a run ends once that many epochs in a row brought no higher accuracy on the validation
+            examples; 0 trains all epochs.
+        init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
+            `hep export` wrote. What fits by name and shape is taken, the rest begins as ever.
     """
 
     __pydantic_config__ = STRICT
@@ -50,6 +54,8 @@ class RunSettings:
     epochs: Count
     devices: CountOrNone = 0
     measure_examples: CountOrNone = 0
+    patience: CountOrNone = 0
+    init_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ class DataSettings:
         augmentation: `flip_crop` flips training images left to right at random, surrounds them with black
             and crops them at random; `none` leaves them.
         crop_padding: rows and columns of black on each side.
+        validation_examples: training examples that are held out, of each class its share, chosen by the
+            run's seed. The best checkpoint, `run.patience` and searches go by them and never by the test
+            split; with 0 nothing is selected, and the latest checkpoint counts.
     """
 
     __pydantic_config__ = STRICT
@@ -81,6 +90,7 @@ class DataSettings:
     std_scale: PositiveFloat = 1.0
     augmentation: AugmentationName = "none"
     crop_padding: CountOrNone = 2
+    validation_examples: CountOrNone = 0
 
     @field_validator("mean", "std")
     @classmethod
@@ -275,7 +285,7 @@ class CheckpointSettings:
     Attributes:
         every_steps: steps between saves; 0 saves at the end of an epoch only.
         keep_latest: newest checkpoints that are kept.
-        keep_best: checkpoints of highest accuracy that are kept.
+        keep_best: checkpoints of highest accuracy on the validation examples that are kept.
         keep_every_epochs: epochs between checkpoints kept for good; 0 keeps none.
     """
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from hepcli.engine import (
     Params,
@@ -93,23 +94,31 @@ class Evaluator:
         return totals
 
     def __call__(
-        self, params: Params, feed: Feed, batch_size: int, *, homeostasis: bool = True
+        self,
+        params: Params,
+        feed: Feed,
+        batch_size: int,
+        *,
+        homeostasis: bool = True,
+        examples: NDArray[np.int64] | None = None,
     ) -> tuple[Totals, Array]:
-        """Evaluate every example of a split; the last batch may be smaller.
+        """Evaluate examples of a split; the last batch may be smaller.
 
         Args:
             params: real parameters.
             feed: of the split.
             batch_size: examples per batch.
             homeostasis: whether the homeostatic loss is wanted.
+            examples: their numbers, at least one; None for all.
 
         Returns:
-            The sums over all examples, and the homeostatic loss on the first batch with a fixed key.
+            The sums over the examples, and the homeostatic loss on the first batch with a fixed key.
         """
         key = jax.random.key(0)
         totals, homeostatic = zero_totals(), jnp.float32(0)
-        starts = range(0, feed.num_examples, batch_size)
-        chunks = (np.arange(start, min(start + batch_size, feed.num_examples)) for start in starts)
+        numbers = np.arange(feed.num_examples) if examples is None else examples
+        starts = range(0, len(numbers), batch_size)
+        chunks = (numbers[start : start + batch_size] for start in starts)
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
             settle = self._apart if feed.layout.is_apart else self._whole

@@ -14,7 +14,7 @@ SMALL = (
     "relaxation.nudged_steps=4",
     "data.batch_size=100",
     "data.eval_batch_size=300",
-    "optimizer.schedule=constant",  # the only one under which a run may be prolonged
+    "optimizer.schedule=constant",  # the only one under which a prolonged run is one of that length
 )
 
 

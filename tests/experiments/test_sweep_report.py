@@ -29,7 +29,7 @@ def fake_run(folder, top1, name, epochs=3):
     lines = [{"epoch": e + 1, "test": split, "train": split, "weight_angle_deg": None} for e in range(epochs)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "summary.json").write_text(
-        json.dumps(lines[-1] | {"best_test_top1": top1, "config_hash": name})
+        json.dumps(lines[-1] | {"selection": {"test": {"top1": top1}}, "config_hash": name})
     )
 
 
@@ -256,11 +256,11 @@ def test_a_journal_that_is_damaged_takes_no_result(tmp_path):
 def test_a_summary_that_lacks_the_value_is_named(tmp_path):
     folder, points = fake_sweep(tmp_path, [0.8] * 18)
     file = folder.run(points[3]).path / "summary.json"
-    file.write_text(file.read_text().replace('"top1"', '"tap1"'))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"test": {}}))
     with pytest.raises(ConfigError) as error:
         report(tmp_path)
     assert error.value.what == f'there is no value "test_error" in {file}.'
-    assert "best_test_error" in error.value.advice
+    assert "selected_test_error" in error.value.advice
     assert " test_error" not in error.value.advice
 
 

@@ -195,11 +195,14 @@ def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
     assert tomllib.loads((folder / "config.toml").read_text())["run"]["epochs"] == EPOCHS
 
 
-def test_another_epoch_count_would_change_a_cosine_schedule(tmp_path, small):
-    overrides = (*small, "optimizer.schedule=cosine")
+def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(tmp_path, small):
+    overrides = (*small, "optimizer.schedule=cosine", "optimizer.learning_rate=0.1")
     run(tmp_path / "run", overrides, epochs=1)
-    with pytest.raises(ConfigError, match=r"run\.epochs = 3"):
-        run(tmp_path / "run", overrides, epochs=3, resume=True)
+    longer = run(tmp_path / "run", overrides, epochs=2, resume=True)
+    assert "at a learning rate of 0;" in longer[0].notices[-1]
+    assert "that of 2 epochs, 0.05." in longer[0].notices[-1]  # half-way down
+    assert isinstance(longer[-1], Finished)
+    assert not run(tmp_path / "run", overrides, epochs=2, resume=True)[0].notices
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,7 @@ def test_every_method_trains(tmp_path, small, method, loss):
     line = json.loads((tmp_path / "run/metrics.jsonl").read_text())
     assert line["train"]["nonfinite"] == 0
     assert np.isfinite(line["train"]["loss"])
-    assert (line["train"]["nudged_log10_residual"] is None) == (method == "bptt")
+    assert (line["train"]["nudged_log10_residual"] is None) == (method in ("bptt", "feedforward"))
 
 
 FOR_GPUS = ("cifar10", "cifar100", "imagenet32")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
+    OUTSIDE_HASH,
     Config,
     FigureKind,
     FigureView,
@@ -26,10 +27,19 @@ from hepcli.files import legible
 from hepcli.settings import MEASURES
 
 _SEED = "run.seed"
-_ERRORS = {"test_error": "test.top1", "best_test_error": "best_test_top1", "train_error": "train.top1"}
+_NOT_VARIED = (_SEED, *OUTSIDE_HASH)
+_ERRORS = {
+    "test_error": "test.top1",
+    "selected_test_error": "selection.test.top1",
+    "validation_error": "selection.validation.top1",
+    "train_error": "train.top1",
+}
+_LINE_ERRORS = _ERRORS | {"validation_error": "validation.top1"}
+"""In a line of metrics.jsonl, which is of one epoch."""
 _TITLES: dict[str, str] = {
     "test_error": "test error / %",
-    "best_test_error": "test error, best epoch / %",
+    "selected_test_error": "test error, selected epoch / %",
+    "validation_error": "validation error, selected epoch / %",
     "train_error": "train error / %",
     "weight_angle_deg": "weight angle / °",
     "homeostatic_loss": "homeostatic loss",
@@ -98,7 +108,10 @@ def collect(path: Path) -> Collection:
         SweepError: the list of points is.
     """
     folder = SweepFolder(path)
-    return _of_sweep(folder) if folder.holds_sweep else _of_runs(path)
+    if folder.holds_sweep:
+        return _of_sweep(folder)
+    runs, lost = _runs_in(path)
+    return collect_runs(runs, legible(path.name), lost)
 
 
 def value_title(name: str) -> str:
@@ -121,7 +134,8 @@ def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | 
         ConfigError: there is no such number in it.
     """
     here: Any = record
-    for part in _ERRORS.get(name, name).split("."):
+    errors = _LINE_ERRORS if "selection" not in record and "validation" in record else _ERRORS
+    for part in errors.get(name, name).split("."):
         if not isinstance(here, Mapping) or part not in here:
             raise _no_value(record, name, file)
         here = here[part]
@@ -212,8 +226,8 @@ def is_number(label: str) -> bool:
     return False
 
 
-def _of_runs(path: Path) -> Collection:
-    """Ordinary run folders: what differs between their configurations is what was varied."""
+def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
+    """The run folders in a folder, at least one, and notices of those that lost their configuration."""
     runs = _holding(path, CONFIG_FILE)
     lost = [
         f"{run} has lost its {CONFIG_FILE}."
@@ -225,11 +239,29 @@ def _of_runs(path: Path) -> Collection:
             " ".join([f"{path} holds neither a sweep nor run folders.", *lost]),
             "Give the folder of a sweep, or one that holds the --out folders of hep train.",
         )
-    configs = {run: read_config(run) for run in runs}
+    return runs, [f"{what} It is left out." for what in lost]
+
+
+def collect_runs(folders: Sequence[Path], title: str, notices: Sequence[str] = ()) -> Collection:
+    """Read ordinary run folders: what differs between their configurations is what was varied.
+
+    Args:
+        folders: of the runs, at least one.
+        title: above table and figure.
+        notices: what the user should know already.
+
+    Returns:
+        The runs, finished or not.
+
+    Raises:
+        ConfigError: a folder is no run.
+        OutputError: records of a run are damaged.
+    """
+    configs = {run: read_config(run) for run in folders}
     runs, twice = _distinct(configs)
-    notices = [*(f"{what} It is left out." for what in lost), *twice]
+    notices = [*notices, *twice]
     flat = [_flat(configs[run]) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key != _SEED]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in _NOT_VARIED]
     varied = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
     names = {key: _short(key, varied) for key in varied}
     labels = [{names[key]: label_of(one[key]) if key in one else "–" for key in varied} for one in flat]
@@ -245,7 +277,7 @@ def _of_runs(path: Path) -> Collection:
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
-    return Collection(legible(path.name), axes, outcomes, *_default_views(axes), tuple(notices))
+    return Collection(title, axes, outcomes, *_default_views(axes), tuple(notices))
 
 
 def _holding(path: Path, *names: str) -> list[Path]:

@@ -26,7 +26,8 @@ from hepcli.experiments.sweeps.collect import (
 
 _IN_VIEW = {
     "test_error": IN_VIEW["error"],
-    "best_test_error": IN_VIEW["error"],
+    "selected_test_error": IN_VIEW["error"],
+    "validation_error": IN_VIEW["error"],
     "train_error": IN_VIEW["error"],
     "test.loss": IN_VIEW["loss"],
     "train.loss": IN_VIEW["loss"],

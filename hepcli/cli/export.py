@@ -1,0 +1,31 @@
+"""`hep export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import Best, Checkpoint, Step, chosen_step, user_path
+from hepcli.cli._stderr import say
+
+EPILOG = "Example: hep export runs/n4 --out n4.safetensors"
+
+
+@handle_errors
+def export_command(
+    checkpoint: Checkpoint,
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=user_path, metavar="FILE", help="FILE.safetensors or FILE.npz."),
+    ],
+    step: Step = None,
+    best: Best = False,
+) -> None:
+    """Write the weights of a saved network as one file, with its configuration."""
+    from hepcli.experiments.weights import export
+
+    file, notices = export(checkpoint, out, chosen_step(step, best=best))
+    for notice in notices:
+        say(notice)
+    typer.echo(file)

@@ -1,0 +1,102 @@
+"""The weights a run begins with where they are another run's, matched by name and shape."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepcli.config import config_hash
+from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.weights import SUFFIXES, flat, read_weights
+
+Params = Mapping[str, Mapping[str, Any]]
+
+
+class Initial(NamedTuple):
+    """Weights to begin with.
+
+    Attributes:
+        params: like those of the fresh network.
+        record: what was taken from where, for init_from.json.
+        notices: the same for the user, where something was left out.
+    """
+
+    params: Params
+    record: dict[str, Any]
+    notices: list[str]
+
+
+def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> Initial:
+    """Take from a run, or a file of weights, what fits a network.
+
+    Args:
+        source: `run.init_from`: FOLDER, FOLDER:STEP, FOLDER:best, or a .safetensors or .npz file.
+        fresh: parameters of the network that is to be trained; what finds no match stays as it is.
+        data_dir: where data sets are kept.
+
+    Returns:
+        The parameters, float32, and what was and was not taken.
+
+    Raises:
+        CheckpointError: the source is missing or damaged, of another network, or not finite.
+        ConfigError: it names no step that there is.
+    """
+    arrays, record, notices = _read(source, data_dir)
+    wanted = flat(fresh)
+    unfit: dict[str, str] = {}
+    for name, value in wanted.items():
+        if name not in arrays:
+            unfit[name] = "is not there"
+        elif arrays[name].shape != value.shape:
+            unfit[name] = f"has shape {list(arrays[name].shape)}, not {list(value.shape)}"
+        elif not np.issubdtype(arrays[name].dtype, np.floating):
+            unfit[name] = f"is {arrays[name].dtype}, not floating-point"
+        elif not np.isfinite(arrays[name]).all():
+            raise CheckpointError(f"{name} in {source} is not finite.", "Choose an earlier step.")
+    taken = [name for name in wanted if name not in unfit]
+    if not taken:
+        lines = "".join(f"\n  {name} {reason}" for name, reason in unfit.items())
+        raise CheckpointError(
+            f"{source} is of another network: no weight fits by name and shape:{lines}",
+            "Give a run or file with connections of the same names and sizes.",
+        )
+    params = {
+        connection: {
+            leaf: np.asarray(arrays[name], value.dtype) if name in taken else value
+            for leaf, value in leaves.items()
+            for name in [f"{connection}.{leaf}"]
+        }
+        for connection, leaves in fresh.items()
+    }
+    unused = sorted(arrays.keys() - wanted.keys())
+    record |= {"taken": taken, "begins_fresh": unfit, "unused": unused}
+    if unfit:
+        listed = ", ".join(f"{name} ({reason})" for name, reason in unfit.items())
+        notices.append(f"Of {source} these weights do not fit and begin fresh: {listed}.")
+    if unused:
+        notices.append(f"Of {source} these weights are not used: {', '.join(unused)}.")
+    return Initial(params, record, notices)
+
+
+def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str]]:
+    """The arrays of a source, where they came from, and notices."""
+    path = Path(source).expanduser()
+    if path.suffix in SUFFIXES:
+        arrays, metadata = read_weights(path)
+        names = ("config_hash", "step")
+        return arrays, {"file": source, **{name: metadata.get(name) for name in names}}, []
+    folder, colon, tail = source.rpartition(":")
+    step: str | None = None
+    if colon and not path.exists():
+        path, step = Path(folder).expanduser(), tail
+    run = SavedRun(path, data_dir=data_dir)
+    if step is not None and step != "best" and not step.isdecimal():
+        usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."
+        raise ConfigError(f"run.init_from = {source}: {step} is no step.", usage)
+    chosen = run.best_step() if step == "best" else None if step is None else int(step)
+    restored = run.restore(run.chosen_step(chosen))
+    record = {"run": str(run.folder), "config_hash": config_hash(run.config), "step": restored.step}
+    return dict(flat(restored.state.params)), record, list(restored.damaged)

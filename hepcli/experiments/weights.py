@@ -1,0 +1,123 @@
+"""Weights of a network as one file that other tools read: safetensors, or NumPy's .npz."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepcli.config import config_hash
+from hepcli.errors import CheckpointError, ConfigError, OutputError
+from hepcli.experiments.saved import SavedRun
+from hepcli.files import replacing
+
+SUFFIXES = (".safetensors", ".npz")
+METADATA = "__metadata__"
+"""The entry of an .npz that holds the metadata, as JSON; safetensors has a place of its own for it."""
+
+
+def export(
+    checkpoint: Path, out: Path, step: int | Literal["best"] | None = None
+) -> tuple[Path, tuple[str, ...]]:
+    """Write the weights of a run, float32, named `CONNECTION.kernel` and `CONNECTION.bias`.
+
+    Args:
+        checkpoint: a run folder, its checkpoints/ or one step in it.
+        out: the file, .safetensors or .npz; one that is there is replaced.
+        step: which step; "best" for the best on the validation examples, None for the one `checkpoint`
+            names, else the newest intact one.
+
+    Returns:
+        The file, and notices for the user.
+
+    Raises:
+        CheckpointError: not a run, no such step, or nothing intact.
+        ConfigError: `out` ends in something else, or there is no best step.
+        OutputError: the file cannot be written.
+    """
+    if out.suffix not in SUFFIXES:
+        what = f"--out {out}: weights are written as {' or '.join(SUFFIXES)}."
+        raise ConfigError(what, "Choose one of them.")
+    run = SavedRun(checkpoint)
+    restored = run.restore(run.chosen_step(step))
+    metadata = {
+        "format": "hepcli",
+        "hepcli": version("hepcli"),
+        "config": json.dumps(run.config.model_dump(mode="json")),
+        "config_hash": config_hash(run.config),
+        "step": str(restored.step),
+    }
+    _write(out, flat(restored.state.params), metadata)
+    return out, restored.damaged
+
+
+def flat(params: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[np.float32]]:
+    """Parameters by their names in a file."""
+    return {
+        f"{connection}.{leaf}": np.ascontiguousarray(value, np.float32)
+        for connection, leaves in params.items()
+        for leaf, value in leaves.items()
+    }
+
+
+def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read a file of weights.
+
+    Args:
+        file: .safetensors or .npz.
+
+    Returns:
+        The arrays by name, and the metadata, none where another tool wrote the file.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError
+
+    advice = "Give a file that hep export wrote, or that holds arrays of such names."
+    try:
+        return _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file} does not exist.", advice) from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.", advice) from error
+    except (SafetensorError, zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.error) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise CheckpointError(f"{file} holds no weights that can be read: {reason}.", advice) from error
+
+
+def _write(out: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:
+    from safetensors.numpy import save
+
+    try:
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            if out.suffix == ".safetensors":
+                file.write(save(arrays, metadata))
+            else:
+                np.savez(file, **arrays, **{METADATA: np.array(json.dumps(metadata))})  # type: ignore[arg-type]
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."
+        ) from error
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    from safetensors import safe_open
+
+    if file.is_dir():
+        raise IsADirectoryError(21, "it is a folder")
+    with safe_open(file, framework="numpy") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+
+
+def _read_npz(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    with file.open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        arrays = {name: opened[name] for name in opened.files}
+    text = arrays.pop(METADATA, None)
+    return arrays, {} if text is None else json.loads(str(text))

@@ -1,0 +1,73 @@
+"""Curves of several runs in one figure."""
+
+import json
+
+import pytest
+
+from hepcli.config import config_hash, dump_config, load_config
+from hepcli.errors import ConfigError
+from hepcli.experiments.compare import compare
+
+
+def fake_run(folder, *overrides, shift=0.0, validation=True):
+    """What a comparison reads of a run that was begun."""
+    resolved = load_config("quickstart", overrides)
+    folder.mkdir()
+    (folder / "config.toml").write_text(dump_config(resolved))
+    lines = []
+    for epoch in (1, 2, 3):
+        split = {"top1": epoch / 4 + shift, "loss": 1 / epoch}
+        line = {"epoch": epoch, "train": split, "test": split, "weight_angle_deg": None}
+        lines.append(line | ({"validation": split} if validation else {}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder, config_hash(resolved.config)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is handed over to be drawn."""
+    kept = []
+    monkeypatch.setattr("hepcli.experiments.compare._draw", lambda collection, out: kept.append(collection))
+    return kept
+
+
+def test_seeds_are_one_curve_and_the_legend_names_what_differs(tmp_path, drawn):
+    runs = [
+        fake_run(tmp_path / f"{rate}-{seed}", f"optimizer.learning_rate={rate}", f"run.seed={seed}")[0]
+        for rate in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    compare(runs)
+    assert drawn[0].axes == {"learning_rate": ["0.1", "0.2"]}
+    assert drawn[0].figure.series == ("learning_rate",)
+    assert drawn[0].figure.y == ("train.loss", "train_error", "validation_error", "test_error")
+    compare([*runs, fake_run(tmp_path / "old", "run.seed=7", validation=False)[0]])
+    assert "validation_error" not in drawn[1].figure.y
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_the_suffix_decides_the_format(tmp_path, suffix, start):
+    runs = [fake_run(tmp_path / str(seed), f"run.seed={seed}", shift=seed / 10)[0] for seed in (0, 1)]
+    file, notices = compare(runs, ["validation_error", "weight_angle_deg"], tmp_path / f"figure{suffix}")
+    assert file.read_bytes().startswith(start)
+    assert notices == ()
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    run, _ = fake_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"\.png, \.pdf, \.svg"):
+        compare([run], out=tmp_path / "figure.bmp")
+    with pytest.raises(ConfigError, match=r'no value "test\.top2"') as error:
+        compare([run], ["test.top2"], tmp_path / "figure.png")
+    assert "test.top1" in error.value.advice
+    with pytest.raises(ConfigError, match=r"holds no config\.toml"):
+        compare([tmp_path], out=tmp_path / "figure.png")
+    (run / "metrics.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="finished an epoch"):
+        compare([run], out=tmp_path / "figure.png")
+
+
+def test_where_a_run_is_trained_and_followed_makes_no_curve_of_its_own(tmp_path, drawn):
+    runs = [fake_run(tmp_path / str(n), f"run.devices={n}", f"run.seed={n}")[0] for n in (1, 2)]
+    compare(runs)
+    assert drawn[0].axes == {}
