@@ -8,6 +8,9 @@ wrong, and warn (`HepWarning`) of what a command would say beside its result. JA
 - `estimate` gives error signals and gradients by any estimator, `evaluate` loss and accuracy, `measure` how
   far the signal is from the gradient, and why.
 - `train` trains, as `hep train` does.
+- `register_activation`, `register_loss`, `register_estimator`, `register_solver`, `register_layer_kind`,
+  `register_optimizer`, `register_dataset`, `register_measure` add parts of your own; best in a file that
+  `hep … --code FILE.py` or `code=` names, of which a run keeps a copy.
 """
 
 TYPE_CHECKING = False  # typing's own would be imported before `hep` heeds Ctrl-C
@@ -22,6 +25,14 @@ if TYPE_CHECKING:
         init_model,
         load_run,
         measure,
+        register_activation,
+        register_dataset,
+        register_estimator,
+        register_layer_kind,
+        register_loss,
+        register_measure,
+        register_optimizer,
+        register_solver,
         train,
     )
     from hepcli.errors import HepError
@@ -37,6 +48,14 @@ __all__ = [
     "init_model",
     "load_run",
     "measure",
+    "register_activation",
+    "register_dataset",
+    "register_estimator",
+    "register_layer_kind",
+    "register_loss",
+    "register_measure",
+    "register_optimizer",
+    "register_solver",
     "train",
 ]
 

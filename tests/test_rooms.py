@@ -18,12 +18,14 @@ ROOMS = {
     "engine": {"settings"},
     "networks": {"engine", "settings"},
     "training": {"networks", "engine", "settings", "errors"},
-    "config": {"settings", "errors"},
+    "code": {"settings", "errors"},
+    "config": {"code", "settings", "errors"},
     "data": {"settings", "errors", "files"},
     "checkpoints": {"errors", "files"},
     "errors": set(),
     "files": set(),
     "experiments": {
+        "code",
         "config",
         "data",
         "checkpoints",
@@ -34,8 +36,8 @@ ROOMS = {
         "errors",
         "files",
     },
-    "api": {"experiments", "config", "data", "training", "networks", "engine", "settings", "errors"},
-    "cli": {"api", "experiments", "settings", "errors", "files"},
+    "api": {"code", "experiments", "config", "data", "training", "networks", "engine", "settings", "errors"},
+    "cli": {"api", "code", "experiments", "settings", "errors", "files"},
 }
 FORBIDDEN = {  # beyond the rooms themselves
     "settings": {"jax", "flax", "optax", "numpy", "typer", "rich", "tomllib", "tomlkit", "pathlib", "os"},

@@ -3,6 +3,16 @@
 from hepcli.api._commands import evaluate, measure, train
 from hepcli.api._estimate import estimate
 from hepcli.api._model import Model, Run, States, init_model, load_run
+from hepcli.api._parts import (
+    register_activation,
+    register_dataset,
+    register_estimator,
+    register_layer_kind,
+    register_loss,
+    register_measure,
+    register_optimizer,
+    register_solver,
+)
 from hepcli.api._session import HepWarning
 
 __all__ = [
@@ -15,5 +25,13 @@ __all__ = [
     "init_model",
     "load_run",
     "measure",
+    "register_activation",
+    "register_dataset",
+    "register_estimator",
+    "register_layer_kind",
+    "register_loss",
+    "register_measure",
+    "register_optimizer",
+    "register_solver",
     "train",
 ]

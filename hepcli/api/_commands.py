@@ -1,11 +1,11 @@
 """What the commands do, as functions: train, evaluate, measure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hepcli.api._model import Model, Run, load_run
-from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
+from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
@@ -27,6 +27,7 @@ def train(
     resume: bool = False,
     data_dir: str | Path | None = None,
     figure_format: FigureFormat = "png",
+    code: Sequence[str | Path] = (),
     on_event: Callable[[TrainEvent], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Finished | Interrupted:
@@ -44,6 +45,7 @@ def train(
         resume: continue the run in `out` exactly where its last checkpoint is.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves, "png", "pdf" or "svg".
+        code: files with own parts; the run keeps copies.
         on_event: given every record of the run's progress; without it notices become warnings.
         stop: asked after every step; True saves and ends the run, which can be resumed.
 
@@ -73,7 +75,7 @@ def train(
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
         flags |= {} if value is None else {key: value}
     request = TrainRequest(
-        as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), figure_format
+        as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), figure_format, as_paths(code)
     )
     last: TrainEvent | None = None
     for last in train_run(request, stop):

@@ -13,7 +13,8 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
-from hepcli.api._session import Overrides, Preset, as_preset, in_session, split_overrides, warn
+from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
+from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
 from hepcli.data import Split, SplitName
 from hepcli.engine import Params, Problem, State, activities, free_phase
@@ -165,6 +166,7 @@ def load_run(
     overrides: Overrides | None = None,
     *,
     data_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
 ) -> Run:
     """Open a saved run.
 
@@ -174,6 +176,7 @@ def load_run(
             names, else the newest intact one.
         overrides: settings to change, such as ``{"relaxation.free_steps": 500}``.
         data_dir: where data sets are kept; None for the default folder.
+        code: files with own parts, besides those that the run keeps.
 
     Returns:
         The run, with the parameters of that step.
@@ -194,7 +197,7 @@ def load_run(
         True
     """
     texts, flags = split_overrides(overrides)
-    saved = SavedRun(_path(path), texts, None if data_dir is None else _path(data_dir), flags)
+    saved = SavedRun(_path(path), texts, None if data_dir is None else _path(data_dir), flags, as_paths(code))
     restored = saved.restore(saved.chosen_step(step))
     warn(restored.damaged)
     return Run(
@@ -214,6 +217,7 @@ def init_model(
     overrides: Overrides | None = None,
     *,
     data_dir: str | Path | None = None,
+    code: Sequence[str | Path] = (),
 ) -> Model:
     """Make an untrained network.
 
@@ -222,6 +226,7 @@ def init_model(
             `quickstart`.
         overrides: settings to change, such as ``{"network.initial_angle_deg": 45.0}``.
         data_dir: where data sets are kept; None for the default folder.
+        code: files with own parts.
 
     Returns:
         The network with parameters from `run.seed`.
@@ -229,7 +234,9 @@ def init_model(
     Raises:
         ConfigError: settings that are not allowed.
     """
-    config = load_config(as_preset(preset), *split_overrides(overrides)).config
+    texts, flags = split_overrides(overrides)
+    flags |= code_settings(load_code(as_paths(code)))
+    config = load_config(as_preset(preset), texts, flags).config
     task = Task(config, None if data_dir is None else _path(data_dir))
     return Model(config, task.network, jax.device_get(task.fresh_params()), task)
 

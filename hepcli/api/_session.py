@@ -48,6 +48,12 @@ def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:
     return str(preset) if isinstance(preset, Path) else preset
 
 
+def as_paths(paths: Sequence[str | Path]) -> list[Path]:
+    """Several paths, ~ expanded; one alone is a list of one."""
+    several = [paths] if isinstance(paths, str | Path) else paths
+    return [Path(path).expanduser() for path in several]
+
+
 def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[str, object]]:
     """Overrides as texts of --set, and as keys with values; NumPy's numbers become plain ones.
 

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.code import error_in_code
 from hepcli.errors import HepError
 from hepcli.files import legible
 
@@ -36,21 +37,26 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             show_error(error)
             raise typer.Exit(EXIT_ERROR) from None
-        except RuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or os.environ.get(DEBUG_VARIABLE):
-                raise
-            show_error(_out_of_memory(str(error)))
-            raise typer.Exit(EXIT_ERROR) from None
-        except OSError as error:
-            if os.environ.get(DEBUG_VARIABLE):
-                raise
-            show_error(_of_the_system(error))
-            raise typer.Exit(EXIT_ERROR) from None
         except KeyboardInterrupt:
             say("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Exception as error:
+            known = None if os.environ.get(DEBUG_VARIABLE) else _known(error)
+            if known is None:
+                raise
+            show_error(known)
+            raise typer.Exit(EXIT_ERROR) from None
 
     return guarded
+
+
+def _known(error: Exception) -> HepError | None:
+    """An error of a user's own part, of a device without room or of the system in words; None for others."""
+    if own := error_in_code(error):
+        return own
+    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        return _out_of_memory(str(error))
+    return _of_the_system(error) if isinstance(error, OSError) else None
 
 
 def _of_the_system(error: OSError) -> HepError:

@@ -26,6 +26,16 @@ class SplitChoice(StrEnum):
     TRAIN = "train"
 
 
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--code",
+        parser=user_path,
+        metavar="FILE.py",
+        help="Register parts of your own from a file; runs keep a copy. May be repeated.",
+        show_default=False,
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

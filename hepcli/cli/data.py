@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import DataDir, Json, user_path
+from hepcli.cli._options import Code, DataDir, Json, user_path
 from hepcli.cli._stderr import say
 from hepcli.cli._tables import print_table
 
@@ -22,11 +22,14 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `hep dat
 @handle_errors
 def list_command(
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """List data sets and where they are."""
+    from hepcli.code import load_code
     from hepcli.experiments.data import list_data
 
+    load_code(code or ())
     records = list_data(data_dir)
     if as_json:
         typer.echo(json.dumps({"datasets": records}, indent=2))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
-from hepcli.cli._options import Best, Checkpoint, DataDir, Json, Settings, Step, chosen_step
+from hepcli.cli._options import Best, Checkpoint, Code, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
@@ -43,13 +43,14 @@ def eval_command(
     best: Best = False,
     settings: Settings = None,
     data_dir: DataDir = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
     chosen = chosen_step(step, best=best)
-    record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir)
+    record, notices = evaluate(checkpoint, split.value, chosen, settings or (), data_dir, code or ())
     for notice in notices:
         say(notice)
     if as_json:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import (
+    Code,
     DataDir,
     FigureFormat,
     Format,
@@ -66,6 +67,7 @@ def measure_command(
     ] = None,
     data_dir: DataDir = None,
     figure_format: Format = FigureFormat.PNG,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -89,6 +91,7 @@ def measure_command(
         out,
         data_dir,
         figure_format.value,
+        code or (),
     )
     records = []
     with _Waiting(quiet=quiet) as waiting:

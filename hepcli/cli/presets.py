@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._options import Code
 
 EPILOG = "Example: hep presets fashion-mnist > mine.toml && hep train --preset mine.toml"
 
@@ -20,10 +21,13 @@ def presets_command(
             show_default=False,
         ),
     ] = None,
+    code: Code = None,
 ) -> None:
     """List the presets and sweeps, or print one."""
+    from hepcli.code import load_code
     from hepcli.experiments import presets
 
+    load_code(code or ())
     if name is not None:
         # A file that hep reads again is UTF-8, whatever the locale.
         sys.stdout.flush()

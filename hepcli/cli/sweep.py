@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
+from hepcli.cli._options import Code, DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
@@ -109,6 +109,7 @@ def sweep_command(
     ] = None,
     data_dir: DataDir = None,
     figure_format: Format = FigureFormat.PNG,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -143,6 +144,7 @@ def sweep_command(
         shard,
         data_dir,
         figure_format.value,
+        code or (),
     )
     if dry_run:
         planned = experiment.plan(request)

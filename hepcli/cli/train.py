@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
-from hepcli.cli._options import DataDir, FigureFormat, Format, Json, Preset, Quiet, Seed, Settings, user_path
+from hepcli.cli._options import (
+    Code,
+    DataDir,
+    FigureFormat,
+    Format,
+    Json,
+    Preset,
+    Quiet,
+    Seed,
+    Settings,
+    user_path,
+)
 from hepcli.cli._stderr import say
 
 EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
@@ -56,6 +67,7 @@ def train_command(
     ] = False,
     data_dir: DataDir = None,
     figure_format: Format = FigureFormat.PNG,
+    code: Code = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,7 +102,7 @@ def train_command(
             done = train(
                 preset, settings, out,
                 seed=seed, epochs=epochs, init_from=init_from, resume=resume, data_dir=data_dir,
-                figure_format=figure_format.value, on_event=show, stop=stop,
+                figure_format=figure_format.value, code=code or (), on_event=show, stop=stop,
             )  # fmt: skip
     if isinstance(done, Interrupted):
         if speaks:

@@ -12,7 +12,7 @@ from hepcli.config.presets import (
     preset_text,
     presets_folder,
 )
-from hepcli.config.saved import RUN_HEADER, dump_config, parse_config, read_config
+from hepcli.config.saved import RUN_HEADER, dump_config, kept_code, parse_config, read_config
 from hepcli.config.sweep import (
     Axis,
     AxisPoint,
@@ -55,6 +55,7 @@ __all__ = [
     "dump_sweep",
     "flatten",
     "is_path",
+    "kept_code",
     "label_of",
     "list_presets",
     "list_sweeps",

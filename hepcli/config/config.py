@@ -3,7 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from hepcli.settings import (
     CYCLIC,
@@ -12,6 +18,7 @@ from hepcli.settings import (
     READOUT,
     STRICT,
     CheckpointSettings,
+    CodeSettings,
     DataSettings,
     Fault,
     Faults,
@@ -45,6 +52,15 @@ class Config(BaseModel):
     optimizer: OptimizerSettings
     hardware: HardwareSettings = Field(default_factory=HardwareSettings)
     checkpoints: CheckpointSettings = Field(default_factory=CheckpointSettings)
+    code: CodeSettings = CodeSettings()
+
+    @model_serializer(mode="wrap")
+    def _without_empty_code(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Runs without own parts have no [code] table."""
+        tables: dict[str, object] = dump(self)
+        if not self.code.files:
+            tables.pop("code", None)
+        return tables
 
     @model_validator(mode="after")
     def _check_across_tables(self) -> "Config":

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten, overlap
 from hepcli.config.config import (
     MULTIPLIERS,
@@ -16,10 +17,10 @@ from hepcli.config.config import (
     multiplier_problems,
     new_run_problems,
 )
-from hepcli.config.extends import EXTENDS, mark_source, read_stated
+from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
 from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import describe
-from hepcli.config.toml_files import load_flat
+from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
 
@@ -80,6 +81,7 @@ def try_config(
             problems.append(problem)
         else:
             mark_source(sources, key, value, _FLAG)
+    _load_code(tables, preset)
     config, result = validate(tables)
     problems.extend(result)
     if config is not None:
@@ -87,6 +89,15 @@ def try_config(
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []
+
+
+def _load_code(tables: Mapping[str, Any], preset: object) -> None:
+    """Load the own parts that tables name, of a run's config.toml from the copies beside it."""
+    code = tables.get("code")
+    if isinstance(code, Mapping) and code.get("files"):
+        is_file = isinstance(preset, str) and is_path(preset)
+        folder = expanded(str(preset)).parent / CODE_FOLDER if is_file else None
+        load_kept(code, folder, str(preset) if is_file else "the configuration")
 
 
 def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:

@@ -1,10 +1,12 @@
 """Resolved configurations as TOML, such as the config.toml of a run: every value and its source."""
 
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 from tomlkit.items import Item
 
+from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten
 from hepcli.config.config import Config
 from hepcli.config.load import ResolvedConfig, complete_sources, config_error, validate
@@ -43,7 +45,7 @@ def parse_config(text: str, label: str) -> ResolvedConfig:
 
     Args:
         text: the TOML.
-        label: what to call it in errors, as the source of its values and as the preset's name.
+        label: where it lies; what to call it in errors, as the source of its values and as the preset's name.
 
     Returns:
         The configuration.
@@ -52,10 +54,24 @@ def parse_config(text: str, label: str) -> ResolvedConfig:
         ConfigError: it is not TOML, or keys are unknown, missing or have values not allowed.
     """
     tables = parse_tables(text, label)
+    code = tables.get("code")
+    if isinstance(code, dict):
+        load_kept(code, Path(label).parent / CODE_FOLDER, label)
     config, problems = validate(tables)
     if config is None:
         raise config_error(problems, label)
     return ResolvedConfig(config, complete_sources(config, dict.fromkeys(flatten(tables), label)), label)
+
+
+def kept_code(folder: Path) -> dict[str, Any]:
+    """The [code] table of a run, whose files need not be loaded; empty where there is none.
+
+    Raises:
+        ConfigError: its config.toml is missing or no TOML.
+    """
+    file = folder / CONFIG_FILE
+    code = parse_tables(read_text(file), str(file)).get("code")
+    return code if isinstance(code, dict) else {}
 
 
 def read_config(path: Path) -> Config:

@@ -1,5 +1,6 @@
 """Data sets as arrays: prepare once, then load, in an order fixed by seed and epoch."""
 
+from hepcli.data._arrays import OwnDataset
 from hepcli.data._folders import default_data_dir
 from hepcli.data._load import DatasetInfo, list_datasets, load_split
 from hepcli.data._order import epoch_order
@@ -13,6 +14,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetSpec",
     "OnProgress",
+    "OwnDataset",
     "Split",
     "SplitName",
     "default_data_dir",

@@ -8,7 +8,7 @@ from hepcli.data import _folders
 from hepcli.data._bundled import bundled_path, load_bundled
 from hepcli.data._cache import load_cached
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Bundled, DatasetSpec, Split, SplitName
+from hepcli.data._spec import Bundled, DatasetSpec, InMemory, Split, SplitName
 from hepcli.settings import DATASETS
 
 
@@ -26,7 +26,7 @@ class DatasetInfo:
     """
 
     name: str
-    state: Literal["bundled", "prepared", "missing"]
+    state: Literal["bundled", "prepared", "missing", "own code"]
     train_examples: int
     test_examples: int
     num_classes: int
@@ -50,6 +50,8 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
     spec = find_spec(name)
     if isinstance(spec.source, Bundled):
         return load_bundled(spec, spec.source, split)
+    if isinstance(spec.source, InMemory):
+        return spec.source.splits[split]
     folder = _folders.resolve_data_dir(data_dir)
     if not _folders.is_prepared(spec, folder):
         raise _folders.missing_error(spec, folder)
@@ -63,13 +65,15 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
         data_dir: where data sets are kept; None for the default folder.
     """
     folder = _folders.resolve_data_dir(data_dir)
-    return [_describe(spec, folder) for spec in DATASETS.values()]
+    return [_describe(find_spec(name), folder) for name in DATASETS]
 
 
 def _describe(spec: DatasetSpec, data_dir: Path) -> DatasetInfo:
-    state: Literal["bundled", "prepared", "missing"]
+    state: Literal["bundled", "prepared", "missing", "own code"]
     location: Path | None
-    if isinstance(spec.source, Bundled):
+    if isinstance(spec.source, InMemory):
+        state, location = "own code", None
+    elif isinstance(spec.source, Bundled):
         state, location = "bundled", bundled_path(spec.source)
     elif _folders.is_prepared(spec, data_dir):
         state, location = "prepared", _folders.prepared_folder(spec, data_dir)

@@ -20,7 +20,7 @@ from hepcli.data._cache import ensure_cached
 from hepcli.data._interrupted import clean_start
 from hepcli.data._locate import locate_archives
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Archives, DatasetSpec, OnProgress
+from hepcli.data._spec import Archives, DatasetSpec, InMemory, OnProgress
 from hepcli.errors import DatasetError
 from hepcli.files import file_digest
 
@@ -43,6 +43,8 @@ def prepare(name: str, data_dir: Path | None, report: OnProgress) -> Path:
             written. Nothing that looks prepared is left then.
     """
     spec = find_spec(name)
+    if isinstance(spec.source, InMemory):
+        raise _own_code_error(name)
     if not isinstance(spec.source, Archives):
         report(f"{name} ships with hep; there is nothing to prepare.")
         return bundled_path(spec.source)
@@ -84,6 +86,8 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
             or a folder that cannot be written. Nothing that looks prepared is left then.
     """
     spec = find_spec(name)
+    if isinstance(spec.source, InMemory):
+        raise _own_code_error(name)
     if not isinstance(spec.source, Archives):
         raise DatasetError(
             f"{name} ships with hep; nothing can be imported into it.",
@@ -102,6 +106,10 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
     for filename, official in official_archives(spec.source).items():
         report(f"{filename}: {_verdict(paths[filename], filename, official)}")
     return result
+
+
+def _own_code_error(name: str) -> DatasetError:
+    return DatasetError(f"{name} is made by your own code.", "Nothing has to be prepared: train on it.")
 
 
 def _is_done(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> bool:

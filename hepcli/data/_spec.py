@@ -50,6 +50,17 @@ class Bundled:
     parent: str
 
 
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Examples that a user's own function gave.
+
+    Attributes:
+        splits: of the whole data set.
+    """
+
+    splits: Mapping[SplitName, Split]
+
+
 class Contents(NamedTuple):
     """The files of an archive that a data set needs.
 
@@ -100,7 +111,7 @@ class DatasetSpec:
     image_shape: tuple[int, int, int]
     num_classes: int
     num_examples: Mapping[SplitName, int]
-    source: Bundled | Archives
+    source: Bundled | Archives | InMemory
 
     def images_shape(self, split: SplitName) -> tuple[int, int, int, int]:
         """Return (examples, height, width, channels) of a split."""

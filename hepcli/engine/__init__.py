@@ -27,7 +27,8 @@ from hepcli.engine._bias import (
 )
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
-from hepcli.engine._estimator import Estimator, estimate, estimator_of
+from hepcli.engine._estimator import Estimator, estimate, estimator_of, local_learning
+from hepcli.engine._estimators.hep import nudged_phases
 from hepcli.engine._homeostasis import (
     activity_jacobian,
     draw_noise,
@@ -88,10 +89,12 @@ __all__ = [
     "homeostatic_loss",
     "jacobian_symmetry",
     "leading_eigenvalues",
+    "local_learning",
     "log10_residual",
     "make_solver",
     "mean_gradient",
     "network_update",
+    "nudged_phases",
     "nudged_residuals",
     "num_units",
     "own_signal",

@@ -11,7 +11,7 @@ from hepcli.engine._relax import report
 from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
 from hepcli.settings import ESTIMATORS
 
-ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport]]
+ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
 
 
 @dataclass(frozen=True)

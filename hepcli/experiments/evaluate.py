@@ -24,6 +24,7 @@ def evaluate(
     step: int | Literal["best"] | None = None,
     overrides: Sequence[str] = (),
     data_dir: Path | None = None,
+    code: Sequence[Path] = (),
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Evaluate a checkpoint.
 
@@ -34,6 +35,7 @@ def evaluate(
             names, else the newest intact one.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
+        code: files with own parts, besides those of the run.
 
     Returns:
         The record with the keys of `hep eval --json`, and notices for the user.
@@ -43,7 +45,7 @@ def evaluate(
         ConfigError: an override that is not allowed, or the run holds out no examples to go by.
         DatasetError: the data set is missing or damaged.
     """
-    run = SavedRun(checkpoint, overrides, data_dir)
+    run = SavedRun(checkpoint, overrides, data_dir, code=code)
     restored = run.restore(run.chosen_step(step))
     record = evaluate_params(run.task, restored.state.params, restored.step, split_name)
     notices = filter(None, [*restored.damaged, run.task.split(loaded_split(split_name)).notice])

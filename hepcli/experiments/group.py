@@ -63,6 +63,7 @@ def train_together(
                 if not request.resume:
                     folder.create(resolved)
                 store = stack.enter_context(run.open_store())
+                stack.callback(run.end_tracking)
                 yield MemberRecord(number, run.restore(store) if request.resume else run.start(store))
                 members.append(Member(number, run, store))
             except HepError as error:

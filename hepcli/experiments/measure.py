@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hepcli.code import code_settings, load_code
 from hepcli.config import load_config
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
@@ -48,6 +49,7 @@ class MeasureRequest(NamedTuple):
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.
         figure_format: of the figures.
+        code: files with own parts, besides those of a saved run.
     """
 
     checkpoint: Path | None = None
@@ -61,6 +63,7 @@ class MeasureRequest(NamedTuple):
     out: Path | None = None
     data_dir: Path | None = None
     figure_format: FigureFormat = "png"
+    code: Sequence[Path] = ()
 
 
 class StepMeasured(NamedTuple):
@@ -170,13 +173,14 @@ def _source(request: MeasureRequest) -> _Source:
     if request.checkpoint is not None:
         if request.seed is not None:
             raise ConfigError("--seed belongs to --preset: a saved network has its own.", "Leave out --seed.")
-        run = SavedRun(request.checkpoint, request.overrides, request.data_dir)
+        run = SavedRun(request.checkpoint, request.overrides, request.data_dir, code=request.code)
         return _Source(run.task, run, request.out or run.folder / "asymmetry")
     if request.step is not None or request.all_steps:
         raise ConfigError(
             "--step and --all-steps belong to a saved run: a fresh network has no steps.", "Leave them out."
         )
-    resolved = load_config(request.preset, request.overrides, {"run.seed": request.seed})
+    flags = {"run.seed": request.seed, **code_settings(load_code(request.code))}
+    resolved = load_config(request.preset, request.overrides, flags)
     config = resolved.config
     name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
     return _Source(Task(config, request.data_dir), None, request.out or Path("runs") / name)

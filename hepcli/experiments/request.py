@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hepcli.checkpoints import CONFIG_FILE
-from hepcli.config import ResolvedConfig, differences, load_config, read_config
+from hepcli.code import check_same, code_settings, load_code
+from hepcli.config import ResolvedConfig, differences, kept_code, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.figures import FigureFormat
@@ -26,6 +27,7 @@ class TrainRequest(NamedTuple):
         resume: continue the run in `out`.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves.
+        code: files with own parts; a run that is resumed has its own copies.
     """
 
     preset: str | Mapping[str, object] | None = None
@@ -35,6 +37,7 @@ class TrainRequest(NamedTuple):
     resume: bool = False
     data_dir: Path | None = None
     figure_format: FigureFormat = "png"
+    code: Sequence[Path] = ()
 
 
 def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
@@ -44,8 +47,10 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         CheckpointError: there is no run to resume.
     """
+    code = load_code(request.code)
     if not request.resume:
-        resolved = load_config(request.preset, request.overrides, request.flags)
+        flags = {**request.flags, **code_settings(code)}
+        resolved = load_config(request.preset, request.overrides, flags)
         return resolved, _folder(request.out, resolved.preset)
     if request.out is None:
         raise ConfigError(
@@ -57,6 +62,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             f"{request.out} holds no run to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
+    check_same(code, kept_code(request.out), str(request.out))
     saved = read_config(request.out)
     asked = _asked_for(request, folder)
     if asked.sources["run.devices"] != "flag":  # it goes on where it began

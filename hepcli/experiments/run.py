@@ -28,6 +28,7 @@ from hepcli.experiments.saved import check_config
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
+from hepcli.experiments.trackers import Trackers, check_installed
 from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
@@ -56,6 +57,8 @@ class Run:
         self.figure_format = figure_format
         self.num_batches = task.num_batches
         task.prepare()
+        check_installed(config)
+        self._trackers: Trackers | None = None
         self._held_out = task.held_out(config.run.seed)
         every = np.arange(len(task.split("train").labels))
         self._trained_on = np.setdiff1d(every, self._held_out, assume_unique=True)
@@ -79,6 +82,7 @@ class Run:
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
         notices = self._notices()
+        notices += self._track()
         if self.config.run.init_from:
             params = jax.tree.map(np.asarray, self.state.params)
             initial = initial_params(self.config.run.init_from, params, self.data_dir)
@@ -112,7 +116,21 @@ class Run:
             notices.append(f"{self.folder.path / TIMING_FILE} {what}: how long epochs took is lost.")
         self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
+        notices += self._track()
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
+
+    def _track(self) -> list[str]:
+        """Begin the trackers with the epochs that are over; what the user should know of them."""
+        self.end_tracking(finished=True)  # a run that goes back to an earlier step begins them again
+        self._trackers = Trackers(self.config, self.folder, self.history)
+        return self._trackers.news()
+
+    def end_tracking(self, *, finished: bool = False) -> list[str]:
+        """End the trackers, where they are not ended yet; what the user should know of them."""
+        if self._trackers is None:
+            return []
+        self._trackers.close(finished=finished)
+        return self._trackers.news()
 
     def _schedule_notices(self, metadata: Mapping[str, Any]) -> list[str]:
         """Say what becomes of a learning rate that ends where the number of epochs was changed."""
@@ -164,6 +182,8 @@ class Run:
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
         self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)
+        if self._trackers is not None:
+            self._trackers.log(metrics)
         return EpochDone(metrics, seconds, rate)
 
     def _measure(self, epoch: int) -> dict[str, Any]:
@@ -202,6 +222,7 @@ class Run:
         """Save, and say how to go on."""
         self.save(store)
         store.wait()
+        self.end_tracking(finished=True)
         command = self.folder.resume_command
         if self.data_dir is not None:
             command += f" --data-dir {shlex.quote(str(self.data_dir))}"
@@ -214,12 +235,19 @@ class Run:
         store.wait()
         summary = self._summary()
         self.folder.write_json(SUMMARY_FILE, summary)
-        return Finished(self.folder.path, summary, self._draw())
+        notices = self._draw()
+        if self._trackers is not None:
+            self._trackers.figure(self._curves_file)
+        return Finished(self.folder.path, summary, (*notices, *self.end_tracking(finished=True)))
+
+    @property
+    def _curves_file(self) -> Path:
+        return self.folder.path / f"curves.{self.figure_format}"
 
     def _draw(self) -> tuple[str, ...]:
         if not self.folder.writes:
             return ()
-        file = self.folder.path / f"curves.{self.figure_format}"
+        file = self._curves_file
         caption = settings_of(self.config, estimator_of(self.config.gradient.method).uses_circle)
         title = self.folder.path.name
         notice = attempt(lambda: draw_figure(curves_of(self.history, title, caption), file), file.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
+from hepcli.code import CODE_FOLDER, source_of
 from hepcli.config import RUN_HEADER, ResolvedConfig, dump_config
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
@@ -75,6 +76,7 @@ class RunFolder:
             self._check_foreign()
             for name in (METRICS_FILE, TIMING_FILE, INIT_FILE):
                 (self.path / name).unlink(missing_ok=True)
+        self.write_code(resolved.config.code.files)
         self.write_config(resolved)
 
     def _check_foreign(self) -> None:
@@ -92,6 +94,17 @@ class RunFolder:
                 what = f"{CONFIG_FILE} that no run wrote"
         if what is not None:
             raise OutputError(f"{self.path} holds a {what}.", "Choose another --out, or move that file away.")
+
+    def write_code(self, names: Sequence[str]) -> None:
+        """Keep copies of loaded files with own parts."""
+        if not names or not self.writes:
+            return
+        with self.writing():
+            folder = self.path / CODE_FOLDER
+            folder.mkdir(exist_ok=True)
+            for name in names:
+                with replacing(folder / name) as temporary:
+                    temporary.write_bytes(source_of(name))
 
     def write_config(self, resolved: ResolvedConfig) -> None:
         """Write config.toml: every value, with where it came from."""

@@ -14,14 +14,15 @@ from hepcli.checkpoints import (
     Restored,
     resolve_checkpoint,
 )
-from hepcli.config import Config, flatten, load_config, read_config
+from hepcli.code import check_same, load_code
+from hepcli.config import Config, flatten, kept_code, load_config, read_config
 from hepcli.engine import Gradient
 from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
-MAY_CHANGE = ("run.epochs", "run.patience", "run.devices")
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers")
 """Keys of a run that may change: how long it trains and where, not what a step computes."""
 
 
@@ -91,6 +92,7 @@ class SavedRun:
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
         flags: dotted key to value, as `overrides`.
+        code: files with own parts, besides those of the run.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
@@ -103,9 +105,11 @@ class SavedRun:
         overrides: Sequence[str] = (),
         data_dir: Path | None = None,
         flags: Mapping[str, object] | None = None,
+        code: Sequence[Path] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
+        check_same(load_code(code), kept_code(self.folder), str(self.folder))
         self._own_config = read_config(self.folder)
         self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides, flags).config
         self.task = Task(self.config, data_dir)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hepcli.code import check_same, code_settings, load_code
 from hepcli.config import (
     NamedSweep,
     SweepDefinition,
@@ -22,7 +23,7 @@ from hepcli.config import (
 from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.figures import FigureFormat
-from hepcli.experiments.sweeps.folder import Status, SweepFolder
+from hepcli.experiments.sweeps.folder import Status, SweepFolder, code_table
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
@@ -48,6 +49,7 @@ class SweepRequest(NamedTuple):
         shard: INDEX/NUMBER text; None for all points.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the figure it ends in.
+        code: files with own parts; the sweep keeps copies.
     """
 
     sweep: str | None = None
@@ -63,6 +65,7 @@ class SweepRequest(NamedTuple):
     shard: str | None = None
     data_dir: Path | None = None
     figure_format: FigureFormat = "png"
+    code: Sequence[Path] = ()
 
 
 class Plan(NamedTuple):
@@ -134,14 +137,22 @@ def plan(request: SweepRequest) -> Plan:
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     name, definition = _definition(request)
-    points = expand(definition)
     folder = request.out or Path("sweeps") / name
+    _check_code(request, folder)
+    points = expand(definition)
     if request.resume and not SweepFolder(folder).holds_sweep:
         raise ConfigError(
             f"{folder} holds no sweep to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
     return Plan(folder, definition, points, points[index::number])
+
+
+def _check_code(request: SweepRequest, folder: Path) -> None:
+    """Check that files given now are those that a sweep which is there was started with."""
+    own = SweepFolder(folder)
+    if own.holds_sweep:
+        check_same(load_code(request.code), code_table(own.definition()), str(folder))
 
 
 def sweep(
@@ -193,6 +204,7 @@ def prepare(request: SweepRequest) -> Plan:
         load_split(name, "test", request.data_dir)
     folder = SweepFolder(planned.folder)
     folder.join(planned.definition, planned.points)
+    folder.keep_code(planned.definition)
     if request.resume:
         for point in planned.own:
             folder.journal(point).retry()
@@ -266,7 +278,7 @@ def _definition(request: SweepRequest) -> NamedSweep:
     if problems:
         raise config_error(problems)
     table = tables["sweep"]
-    table["set"] = {**table.get("set", {}), **settings}
+    table["set"] = {**table.get("set", {}), **settings, **code_settings(load_code(request.code))}
     table["preset"] = absolute_preset(table["preset"])
     if request.seeds is not None:
         table["seeds"] = list(parse_seeds(request.seeds))

@@ -57,6 +57,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
         if not request.resume:
             in_every_process(lambda: folder.create(resolved))
         store = stack.enter_context(run.open_store())
+        stack.callback(run.end_tracking)
         if request.resume:
             yield run.restore(store)
             check_same_step(run.step)

@@ -2,11 +2,13 @@
 
 from hepcli.networks._activations import dsilu, logistic, sigmoid
 from hepcli.networks._feedback import copy_gradients, rotate_feedback, weight_angle_deg
+from hepcli.networks._kinds import LayerKind
 from hepcli.networks._losses import Loss
 from hepcli.networks._network import Connection, Network, build_network, dense_network
 
 __all__ = [
     "Connection",
+    "LayerKind",
     "Loss",
     "Network",
     "build_network",

@@ -47,6 +47,7 @@ from hepcli.settings.parts import (
 from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.tables import (
     CheckpointSettings,
+    CodeSettings,
     DataSettings,
     GradientSettings,
     HardwareSettings,
@@ -77,6 +78,7 @@ __all__ = [
     "SOLVERS",
     "STRICT",
     "CheckpointSettings",
+    "CodeSettings",
     "ConvLayer",
     "DataSettings",
     "DenseLayer",

@@ -196,13 +196,13 @@ def _read_layer(layer: Any) -> Any:
 
 
 def _write_layer(layer: Any, handler: Any, info: SerializationInfo) -> Any:
-    record: type = type(layer)
     mode: Any = info.mode
+    record: Any = type(layer)
     return _reader(record).dump_python(layer, mode=mode, exclude_defaults=info.exclude_defaults)
 
 
 @functools.cache
-def _reader(record: type) -> TypeAdapter[Any]:
+def _reader(record: Any) -> TypeAdapter[Any]:
     return TypeAdapter(record)
 
 

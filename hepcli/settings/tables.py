@@ -27,6 +27,7 @@ ScheduleName = Annotated[str, name_of(SCHEDULES)]
 AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
+TrackerName = Literal["tensorboard", "wandb"]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 RoundingName = Literal["stochastic", "nearest"]
 
@@ -46,6 +47,8 @@ class RunSettings:
             examples; 0 trains all epochs.
         init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
             `hep export` wrote. What fits by name and shape is taken, the rest begins as ever.
+        trackers: what follows the run beside metrics.jsonl: `tensorboard`, in its tensorboard/ folder, and
+            `wandb`. They belong to no hash.
     """
 
     __pydantic_config__ = STRICT
@@ -56,6 +59,7 @@ class RunSettings:
     measure_examples: CountOrNone = 0
     patience: CountOrNone = 0
     init_from: str = ""
+    trackers: tuple[TrackerName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -276,6 +280,29 @@ class HardwareSettings:
     def changes_weights(self) -> bool:
         """Whether weights are read as anything but what they are."""
         return bool(self.weight_bits or self.mismatch_std or self.read_noise_std)
+
+
+@dataclass(frozen=True)
+class CodeSettings:
+    """Files with parts of one's own; hep writes this table, from --code.
+
+    Attributes:
+        files: their names; a run keeps copies in its folder code/.
+        sha256: of their contents, in hexadecimal.
+    """
+
+    __pydantic_config__ = STRICT
+
+    files: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+
+    @field_validator("sha256")
+    @classmethod
+    def _check_number(cls, sha256: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        files = info.data.get("files", ())
+        if len(files) != len(sha256):
+            raise Faults([Fault("code.sha256", f"must hold one for each of the {len(files)} files")])
+        return sha256
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,14 @@ def test_states_are_those_of_the_evaluation(run, finished):
     assert states.pre_activations["l1"].dtype == np.float32
 
 
-def test_the_best_step_is_the_one_of_highest_metric(run, finished):
-    assert hepcli.load_run(finished, "best").step == run.step
+def test_the_best_step_is_that_of_validation(tiny, finished, tmp_path):
+    """Without examples held out no step is the best; training from Python reaches the trackers, too."""
+    with pytest.raises(hepcli.HepError, match="no best step"):
+        hepcli.load_run(finished, "best")
+    overrides = tiny | {"data.validation_examples": 100, "run.trackers": ["tensorboard"]}
+    done = hepcli.train("quickstart", overrides, tmp_path / "run", epochs=1)
+    assert hepcli.load_run(done.folder, "best").step == done.summary["selection"]["step"]
+    assert list((done.folder / "tensorboard").glob("events.*"))
 
 
 def test_other_parameters(run):

@@ -165,7 +165,9 @@ def test_nothing_is_accepted_beyond_the_tables():
         "gradient",
         "homeostasis",
         "optimizer",
+        "hardware",
         "checkpoints",
+        "code",
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hepcli.engine import Params, Problem, estimate, free_phase
 from hepcli.networks import Network, dense_network
-from hepcli.settings import GradientSettings, RelaxationSettings
+from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
 BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
 
@@ -75,9 +75,10 @@ def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) 
         case.loss,
         case.readout,
     )
+    system = network.without_feedback if ESTIMATORS[method].is_feedforward else network
     return Problem(
-        network,
-        random_params(network, rng, case.symmetric),
+        system,
+        random_params(system, rng, case.symmetric),
         jnp.asarray(rng.standard_normal((BATCH, INPUT_SIZE))),
         jnp.eye(NUM_CLASSES)[rng.integers(0, NUM_CLASSES, BATCH)],
         RelaxationSettings(case.solver, free_steps=200, nudged_steps=200),

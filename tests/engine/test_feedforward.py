@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import estimate, free_phase
-from hepcli.settings import SOLVERS
+from hepcli.settings import SOLVERS, GradientSettings
 
 from .cases import CASES, LATERAL, LAYERED, Case, distance, make_problem, mean_of, on_arrays
 
@@ -59,6 +59,7 @@ def test_one_pass_is_the_fixed_point_wherever_it_starts():
 
 
 def test_a_network_with_feedback_is_refused():
-    problem = make_problem(CASES["layered"], "feedforward")
+    problem = make_problem(CASES["layered"])
+    problem = problem._replace(gradient=GradientSettings("feedforward"))
     with pytest.raises(ValueError, match="without feedback"):
         estimate(problem)

@@ -45,7 +45,6 @@ _TITLES: dict[str, str] = {
     "homeostatic_loss": "homeostatic loss",
     "test.log10_residual": "log10 residual, test",
     "images_per_second": "images/s",
-    **{f"asymmetry.{key}": measure.title for key, measure in MEASURES.items()},
     "asymmetry.cosine.total": "cosine of e with rbp's",
     "asymmetry.gradient_cosine": "cosine of the gradient with bptt's",
 }
@@ -116,7 +115,8 @@ def collect(path: Path) -> Collection:
 
 def value_title(name: str) -> str:
     """What to write at an axis of that value."""
-    return _TITLES.get(name, name.replace("_", " ").replace(".", " "))
+    of_measures = {f"asymmetry.{key}": str(measure.title) for key, measure in MEASURES.items()}
+    return (_TITLES | of_measures).get(name, name.replace("_", " ").replace(".", " "))
 
 
 def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | None:

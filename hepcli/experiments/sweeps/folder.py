@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hepcli.checkpoints import CONFIG_FILE
+from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config import (
     SweepDefinition,
     config_hash,
@@ -25,6 +26,16 @@ SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
 
 _AGAIN = "Give the command that began the sweep again, with this folder as --out."
+
+
+def code_table(definition: SweepDefinition) -> dict[str, Any]:
+    """The [code] table of a sweep's runs; empty where they have none."""
+    prefix = "code."
+    return {
+        key.removeprefix(prefix): value
+        for key, value in definition.sweep.set.items()
+        if key.startswith(prefix)
+    }
 
 
 class Status(NamedTuple):
@@ -67,6 +78,14 @@ class SweepFolder:
         text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
         self._create_once(POINTS_FILE, f"{text}\n")
         _compare(self.path / POINTS_FILE, self.points(), [Point(**record) for record in json.loads(text)])
+
+    def keep_code(self, definition: SweepDefinition) -> None:
+        """Keep copies of the files with own parts, for workers; raises OutputError."""
+        self._writer.write_code(code_table(definition).get("files", ()))
+
+    def load_code(self) -> None:
+        """Load the copies; raises CodeError where one was changed."""
+        load_kept(code_table(self.definition()), self.path / CODE_FOLDER, str(self.path))
 
     def definition(self) -> SweepDefinition:
         """The definition in the folder.

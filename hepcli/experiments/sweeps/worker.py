@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from hepcli.code import place_in_code
 from hepcli.config import parse_shard
 from hepcli.errors import FolderBusyError, HepError, OutputError
 from hepcli.experiments.sweeps.claims import DONE, FAILED, RELEASED, Claim, Heart
@@ -69,7 +70,7 @@ def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
     if request.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(request.cpus))  # before JAX starts its threads: it follows this
     folder = SweepFolder(request.folder)
-    folder.definition()
+    folder.load_code()
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     points = folder.points()[index::number]
     while not stop():
@@ -147,7 +148,8 @@ class _Settling:
         if isinstance(error, HepError):
             self.settle(job, error)
         elif isinstance(error, Exception):
-            what = f"{type(error).__name__}: {error}"
+            place = place_in_code(error)
+            what = f"{f'{place}: ' if place else ''}{type(error).__name__}: {error}"
             job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
         else:
             job.claim.settle(RELEASED)

@@ -1,0 +1,278 @@
+"""Parts of one's own, from a file given as --code or from Python."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hepcli import code
+from hepcli.data import OwnDataset, SplitName
+from hepcli.engine import Estimator, FreePhase, PhaseReport, State, local_learning
+from hepcli.errors import CodeError
+from hepcli.networks import LayerKind, Loss
+from hepcli.settings import (
+    ACTIVATIONS,
+    DATASETS,
+    ESTIMATORS,
+    LAYER_KINDS,
+    LAYERS,
+    LOSSES,
+    MEASURES,
+    OPTIMIZERS,
+    SOLVERS,
+    Measure,
+    Parts,
+)
+
+Part = TypeVar("Part")
+ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
+
+
+def register_activation(name: str) -> Callable[[Part], Part]:
+    """Register an activation, for `network.activation`.
+
+    The decorated function takes an array, real or complex, of any shape, and acts on each element. It must be
+    holomorphic where nudges are complex (METHOD §1).
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> @hepcli.register_activation("tanh")
+        ... def tanh(z):
+        ...     return jnp.tanh(z)
+        >>> model = hepcli.init_model("quickstart", {"network.activation": "tanh"})
+        >>> model.network.activation(jnp.zeros(2)).tolist()
+        [0.0, 0.0]
+    """
+    return _decorator(ACTIVATIONS, name)
+
+
+def register_loss(name: str, loss: Loss) -> None:
+    """Register a loss, for `network.loss`.
+
+    Args:
+        name: lower-case letters, digits and _.
+        loss: `hepcli.networks.Loss(value, derivative)` of output and targets (batch, classes); the derivative
+            by the output must be holomorphic in it where nudges are complex.
+
+    Raises:
+        CodeError: the name is taken, or the loss is none.
+    """
+    _check(
+        isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss
+    )
+    code.register(LOSSES, name, loss)
+
+
+def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
+    """Register an estimator of the learning signal, for `gradient.method`.
+
+    What is decorated is either a function from the end of a free phase (`hepcli.engine.FreePhase`) to the
+    error vector, real (batch, *units) per layer, and the record of its phases or None; or a whole
+    `hepcli.engine.Estimator`.
+
+    Args:
+        name: lower-case letters, digits and _.
+        **traits: of a function, fields of `hepcli.engine.Estimator`, such as ``uses_circle=True``.
+
+    Raises:
+        CodeError: the name is taken, or traits are none.
+
+    Example:
+        Central differences at β and β/2, extrapolated to β = 0: an error of β⁴ with real nudges alone.
+
+        >>> import jax.numpy as jnp
+        >>> from hepcli.engine import activities, nudged_phases, report
+        >>> @hepcli.register_estimator("extrapolated", uses_circle=True)
+        ... def extrapolated(free):
+        ...     beta = free.problem.signal_settings.beta_radius
+        ...     phase = nudged_phases(free)(beta * jnp.array([1.0, -1.0, 0.5, -0.5]))
+        ...     signal = {
+        ...         name: (4 * (r[2] - r[3]) / beta - (r[0] - r[1]) / (2 * beta)) / 3
+        ...         for name, r in activities(free.problem, phase.state).items()
+        ...     }
+        ...     return signal, report(phase)
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small)
+        >>> images, labels, *_ = model.split("train")
+        >>> settled = {"relaxation.free_steps": 300, "relaxation.nudged_steps": 300}
+        >>> exact, own, plain = (
+        ...     hepcli.estimate(model, images[:8], labels[:8], method, settled).error_vector["l1"]
+        ...     for method in ("hep_exact", "extrapolated", "hep")
+        ... )
+        >>> bool(abs(own - exact).max() < 0.2 * abs(plain - exact).max())
+        True
+    """
+
+    def decorate(part: Part) -> Part:
+        if isinstance(part, Estimator):
+            code.register(ESTIMATORS, name, part)
+            return part
+        _check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
+        signal = _checked_signal(name, part)  # type: ignore[arg-type]
+        try:
+            estimator = Estimator(local_learning(signal), signal, **traits)
+        except TypeError as error:
+            raise CodeError(f"estimator {name}: {error}", "See help(hepcli.engine.Estimator).") from error
+        code.register(ESTIMATORS, name, estimator)
+        return part
+
+    return decorate
+
+
+def register_solver(name: str) -> Callable[[Part], Part]:
+    """Register a solver, for `relaxation.solver`.
+
+    What is decorated is a function from `hepcli.settings.RelaxationSettings` to a `hepcli.engine.Solver`, or
+    a class that is made of them.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+    """
+    return _decorator(SOLVERS, name)
+
+
+def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
+    """Register a kind of layers, for `network.layers.NAME.kind`.
+
+    Args:
+        name: lower-case letters, digits and _.
+        settings: a frozen dataclass of what [network.layers] may say of such a layer, with a field `kind` and
+            what `hepcli.settings.DenseLayer` has beside its fields.
+        kind: what its connections do.
+
+    Raises:
+        CodeError: the name is taken, or something is missing.
+    """
+    wanted = ("is_image", "size_key", "shape", "multiply_adds", "misfits", "__dataclass_fields__")
+    _check_members(f"layer kind {name}", settings, wanted)
+    _check_members(f"layer kind {name}", kind, ("is_linear", "module", "up", "down"))
+    if "kind" not in {own.name for own in dataclasses.fields(settings)}:
+        raise CodeError(f"layer kind {name}: its settings have no field kind.", f'Add kind: str = "{name}".')
+    code.register(LAYER_KINDS, name, kind)
+    code.register(LAYERS, name, settings)
+
+
+def register_optimizer(name: str) -> Callable[[Part], Part]:
+    """Register an optimiser, for `optimizer.name`.
+
+    The decorated function takes `hepcli.settings.OptimizerSettings` and the weight decay, an Optax
+    transformation, and returns the Optax transformation that gives the direction of the updates; the learning
+    rate and its schedule follow by themselves.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        >>> import optax
+        >>> @hepcli.register_optimizer("lion")
+        ... def lion(settings, decay):
+        ...     return optax.chain(optax.scale_by_lion(), decay)
+    """
+    return _decorator(OPTIMIZERS, name)
+
+
+def register_dataset(name: str) -> Callable[[Part], Part]:
+    """Register a data set, for `data.name`.
+
+    The decorated function takes "train" or "test" and returns images, uint8 (examples, height, width,
+    channels) or without the last axis, and labels, whole numbers from 0. It is called when the data are first
+    needed, and must give the same examples every time.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+    """
+
+    def decorate(part: Part) -> Part:
+        _check(callable(part), f"data set {name}", "a function", part)
+        load: Callable[[SplitName], tuple[Any, Any]] = part  # type: ignore[assignment]
+        code.register(DATASETS, name, OwnDataset(name, load, code.defined_at(load)))
+        return part
+
+    return decorate
+
+
+def register_measure(
+    name: str, title: str | None = None, short: str | None = None, pattern: str = ".4g", of_all: bool = False
+) -> Callable[[Part], Part]:
+    """Register a measure, for `hep measure-asymmetry`, `run.measure_examples` and sweeps.
+
+    The decorated function takes a `hepcli.training.Measured` and returns a value per example (batch,), real.
+
+    Args:
+        name: its key in records; lower-case letters, digits and _.
+        title: in tables and figures, with its unit; None is the name.
+        short: at the head of a narrow column; None is the name.
+        pattern: format of a number.
+        of_all: whether examples without a fixed point count too.
+
+    Raises:
+        CodeError: the name is taken.
+    """
+
+    def decorate(part: Part) -> Part:
+        _check(callable(part), f"measure {name}", "a function", part)
+        own = Measure(name, title or name, short or name, part, pattern, of_all)  # type: ignore[arg-type]
+        code.register(MEASURES, name, own)
+        return part
+
+    return decorate
+
+
+def _decorator(parts: Parts, name: str) -> Callable[[Part], Part]:
+    def decorate(part: Part) -> Part:
+        _check(callable(part), f"{parts.kind} {name}", "a function", part)
+        code.register(parts, name, part)
+        return part
+
+    return decorate
+
+
+def _check(is_right: bool, what: str, wanted: str, part: object) -> None:
+    if not is_right:
+        raise CodeError(f"{what} must be {wanted}, not {type(part).__name__}.", "Correct what is registered.")
+
+
+def _check_members(what: str, part: object, names: tuple[str, ...]) -> None:
+    if missing := [name for name in names if not hasattr(part, name)]:
+        raise CodeError(
+            f"{what}: {part!r} lacks {', '.join(missing)}.", "See help(hepcli.register_layer_kind)."
+        )
+
+
+def _checked_signal(name: str, signal: ErrorSignal) -> ErrorSignal:
+    """The error signal, refused where it is none of the network it was asked for."""
+
+    def checked(free: FreePhase) -> tuple[State, PhaseReport | None]:
+        place = f"{code.defined_at(signal)}: estimator {name}"
+        result = signal(free)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
+            raise CodeError(f"{place} must return an error vector per layer, and a record or None.", _SEE)
+        vector, record = result
+        wanted = {layer: u.shape for layer, u in free.phase.state.items()}
+        shapes = {layer: np.shape(e) for layer, e in vector.items()}
+        if shapes != wanted:
+            raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _SEE)
+        if any(np.issubdtype(e.dtype, np.complexfloating) for e in vector.values()):
+            raise CodeError(f"{place} returned complex numbers; an error vector is real.", _SEE)
+        return dict(vector), record
+
+    return checked
+
+
+_SEE = "See help(hepcli.register_estimator)."
