@@ -76,7 +76,10 @@ def config_hash(config: Config) -> str:
     for key in OUTSIDE_HASH:
         table, name = key.split(".")
         tables[table].pop(name, None)
-    # Only the multipliers are sorted: the order of layers has a meaning, that of tables is fixed.
+    # Only these are sorted: the order of layers has a meaning, that of tables is fixed.
+    if "kernels" in tables["network"]:
+        kernels = tables["network"]["kernels"]
+        tables["network"]["kernels"] = {name: dict(sorted(kernels[name].items())) for name in sorted(kernels)}
     for table, name in (
         ("network", "feedback_strength_multipliers"),
         *(("optimizer", m) for m in MULTIPLIERS),

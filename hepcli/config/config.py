@@ -1,5 +1,6 @@
 """The whole configuration, and the rules that hold across its tables."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from pydantic import (
@@ -11,6 +12,7 @@ from pydantic import (
 )
 
 from hepcli.settings import (
+    CYCLIC,
     ESTIMATORS,
     INPUT,
     READOUT,
@@ -28,7 +30,9 @@ from hepcli.settings import (
     RelaxationSettings,
     RunSettings,
     assigned,
+    cyclic_classes,
     did_you_mean,
+    is_holomorphic,
 )
 
 MULTIPLIERS = ("learning_rate_multipliers", "weight_decay_multipliers")
@@ -86,9 +90,92 @@ class Config(BaseModel):
             problems.append(Fault(key, "needs data.validation_examples above 0, which it goes by"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
+        problems += _tied_problems(self.network, self.optimizer)
+        problems += _nudge_problems(self.network, self.gradient)
+        problems += _order_problems(self.network, self.relaxation)
         if problems:
             raise Faults(problems)
         return self
+
+
+def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
+    """Check that nothing is asked of tied kernels by themselves."""
+    tied = [name for name in network.connections if network.is_tied(name)]
+    free = [name for name in network.connections if network.is_top_down(name) and name not in tied]
+    problems = [
+        Fault(
+            assigned(f"optimizer.{table}.{name}", getattr(optimizer, table)[name]),
+            f"{name} is tied and learns with {network.partner(name)}",
+        )
+        for name in tied
+        for table in MULTIPLIERS
+        if name in getattr(optimizer, table)
+    ]
+    if tied and not free:
+        if network.initial_angle_deg:
+            key = assigned("network.initial_angle_deg", network.initial_angle_deg)
+            problems.append(Fault(key, "must be 0 where all feedback is tied (network.tied)"))
+        if optimizer.feedback_learning != "gradient":
+            key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
+            problems.append(Fault(key, 'must be "gradient" where all feedback is tied (network.tied)'))
+    return problems
+
+
+def _nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> list[Fault]:
+    """Check that complex nudges meet holomorphic activations only."""
+    real_only = sorted({name for name in network.activations.values() if not is_holomorphic(name)})
+    # Only then is it worth loading the estimator, and with it JAX.
+    if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
+        return []
+    why = f"{real_only[0]} is not holomorphic, so that nudges must be real"
+    use = 'use gradient.method = "hep" with gradient.num_points = 1 or 2, or "hep_exact"'
+    if ESTIMATORS[gradient.method].always_complex:
+        return [Fault(assigned("gradient.method", gradient.method), f"{why}; {use}")]
+    return [Fault(assigned("gradient.num_points", gradient.num_points), f"{why}; {use}")]
+
+
+def _order_problems(network: NetworkSettings, relaxation: RelaxationSettings) -> list[Fault]:
+    """Check that groups by name hold every layer once."""
+    if isinstance(relaxation.order, str):
+        return []
+    named, layers = [name for group in relaxation.order for name in group], list(network.layers)
+    key = "relaxation.order"
+    unknown = [
+        Fault(key, f"there is no layer {name}{did_you_mean(name, layers)}")
+        for name in dict.fromkeys(named)
+        if name not in layers
+    ]
+    twice = [Fault(key, f"{name} is listed {n} times") for name, n in Counter(named).items() if n > 1]
+    missing = [Fault(key, f"{name} is in none of the groups") for name in layers if name not in named]
+    return unknown + twice + missing
+
+
+def new_run_problems(config: "Config") -> list[Fault]:
+    """Check what old runs may do and new ones may not: alternate where there is nothing to alternate.
+
+    Args:
+        config: of a new run.
+
+    Returns:
+        A problem where the layers have no cyclic order, and none was given.
+    """
+    relaxation, network = config.relaxation, config.network
+    edges = tuple(pair for pair in network.connection_pairs if pair[0] != INPUT)
+    layers = tuple(network.layers)
+    solvers = {relaxation.solver, relaxation.nudged.solver}
+    if relaxation.order != CYCLIC or len(layers) == 1 or solvers == {"synchronous"}:
+        return []
+    if len(cyclic_classes(layers, edges)) > 1:
+        return []
+    solver = min(solvers - {"synchronous"})
+    return [
+        Fault(
+            assigned("relaxation.order", CYCLIC),
+            f"the cycles of the network have no common period, so {solver} would take all layers at once; "
+            'give relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
+            'relaxation.solver = "synchronous"',
+        )
+    ]
 
 
 def _feedforward_problems(config: Config) -> list[Fault]:
@@ -125,6 +212,8 @@ def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettin
     if optimizer.weight_decay == 0:
         problems.append(Fault(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
     for name in filter(network.is_top_down, network.connections):
+        if network.is_tied(name):
+            continue
         partner = network.partner(name)
         if partner is None:
             problems.append(Fault(key, f"{name} has no forward partner to learn from"))

@@ -10,13 +10,19 @@ from pydantic import ValidationError
 
 from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten, overlap
-from hepcli.config.config import MULTIPLIERS, Config, multiplier_names, multiplier_problems
+from hepcli.config.config import (
+    MULTIPLIERS,
+    Config,
+    multiplier_names,
+    multiplier_problems,
+    new_run_problems,
+)
 from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
 from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import describe
 from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
-from hepcli.settings import LAYERS, Fault, assigned, layer_kind
+from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
 
 SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 
@@ -78,6 +84,8 @@ def try_config(
     _load_code(tables, preset)
     config, result = validate(tables)
     problems.extend(result)
+    if config is not None:
+        problems.extend(new_run_problems(config))
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []
@@ -122,6 +130,9 @@ def known_keys(tables: Mapping[str, Any]) -> list[str]:
     for name, layer in layers.items() if isinstance(layers, dict) else ():
         settings = LAYERS.get(str(layer_kind(layer)), LAYERS["dense"])
         keys += [f"network.layers.{name}.{key.name}" for key in fields(settings)]
+    kernels = network.get("kernels") if isinstance(network, dict) else None
+    for name in kernels if isinstance(kernels, dict) else ():
+        keys += [f"network.kernels.{name}.{key}" for key in KernelSettings.__annotations__]
     return keys
 
 

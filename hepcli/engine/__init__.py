@@ -29,7 +29,6 @@ from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
 from hepcli.engine._estimator import Estimator, estimate, estimator_of, local_learning
 from hepcli.engine._estimators.hep import nudged_phases
-from hepcli.engine._graph import flow_levels
 from hepcli.engine._homeostasis import (
     activity_jacobian,
     draw_noise,
@@ -84,7 +83,6 @@ __all__ = [
     "estimator_of",
     "exact_parts",
     "example_norm",
-    "flow_levels",
     "free_phase",
     "gradient_sums",
     "homeostatic_gradient",

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._graph import Edges, Layers
 from hepcli.engine._types import Params, State, System
+from hepcli.settings import Edges, Layers
 
 Update = Callable[[State, Layers], State]
 """State, and layers to update -> what the synchronous step sets those layers to."""
@@ -68,7 +68,7 @@ class Dynamics:
 
 def drive(system: System, params: Params, layers: Sequence[str], state: State, constant: State) -> State:
     """Total input of `layers` at `state`: what the synchronous step would set them to without a nudge."""
-    activity = {name: system.activation(u) for name, u in state.items()}  # compiled away where not read
+    activity = {name: system.activation(name, u) for name, u in state.items()}  # compiled away where not read
     driven = {post for _, post in system.edges}
     total = {}
     for name in layers:
@@ -101,7 +101,7 @@ def network_update(
     def update(state: State, layers: Layers) -> State:
         updated = drive(system, params, layers, state, constant)
         if beta is not None and "out" in layers:
-            out_activity = system.activation(state["out"])
+            out_activity = system.activation("out", state["out"])
             nudge = system.loss_gradient(params, out_activity, targets)  # type: ignore[arg-type]
             updated["out"] = updated["out"] + beta * nudge
         return updated

@@ -32,6 +32,7 @@ class Estimator:
         has_free_phase: whether it starts with a free phase, which may be given a state to start from.
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
         uses_circle: whether |β| is the radius of a circle of nudges.
+        always_complex: whether states are complex even where the points of the circle are real.
         min_points: fewest points on it.
         largest_radius: most that |β| may be.
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
@@ -47,11 +48,16 @@ class Estimator:
     has_free_phase: bool = True
     has_nudged_record: bool = True
     uses_circle: bool = False
+    always_complex: bool = False
     min_points: int = 1
     largest_radius: float = math.inf
     is_feedforward: bool = False
     is_contrastive: bool = False
     clamps_output: bool = False
+
+    def is_complex(self, num_points: int) -> bool:
+        """Whether states are complex with as many points, so that activations must be holomorphic."""
+        return self.uses_circle and (self.always_complex or num_points > 2)
 
 
 def local_learning(error_signal: ErrorSignal) -> Callable[[Problem], Estimate]:

@@ -19,7 +19,7 @@ class _Linearised:
         self.layers, self.edges = system.layers, system.edges
         self.recurrent_drive, self.linear_drive = system.recurrent_drive, system.linear_drive
 
-    def activation(self, state: Array) -> Array:
+    def activation(self, layer: str, state: Array) -> Array:
         return state
 
 

@@ -8,11 +8,11 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from hepcli.engine._dynamics import drive, vector_field
-from hepcli.engine._graph import flow_levels
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
+from hepcli.settings import flow_levels
 
 
 class FreePhase(NamedTuple):
@@ -90,7 +90,7 @@ def nudge_sign(problem: Problem) -> float | Array:
 
 def activities(problem: Problem, state: State) -> State:
     """r = σ(u) per layer."""
-    return {name: problem.system.activation(u) for name, u in state.items()}
+    return {name: problem.system.activation(name, u) for name, u in state.items()}
 
 
 def learned_examples(problem: Problem, free: Phase | PhaseReport) -> Bool[Array, " batch"] | None:

@@ -50,8 +50,8 @@ class System(Protocol):
         `activity` holds every layer: feedback through a pooling depends on what it drives, too.
         """
 
-    def activation(self, state: Array) -> Array:
-        """Holomorphic activation, elementwise."""
+    def activation(self, layer: str, state: Array) -> Array:
+        """Activation of a layer, elementwise; holomorphic where states are complex."""
 
     def output(self, params: Params, out_activity: Array) -> Array:
         """Class scores (or, without readout, the flattened activity of ``out``)."""

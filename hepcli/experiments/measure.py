@@ -22,7 +22,6 @@ from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun, test_accuracy
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
-from hepcli.networks import weight_angle_deg
 from hepcli.settings import HardwareSettings
 from hepcli.training import finite_or_none
 
@@ -252,9 +251,7 @@ class Measurement:
         """Everything that --json prints of a step, but for the figures."""
         request, config, network = self._request, self._task.config, self._task.network
         params = self._task.weights_as_read(params, config, step)
-        angles = {
-            name: finite_or_none(float(a)) for name, a in weight_angle_deg(params, network.pairs).items()
-        }
+        angles = {name: finite_or_none(float(a)) for name, a in network.weight_angles_deg(params).items()}
         total_angle = angles.pop("total", None)
         self._params = params
         measures = self._meter.measures(params, self._report)
@@ -301,6 +298,11 @@ class Measurement:
         if not estimator.has_error_vector:
             undefined = "finite_nudge, total and gradient_cosine are undefined"
             notes.append(f"{method} has no error vector: {undefined}.")
+        if real_only := self._task.network.real_only:
+            notes.append(
+                f"{real_only[0]} is not holomorphic, so that nudges must be real: no figures, which show "
+                "complex ones. Choose sigmoid, dsilu, tanh, softplus or linear to have them."
+            )
         if angle is None and not self._task.network.pairs:
             notes.append(
                 "No pair of connections leads both ways between two layers: the weight angle is undefined."
@@ -317,6 +319,8 @@ class Measurement:
 
     def figures(self, record: dict[str, Any]) -> dict[str, FigureData]:
         """The figures of the network measured last, by their names."""
+        if self._task.network.real_only:
+            return {}
         self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None

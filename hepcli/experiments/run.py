@@ -29,7 +29,6 @@ from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.experiments.trackers import Trackers, check_installed
-from hepcli.networks import weight_angle_deg
 from hepcli.settings import SCHEDULES
 from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
 
@@ -194,7 +193,7 @@ class Run:
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
         totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
-        by_pair = weight_angle_deg(params, task.network.pairs)
+        by_pair = task.network.weight_angles_deg(params)
         validation = {"validation": self._validate(params)} if self._held_out.size else {}
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {

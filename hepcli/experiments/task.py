@@ -173,7 +173,7 @@ class Task:
         """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
         config = config or self.config
         params = self.network.init(jax.random.key(config.run.seed))
-        return rotate_feedback(params, self.network.pairs, config.network.initial_angle_deg)
+        return rotate_feedback(params, self.network.untied_pairs, config.network.initial_angle_deg)
 
     def weights_as_read(self, params: Gradient, config: Config, step: int) -> Gradient:
         """The weights that the network of a run computes with after a step; `params` where they are exact."""
@@ -243,7 +243,7 @@ class Task:
             config.gradient,
             config.homeostasis,
             config.run.seed,
-            partial(copy_gradients, pairs=self.network.pairs) if copies else None,
+            partial(copy_gradients, pairs=self.network.untied_pairs) if copies else None,
             config.data.accumulate,
             config.hardware,
         )

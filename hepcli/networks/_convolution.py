@@ -1,4 +1,4 @@
-"""Convolutions with stride 1, weight-shared or locally connected, and the drives made of them."""
+"""Convolutions, weight-shared or locally connected, and the drives made of them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, Inexact
 
 from hepcli.networks import _winograd
-from hepcli.networks._linear import apply_real
+from hepcli.networks._linear import apply_real, scaled
 from hepcli.networks._pooling import softmax_pool, softmax_pool_pullback
 from hepcli.settings import KERNELS, ConvLayer, Shape
 
@@ -22,15 +22,15 @@ class Kernel(NamedTuple):
     Attributes:
         shape: (layer, image below) -> shape of the kernel, that of feedback the same.
         init: LeCun-normal initialiser of that shape.
-        convolve: (kernel, image padded as the layer says, (..., height, width, pre)) -> (..., post).
+        convolve: (kernel, image padded as the layer says, (..., height, width, pre), stride) -> (..., post).
         bias_shape: (layer, image below) -> one bias for each set of weights.
-        flip: kernel -> the kernel of this kind whose convolution is the transposed one, for padding ``same``;
-            None where there is none.
+        flip: kernel -> the kernel of this kind whose convolution is the transposed one, for padding ``same``
+            and stride 1; None where there is none.
     """
 
     shape: Callable[[ConvLayer, Shape], tuple[int, ...]]
     init: Callable[..., Array]
-    convolve: Callable[[Array, Array], Array]
+    convolve: Callable[[Array, Array, int], Array]
     bias_shape: Callable[[ConvLayer, Shape], tuple[int, ...]]
     flip: Callable[[Array], Array] | None = None
 
@@ -44,7 +44,7 @@ def _local_shape(layer: ConvLayer, below: Shape) -> tuple[int, ...]:
 
 
 def _convolve_shared(
-    kernel: Float[Array, "size size pre post"], padded: Float[Array, "... pre"]
+    kernel: Float[Array, "size size pre post"], padded: Float[Array, "... pre"], stride: int
 ) -> Float[Array, "... post"]:
     """The same kernel everywhere.
 
@@ -52,24 +52,28 @@ def _convolve_shared(
     side: for few channels several times faster than one product an offset, otherwise about level with it,
     and free of the plain loops that XLA's convolution falls back to in float64.
     """
-    if _is_filtered(kernel, padded):
+    if _is_filtered(kernel, padded, stride):
         return _winograd.convolve(kernel, padded)
     if jax.default_backend() == "cpu":
         size = kernel.shape[0]
-        rows, columns = (length - size + 1 for length in padded.shape[-3:-1])
-        offsets = [(a, b) for a in range(size) for b in range(size)]
-        parts = [padded[..., a : a + rows, b : b + columns, :] for a, b in offsets]
+        parts = [_at_offset(padded, size, a, b, stride) for a in range(size) for b in range(size)]
         return jnp.concatenate(parts, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
     batch = padded.reshape(-1, *padded.shape[-3:])
     post = jax.lax.conv_general_dilated(
-        batch, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        batch, kernel, (stride, stride), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     return post.reshape(*padded.shape[:-3], *post.shape[1:])
 
 
-def _is_filtered(kernel: Array, padded: Array) -> bool:
+def _at_offset(padded: Array, size: int, row: int, column: int, stride: int) -> Array:
+    """What the entry (row, column) of a kernel sees at all places."""
+    rows, columns = (length - size + 1 for length in padded.shape[-3:-1])
+    return padded[..., row : row + rows : stride, column : column + columns : stride, :]
+
+
+def _is_filtered(kernel: Array, padded: Array, stride: int) -> bool:
     """Whether a convolution is left to `_winograd`; accelerators bring their own."""
-    return jax.default_backend() == "cpu" and _winograd.is_faster(kernel, padded)
+    return jax.default_backend() == "cpu" and stride == 1 and _winograd.is_faster(kernel, padded)
 
 
 def _flip_shared(kernel: Float[Array, "size size pre post"]) -> Float[Array, "size size post pre"]:
@@ -78,13 +82,12 @@ def _flip_shared(kernel: Float[Array, "size size pre post"]) -> Float[Array, "si
 
 
 def _convolve_local(
-    kernel: Float[Array, "rows columns size size pre post"], padded: Float[Array, "... pre"]
+    kernel: Float[Array, "rows columns size size pre post"], padded: Float[Array, "... pre"], stride: int
 ) -> Float[Array, "... post"]:
     """A kernel for every place, as one product a place and offset."""
-    rows, columns, size, _, _, _ = kernel.shape
-
+    size = kernel.shape[2]
     terms = [
-        jnp.einsum("...hwi,hwio->...hwo", padded[..., a : a + rows, b : b + columns, :], kernel[:, :, a, b])
+        jnp.einsum("...hwi,hwio->...hwo", _at_offset(padded, size, a, b, stride), kernel[:, :, a, b])
         for a in range(size)
         for b in range(size)
     ]
@@ -107,7 +110,7 @@ LOCAL = Kernel(
 
 
 class ConvWeights(nn.Module):
-    """A kernel between a layer and the image below it, and for forward connections a bias, zero.
+    """A kernel between a layer and the image below it, times its gain, and perhaps a bias, zero.
 
     The bias is added behind the pooling: it moves a pooled value as it moves what is pooled.
     """
@@ -120,7 +123,7 @@ class ConvWeights(nn.Module):
         """Bottom-up drive with bias."""
         image: Shape = below.shape[1:]
         kind = _kernel(self.layer)
-        kernel = self.param("kernel", kind.init, kind.shape(self.layer, image))
+        kernel = self.param("kernel", scaled(kind.init, self.layer.gain), kind.shape(self.layer, image))
         drive = bottom_up(self.layer, kernel, below)
         if not self.use_bias:
             return drive
@@ -133,6 +136,8 @@ def bottom_up(
 ) -> Inexact[Array, "... rows columns channels"]:
     """pool(W ∗ r_below), without bias. Source: METHOD §2."""
     values = apply_real(partial(_convolve, layer, kernel), below)
+    if not layer.is_pooled:
+        return values
     return softmax_pool(values, layer.pool_size, layer.pool_stride, layer.pool_temperature)
 
 
@@ -144,8 +149,8 @@ def top_down(
 ) -> Inexact[Array, "... height width pre"]:
     """∂/∂r_below ⟨pool(B ∗ r_below), r_above⟩: what feedback of `layer` drives the layer below with.
 
-    It depends on the activity it drives, through the pooling, whose weights point to where the
-    feedback goes.
+    Where there is pooling it depends on the activity it drives, because the pooling's weights point to where
+    the feedback goes.
 
     Args:
         layer: the layer above.
@@ -156,8 +161,12 @@ def top_down(
     Returns:
         The drive of the layer below. Source: METHOD §2.
     """
-    values = apply_real(partial(_convolve, layer, kernel), below)
-    slopes = softmax_pool_pullback(values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature)
+    slopes = above
+    if layer.is_pooled:
+        values = apply_real(partial(_convolve, layer, kernel), below)
+        slopes = softmax_pool_pullback(
+            values, above, layer.pool_size, layer.pool_stride, layer.pool_temperature
+        )
     image: Shape = below.shape[-3:]
     return apply_real(partial(_convolve_transposed, layer, kernel, image), slopes)
 
@@ -170,15 +179,15 @@ def _kernel(layer: ConvLayer) -> Kernel:
 
 def _convolve(layer: ConvLayer, kernel: Array, image: Array) -> Array:
     """W ∗ image, real."""
-    return _kernel(layer).convolve(kernel, _pad(layer, image))
+    return _kernel(layer).convolve(kernel, _pad(layer, image), layer.stride)
 
 
 def _convolve_transposed(layer: ConvLayer, kernel: Array, image: Shape, slopes: Array) -> Array:
     """Wᵀ slopes, real, (..., *image)."""
     flip = _kernel(layer).flip
-    if flip is not None and layer.padding == "same":
+    if flip is not None and layer.padding == "same" and layer.stride == 1:
         flipped, padded = flip(kernel), _pad(layer, slopes)
-        if _is_filtered(flipped, padded):
+        if _is_filtered(flipped, padded, 1):
             return _winograd.convolve(flipped, padded)
     like = jnp.zeros((*slopes.shape[:-3], *image), slopes.dtype)  # of it only the shape is used
     transposed = jax.linear_transpose(partial(_convolve, layer, kernel), like)

@@ -26,7 +26,7 @@ def rotate_feedback(params: Params, pairs: Sequence[tuple[str, str]], angle_deg:
     angle_rad = jnp.deg2rad(angle_deg)
     mixed = {name: dict(weights) for name, weights in params.items()}
     for feedback, forward in pairs:
-        own, partner = params[feedback]["kernel"], _as_feedback(params[forward]["kernel"])
+        own, partner = params[feedback]["kernel"], as_feedback(params[forward]["kernel"])
         mixed[feedback]["kernel"] = jnp.sin(angle_rad) * own + jnp.cos(angle_rad) * partner
     return mixed
 
@@ -47,39 +47,45 @@ def copy_gradients(gradient: Gradient, pairs: Sequence[tuple[str, str]]) -> Grad
     """
     copied = {name: dict(weights) for name, weights in gradient.items()}
     for feedback, forward in pairs:
-        copied[feedback]["kernel"] = _as_feedback(gradient[forward]["kernel"])
+        copied[feedback]["kernel"] = as_feedback(gradient[forward]["kernel"])
     return copied
 
 
-def weight_angle_deg(params: Params, pairs: Sequence[tuple[str, str]]) -> Mapping[str, Array]:
+def weight_angle_deg(
+    params: Params, pairs: Sequence[tuple[str, str]], tied: Sequence[str] = ()
+) -> Mapping[str, Array]:
     """Angle between feedback kernels and their forward partners, transposed where they are dense.
 
     Args:
         params: real parameters.
-        pairs: (feedback, forward) names; empty when the network has none.
+        pairs: (feedback, forward) names where both have kernels of their own; empty when there are none.
+        tied: forward names of the pairs that share one.
 
     Returns:
-        Degrees, per pair under its forward name and over all pairs under ``total``; empty without pairs.
+        Degrees, per pair under its forward name, 0 for tied ones, and over all pairs under ``total``; empty
+        without pairs.
 
     Source: Laborieux & Zenke (2024), §4.2 (METHOD §5).
     """
     if not pairs:
-        return {}
+        return dict.fromkeys((*tied, "total"), jnp.zeros(())) if tied else {}
+    own = [jnp.sum(params[forward]["kernel"] ** 2) for forward in tied]
     parts = {
         forward: (
-            jnp.sum(_as_feedback(params[forward]["kernel"]) * params[feedback]["kernel"]),
+            jnp.sum(as_feedback(params[forward]["kernel"]) * params[feedback]["kernel"]),
             jnp.sum(params[forward]["kernel"] ** 2),
             jnp.sum(params[feedback]["kernel"] ** 2),
         )
         for feedback, forward in pairs
     }
-    parts["total"] = tuple(sum(column) for column in zip(*parts.values(), strict=True))
-    return {
+    shared = [(square, square, square) for square in own]
+    parts["total"] = tuple(sum(column) for column in zip(*parts.values(), *shared, strict=True))
+    return dict.fromkeys(tied, jnp.zeros(())) | {
         name: jnp.rad2deg(jnp.arccos(jnp.clip(inner / jnp.sqrt(ahead * back), -1.0, 1.0)))
         for name, (inner, ahead, back) in parts.items()
     }
 
 
-def _as_feedback(kernel: Array) -> Array:
+def as_feedback(kernel: Array) -> Array:
     """A forward kernel in the shape of its feedback partner: matrices transpose, convolutions do not."""
     return kernel.T if kernel.ndim == 2 else kernel

@@ -1,4 +1,4 @@
-"""Real linear maps on complex arrays."""
+"""Real linear maps on complex arrays, and how their kernels start."""
 
 from collections.abc import Callable
 
@@ -22,3 +22,8 @@ def apply_real(linear: Callable[[Array], Array], z: Array) -> Array:
 def project(kernel: Float[Array, "pre post"], pre: Float[Array, "... pre"]) -> Float[Array, "... post"]:
     """kernelᵀ pre."""
     return pre @ kernel
+
+
+def scaled(init: Callable[..., Array], gain: float) -> Callable[..., Array]:
+    """An initialiser times a gain."""
+    return init if gain == 1 else lambda *arguments: gain * init(*arguments)

@@ -1,7 +1,7 @@
 """Networks: a directed graph of layers, the activation, the readout and the loss."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -11,12 +11,13 @@ from jax import Array
 from jaxtyping import Float, Inexact
 
 from hepcli.engine import Gradient, Params, State
+from hepcli.networks._activations import make_activation
+from hepcli.networks._feedback import as_feedback, weight_angle_deg
 from hepcli.networks._kinds import LayerKind
 from hepcli.networks._kinds.dense import DenseWeights
 from hepcli.networks._linear import apply_real, project
 from hepcli.networks._losses import Loss
 from hepcli.settings import (
-    ACTIVATIONS,
     INPUT,
     LAYER_KINDS,
     LOSSES,
@@ -26,6 +27,7 @@ from hepcli.settings import (
     LayerSettings,
     NetworkSettings,
     Shape,
+    is_holomorphic,
 )
 
 
@@ -36,11 +38,15 @@ class Connection:
     Attributes:
         pre: where it comes from; may be ``in``.
         post: what it drives.
-        layer: settings of what it does: of the layer at its upper end.
+        layer: what it does, as the settings of a layer that does it alone.
         below: shape of the units at its lower end.
         above: shape of the units at its upper end.
-        is_forward: whether it leads up the order of layers, and so carries a bias.
+        is_forward: whether it leads up the order of layers.
         strength: factor of what it drives with.
+        has_bias: whether it carries one.
+        partner: of feedback, the forward connection between the same layers with a kernel of the same shape;
+            None where there is none.
+        is_tied: whether it uses the kernel of its partner, transposed where it is dense.
     """
 
     pre: str
@@ -50,6 +56,9 @@ class Connection:
     above: Shape
     is_forward: bool
     strength: float = 1.0
+    has_bias: bool = False
+    partner: str | None = None
+    is_tied: bool = False
 
     @property
     def name(self) -> str:
@@ -67,14 +76,13 @@ class Connection:
         """Of driving one example once."""
         return self.layer.multiply_adds(self.below, self.above)
 
-    @property
-    def is_top_down(self) -> bool:
-        """Whether it leads to a layer from one above it."""
-        return self.pre != self.post and not self.is_forward
-
     def drive(self, params: Params, activity: State) -> Array:
         """What it drives `post` with, without bias, (..., *units); feedback may read `post` itself, too."""
-        kernel, kind = params[self.name]["kernel"], self.kind
+        kind = self.kind
+        if self.is_tied and self.partner is not None:
+            kernel = as_feedback(params[self.partner]["kernel"])
+        else:
+            kernel = params[self.name]["kernel"]
         if self.is_forward:
             driven = kind.up(self, kernel, activity[self.pre])
         else:
@@ -90,7 +98,7 @@ class Network:
         shapes: layer name -> shape of its units, from the input up.
         connections: in the order of the settings.
         num_classes: classes.
-        activation_name: key of `ACTIVATIONS`.
+        activations: layer name -> name of its activation.
         loss_name: key of `LOSSES`.
         readout: whether scores are a linear readout of ``out``; else the activity itself.
     """
@@ -98,7 +106,7 @@ class Network:
     shapes: tuple[tuple[str, Shape], ...]
     connections: tuple[Connection, ...]
     num_classes: int
-    activation_name: str
+    activations: tuple[tuple[str, str], ...]
     loss_name: str
     readout: bool
 
@@ -110,18 +118,20 @@ class Network:
     @property
     def linear_drive(self) -> bool:
         """Whether `recurrent_drive` is linear in the activities."""
-        return all(connection.kind.is_linear for connection in self.connections)
+        return all(own.kind.is_linear(own) for own in self.connections if own.pre != INPUT)
 
     def input_drive(self, params: Params, inputs: Float[Array, "batch ..."]) -> State:
         """Input connections and all biases, per layer (batch, *units) or one for all places."""
         drive: State = {name: jnp.zeros(shape[-1:], inputs.dtype) for name, shape in self.shapes}
         for connection in self.connections:
-            weights, post = params[connection.name], connection.post
+            post = connection.post
             if connection.pre == INPUT:
                 source = inputs.reshape(inputs.shape[0], *connection.below)
                 drive[post] = drive[post] + connection.drive(params, {INPUT: source})
-            if "bias" in weights:
-                drive[post] = drive[post] + weights["bias"]
+            if connection.has_bias:
+                bias = params[connection.name]["bias"]
+                shape = self.unit_shapes[post]
+                drive[post] = drive[post] + (bias.reshape(shape) if bias.size == math.prod(shape) else bias)
         return drive
 
     def recurrent_drive(self, params: Params, layer: str, activity: State) -> Array:
@@ -145,12 +155,19 @@ class Network:
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Feedback connections with a forward partner, as (feedback, forward) parameter names."""
-        names = {connection.name for connection in self.connections}
-        feedback = [own for own in self.connections if own.is_top_down]
-        return tuple(
-            (own.name, f"{own.post}-{own.pre}") for own in feedback if f"{own.post}-{own.pre}" in names
-        )
+        """Feedback connections with a forward partner of the same shape, as (feedback, forward) names."""
+        return tuple((own.name, own.partner) for own in self.connections if own.partner is not None)
+
+    @property
+    def untied_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Those whose feedback has a kernel of its own."""
+        tied = {own.name for own in self.connections if own.is_tied}
+        return tuple(pair for pair in self.pairs if pair[0] not in tied)
+
+    def weight_angles_deg(self, params: Params) -> Mapping[str, Array]:
+        """Angle between feedback kernels and their forward partners; see `weight_angle_deg`."""
+        tied = [forward for feedback, forward in self.pairs if (feedback, forward) not in self.untied_pairs]
+        return weight_angle_deg(params, self.untied_pairs, tied)
 
     @property
     def without_feedback(self) -> "Network":
@@ -159,7 +176,7 @@ class Network:
 
     def init(self, key: Array) -> Gradient:
         """Fresh real parameters: connection or ``readout`` -> kernel and bias."""
-        plan = {own.name: own.kind.module(own) for own in self.connections}
+        plan = {own.name: own.kind.module(own) for own in self.connections if not own.is_tied}
         if self.readout:
             plan[READOUT] = DenseWeights(self.num_classes, use_bias=True), (self._out_size,)
 
@@ -178,10 +195,18 @@ class Network:
         batch = inputs.shape[0]
         return {name: jnp.zeros((batch, *shape), inputs.dtype) for name, shape in self.shapes}
 
-    def activation(self, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-        """σ, elementwise."""
-        activated: Array = ACTIVATIONS[self.activation_name](state)
-        return activated
+    @property
+    def real_only(self) -> tuple[str, ...]:
+        """Its activations that do not continue to complex states."""
+        return tuple(sorted({name for _, name in self.activations if not is_holomorphic(name)}))
+
+    def activation(self, layer: str, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+        """σ of a layer, elementwise."""
+        return self._activations[layer](state)
+
+    @cached_property
+    def _activations(self) -> dict[str, Callable[[Array], Array]]:
+        return {layer: make_activation(name) for layer, name in self.activations}
 
     def output(
         self, params: Params, out_activity: Inexact[Array, "... out"]
@@ -228,20 +253,30 @@ def build_network(settings: NetworkSettings, image: Shape, num_classes: int) -> 
         image: shape of an input, (height, width, channels).
         num_classes: classes.
     """
-    shapes, order = settings.shapes(image), (INPUT, *settings.layers)
+    shapes, graph = settings.shapes(image), settings.graph
     connections = []
     for name, (pre, post) in zip(settings.connections, settings.connection_pairs, strict=True):
         is_forward = not settings.is_feedback(name)
-        lower, upper = (pre, post) if is_forward else (post, pre)
-        own = settings.layers[max(lower, upper, key=order.index)]
+        lower, upper = graph.low_and_high(name)
         connections.append(
-            Connection(pre, post, own, shapes[lower], shapes[upper], is_forward, settings.strength(name))
+            Connection(
+                pre,
+                post,
+                graph.layer(name, math.prod(shapes[upper])),
+                shapes[lower],
+                shapes[upper],
+                is_forward,
+                strength=settings.strength(name),
+                has_bias=is_forward and graph.kernel(name).get("bias", True),
+                partner=settings.partner(name),
+                is_tied=settings.is_tied(name),
+            )
         )
     return Network(
         tuple((name, shapes[name]) for name in settings.layers),
         tuple(connections),
         num_classes,
-        settings.activation,
+        tuple(settings.activations.items()),
         settings.loss,
         settings.readout,
     )
@@ -264,7 +299,7 @@ def dense_network(
         connections: (pre, post); pre may be ``in``.
         input_size: values of an input.
         num_classes: classes.
-        activation_name: key of `ACTIVATIONS`.
+        activation_name: of all layers.
         loss_name: key of `LOSSES`.
         readout: whether scores are a linear readout of ``out``.
         feedback_strength: factor of what a layer receives from the layers above it.

@@ -5,18 +5,31 @@ key: its line and its documentation in the record of its table (`tables.py`, `ne
 its use. To add a part: one file in the room it belongs to, and one line in `parts.py`.
 """
 
+from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
+from hepcli.settings.activations import is_holomorphic, split_activation
 from hepcli.settings.layers import (
     LAYERS,
     ConvLayer,
     DenseLayer,
+    KernelSettings,
     LayerSettings,
     Shape,
     layer_kind,
     pooled_size,
 )
 from hepcli.settings.measures import MEASURES, Measure
-from hepcli.settings.network import INPUT, OUTPUT, READOUT, NetworkSettings
+from hepcli.settings.network import NetworkSettings
+from hepcli.settings.orders import (
+    CYCLIC,
+    ORDERS,
+    Edges,
+    Groups,
+    Layers,
+    cyclic_classes,
+    flow_levels,
+    groups_of,
+)
 from hepcli.settings.parts import (
     ACTIVATIONS,
     AUGMENTATIONS,
@@ -25,6 +38,7 @@ from hepcli.settings.parts import (
     KERNELS,
     LAYER_KINDS,
     LOSSES,
+    NOT_HOLOMORPHIC,
     OPTIMIZERS,
     SCHEDULES,
     SOLVERS,
@@ -46,6 +60,7 @@ from hepcli.settings.tables import (
 __all__ = [
     "ACTIVATIONS",
     "AUGMENTATIONS",
+    "CYCLIC",
     "DATASETS",
     "ESTIMATORS",
     "INPUT",
@@ -54,7 +69,9 @@ __all__ = [
     "LAYER_KINDS",
     "LOSSES",
     "MEASURES",
+    "NOT_HOLOMORPHIC",
     "OPTIMIZERS",
+    "ORDERS",
     "OUTPUT",
     "READOUT",
     "SCHEDULES",
@@ -65,12 +82,16 @@ __all__ = [
     "ConvLayer",
     "DataSettings",
     "DenseLayer",
+    "Edges",
     "Fault",
     "Faults",
     "GradientSettings",
+    "Groups",
     "HardwareSettings",
     "HomeostasisSettings",
+    "KernelSettings",
     "LayerSettings",
+    "Layers",
     "Measure",
     "NetworkSettings",
     "OptimizerSettings",
@@ -80,8 +101,13 @@ __all__ = [
     "Seed",
     "Shape",
     "assigned",
+    "cyclic_classes",
     "did_you_mean",
+    "flow_levels",
+    "groups_of",
+    "is_holomorphic",
     "layer_kind",
     "pooled_size",
     "show",
+    "split_activation",
 ]

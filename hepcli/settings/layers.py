@@ -9,13 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator, SerializationInfo, TypeAdapter, WrapSerializer
 from pydantic_core import PydanticKnownError
+from typing_extensions import TypedDict
 
-from hepcli.settings._limits import STRICT, Count, name_of
+from hepcli.settings._limits import STRICT, Count, PositiveFloat, name_of
+from hepcli.settings.activations import SAME, LayerActivationName
 from hepcli.settings.parts import KERNELS, Parts
 from hepcli.settings.problems import Fault, assigned
 
 PaddingName = Literal["same", "valid"]
 WeightsName = Annotated[str, name_of(KERNELS)]
+Temperature = Annotated[float, Field(ge=1e-6)]
 
 Shape = tuple[int, ...]
 """Of the units of one example: (units,), or (height, width, channels) of an image."""
@@ -33,6 +36,8 @@ class DenseLayer:
     Attributes:
         kind: the kind of layer.
         units: number of units.
+        activation: of this layer; `same` as `network.activation`.
+        gain: factor of the LeCun-normal kernels of connections into the layer at the start.
     """
 
     __pydantic_config__ = STRICT
@@ -41,6 +46,8 @@ class DenseLayer:
 
     kind: Literal["dense"] = "dense"
     units: Count
+    activation: LayerActivationName = SAME
+    gain: PositiveFloat = 1.0
 
     def shape(self, below: Shape) -> Shape:
         """Shape of the layer when it is driven from below by `below`, which it flattens."""
@@ -62,12 +69,15 @@ class ConvLayer:
     Attributes:
         kind: the kind of layer.
         channels: channels.
-        kernel_size: rows and columns of the kernel, moved one by one.
-        padding: `same` keeps the size of the image before pooling, `valid` stays inside it.
+        kernel_size: rows and columns of the kernel.
+        stride: rows and columns from one place of the kernel to the next.
+        padding: zeros around the image: `same` keeps its size at a stride of 1, `valid` adds none.
         pool_size: rows and columns of a pooling window; 1 with a pool_stride of 1 does not pool.
         pool_stride: rows and columns from one window to the next.
         pool_temperature: of the softmax pooling; near 0, from 1e-6 on, the maximum.
         weights: `shared` by all places, or `local`, a kernel for each.
+        activation: of this layer; `same` as `network.activation`.
+        gain: factor of the LeCun-normal kernels of connections into the layer at the start.
     """
 
     __pydantic_config__ = STRICT
@@ -77,16 +87,25 @@ class ConvLayer:
     kind: Literal["conv"]
     channels: Count
     kernel_size: Count = 3
+    stride: Count = 1
     padding: PaddingName = "same"
     pool_size: Count = 2
     pool_stride: Count = 2
-    pool_temperature: Annotated[float, Field(ge=1e-6)] = 1.0
+    pool_temperature: Temperature = 1.0
     weights: WeightsName = "shared"
+    activation: LayerActivationName = SAME
+    gain: PositiveFloat = 1.0
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether more than one place goes into a pooled value, or some into none."""
+        return (self.pool_size, self.pool_stride) != (1, 1)
 
     def convolved(self, below: Shape) -> Shape:
         """Shape of the convolution of an image, before pooling; not positive where the kernel is larger."""
         lost = 0 if self.padding == "same" else self.kernel_size - 1
-        return below[0] - lost, below[1] - lost, self.channels
+        rows, columns = ((size - lost - 1) // self.stride + 1 for size in below[:2])
+        return rows, columns, self.channels
 
     def shape(self, below: Shape) -> Shape:
         """Shape of the layer when it is driven from below by an image; 0 where no window fits."""
@@ -124,6 +143,36 @@ class ConvLayer:
 def layer_kind(layer: Any) -> Any:
     """The kind of a layer, given as a raw table or as settings; dense unless it says otherwise."""
     return layer.get("kind", "dense") if isinstance(layer, Mapping) else getattr(layer, "kind", "dense")
+
+
+class KernelSettings(TypedDict, total=False):
+    """What a connection does otherwise than its layer says; the keys of `ConvLayer` mean what they do there.
+
+    Attributes:
+        kind: `dense` connects all units with all, images flattened, also where the layer is one of images.
+        kernel_size: rows and columns of the kernel.
+        stride: from one place of the kernel to the next.
+        padding: zeros around the image.
+        pool_size: rows and columns of a pooling window.
+        pool_stride: from one window to the next.
+        pool_temperature: of the softmax pooling.
+        weights: `shared` or `local`.
+        gain: factor of the LeCun-normal kernel at the start.
+        bias: whether a forward connection has one.
+    """
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    kind: Literal["dense", "conv"]
+    kernel_size: Count
+    stride: Count
+    padding: PaddingName
+    pool_size: Count
+    pool_stride: Count
+    pool_temperature: Temperature
+    weights: WeightsName
+    gain: PositiveFloat
+    bias: bool
 
 
 LAYERS = Parts("layer", {})

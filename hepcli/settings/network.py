@@ -1,28 +1,43 @@
 """The [network] table: layers, the connections between them, and the checks on their graph."""
 
 import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+from hepcli.settings._graph import (
+    INPUT,
+    OUTPUT,
+    Graph,
+    connection_problems,
+    ends,
+    image_problems,
+    kernel_problems,
+    layer_problems,
+    path_problems,
+    tied_problems,
+)
 from hepcli.settings._limits import STRICT, NonNegativeFloat, name_of
-from hepcli.settings.layers import LayerSettings, Shape
-from hepcli.settings.parts import ACTIVATIONS, LOSSES
+from hepcli.settings.activations import SAME, ActivationName
+from hepcli.settings.layers import KernelSettings, LayerSettings, Shape
+from hepcli.settings.parts import LOSSES
 from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean
 
-ActivationName = Annotated[str, name_of(ACTIVATIONS)]
 LossName = Annotated[str, name_of(LOSSES)]
 
-INPUT = "in"
-OUTPUT = "out"
-READOUT = "readout"
 
-_LAYER_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_CONNECTION = re.compile(r"([a-z][a-z0-9_]*)-([a-z][a-z0-9_]*)")
+def _check_tied(tied: object) -> object:
+    """The rule of `network.tied`, in one message for both of its types."""
+    names = isinstance(tied, list | tuple) and all(isinstance(name, str) for name in tied)
+    if not names and not isinstance(tied, bool):
+        raise PydanticCustomError("tied", 'must be true, false or a list, written like ["l2-l1"]')
+    return tied if isinstance(tied, bool) else tuple(tied)  # type: ignore[arg-type]
+
+
+Tied = Annotated[bool | tuple[str, ...], BeforeValidator(_check_tied)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +45,17 @@ class NetworkSettings:
     """The directed graph of layers. Its order of `layers` tells forward from feedback.
 
     Attributes:
-        activation: what turns the state of a unit into its activity.
+        activation: what turns the state of a unit into its activity; a layer may have its own.
         loss: what the network is trained on; `squared_error` may go without a readout.
         readout: whether a linear readout of layer `out` gives the class scores.
         initial_angle_deg: angle in degrees that mixes each feedback kernel with its forward
             partner at the start: 0 symmetric, 90 independent.
         feedback_strength: factor of what a layer receives from the layers above it; 0 leaves it out.
+        tied: feedback connections that use the kernel of their forward partner, transposed where it is dense,
+            and teach it too; true ties all of them.
         layers: name to layer, from the input side to `out`.
+        kernels: connection to what it does otherwise than its upper layer says; feedback does as its forward
+            partner.
         connections: `pre-post` names; `in` is the input.
         feedback_strength_multipliers: connection from a layer above to a factor of its feedback strength.
     """
@@ -48,7 +67,9 @@ class NetworkSettings:
     readout: bool = True
     initial_angle_deg: Annotated[float, Field(ge=0.0, le=90.0)] = 0.0
     feedback_strength: NonNegativeFloat = 1.0
+    tied: Tied = False
     layers: Mapping[str, LayerSettings]
+    kernels: Mapping[str, KernelSettings] = field(default_factory=dict)
     connections: tuple[str, ...]
     feedback_strength_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
 
@@ -66,18 +87,19 @@ class NetworkSettings:
     @field_validator("layers")
     @classmethod
     def _check_layers(cls, layers: Mapping[str, LayerSettings]) -> Mapping[str, LayerSettings]:
-        if problems := _layer_problems(layers):
+        if problems := layer_problems(layers):
             raise Faults(problems)
         return layers
 
     @field_validator("connections")
     @classmethod
     def _check_connections(cls, connections: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        layers = info.data.get("layers")  # absent where it did not validate
-        names = None if layers is None else tuple(layers)
-        problems = _connection_problems(connections, names)
+        layers, kernels = info.data.get("layers"), info.data.get("kernels")  # absent where they are wrong
+        problems = connection_problems(connections, None if layers is None else tuple(layers))
         if not problems and layers is not None:
-            problems = _path_problems(connections, tuple(layers)) or _image_problems(connections, layers)
+            graph = Graph(layers, connections, {} if kernels is None else kernels)
+            problems = path_problems(graph) or kernel_problems(graph) or image_problems(graph)
+            problems = problems or tied_problems(graph, info.data.get("tied", False))
         if problems:
             raise Faults(problems)
         return connections
@@ -91,7 +113,7 @@ class NetworkSettings:
         if layers is None or connections is None:  # they did not validate
             return factors
         order = [INPUT, *layers]
-        ranks = {name: [order.index(end) for end in _ends(name)] for name in connections}
+        ranks = {name: [order.index(end) for end in ends(name)] for name in connections}
         top_down = [name for name, (pre, post) in ranks.items() if pre > post]
         names = f"; feedback connections are {', '.join(top_down)}" if top_down else "; it has none"
         problems = []
@@ -118,48 +140,68 @@ class NetworkSettings:
         return self.feedback_strength * self.feedback_strength_multipliers.get(connection, 1.0)
 
     @property
+    def graph(self) -> Graph:
+        """Layers, connections and kernels."""
+        return Graph(self.layers, self.connections, self.kernels)
+
+    @property
     def connection_pairs(self) -> list[tuple[str, str]]:
         """The connections as (pre, post), in their order."""
-        return [_ends(connection) for connection in self.connections]
+        return [ends(connection) for connection in self.connections]
+
+    @property
+    def activations(self) -> dict[str, str]:
+        """The activation of every layer."""
+        return {
+            name: self.activation if own == SAME else own
+            for name, layer in self.layers.items()
+            for own in [getattr(layer, "activation", SAME)]
+        }
 
     def shapes(self, image: Shape) -> dict[str, Shape]:
         """Shape of the units of the input and of each layer, from the input up, for an image.
 
-        A layer of images takes its size from its first connection from below; the others have to fit, see
+        A layer of images takes its size from its first convolution from below; the others have to fit, see
         `misfits`.
         """
         shapes = {INPUT: image}
         for name, layer in self.layers.items():
-            shapes[name] = layer.shape(shapes.get(self._source(name), ()))
+            sizing = self.graph.sizing(name) if layer.is_image else None
+            if sizing is not None:
+                layer = self.graph.layer(sizing)
+            shapes[name] = layer.shape(shapes[ends(sizing)[0]] if sizing else ())
         return shapes
 
     def misfits(self, image: Shape, num_classes: int) -> list[Fault]:
         """What of the network does not fit the images of a data set, or its number of classes."""
         shapes: dict[str, Shape] = {INPUT: image}
         for name, layer in self.layers.items():
-            below = self._source(name)
-            if problems := layer.misfits(f"network.layers.{name}", below, shapes.get(below, ())):
+            sizing = self.graph.sizing(name) if layer.is_image else None
+            if sizing is None:
+                shapes[name] = layer.shape(())
+                continue
+            below, does = ends(sizing)[0], self.graph.layer(sizing)
+            key = f"network.kernels.{sizing}" if sizing in self.kernels else f"network.layers.{name}"
+            if problems := does.misfits(key, below, shapes[below]):
                 return problems
-            shapes[name] = layer.shape(shapes.get(below, ()))
+            shapes[name] = does.shape(shapes[below])
         problems = []
         for connection in self.connections:
-            lower, upper = _ends(connection)
-            if self.is_feedback(connection):
-                lower, upper = upper, lower
-            if self.layers[upper].shape(shapes[lower]) != shapes[upper]:
-                pre, post = _ends(connection)
-                message = f"the images of {pre} and {post} do not fit the convolution between them"
+            lower, upper = self.graph.low_and_high(connection)
+            if self.graph.kind(connection) != "conv":
+                continue
+            led_to = self.graph.layer(connection).shape(shapes[lower])
+            if led_to != shapes[upper]:
+                pre, post = ends(connection)
+                made = f"it makes {_by(led_to)} of the {_by(shapes[lower])} of {lower}"
+                sizes = f"{made}, and {upper} is {_by(shapes[upper])}"
+                message = f"the images of {pre} and {post} do not fit the convolution between them: {sizes}"
                 advice = (
-                    "connect layers whose sizes follow from one another, or change pool_stride and padding"
+                    "connect layers whose sizes follow from one another, or change stride, padding and "
+                    f"pool_stride in network.kernels.{connection}"
                 )
                 problems.append(Fault(assigned("network.connections", connection), f"{message}; {advice}"))
         return problems or self._out_problems(shapes[OUTPUT], num_classes)
-
-    def _source(self, name: str) -> str:
-        """Where the first connection from below to a layer comes from; empty where there is none."""
-        order = [INPUT, *self.layers]
-        lower = order[: order.index(name)]
-        return next((pre for pre, post in self.connection_pairs if post == name and pre in lower), "")
 
     def _out_problems(self, shape: Shape, num_classes: int) -> list[Fault]:
         """Without a readout the activity of layer out is the scores."""
@@ -177,7 +219,7 @@ class NetworkSettings:
     def forward_path_problems(self) -> list[Fault]:
         """Which layers do not lie on a way from the input to `out` along forward connections."""
         forward = tuple(name for name in self.connections if not self.is_feedback(name))
-        return _path_problems(forward, tuple(self.layers))
+        return path_problems(Graph(self.layers, forward, self.kernels))
 
     @property
     def has_pair(self) -> bool:
@@ -193,14 +235,18 @@ class NetworkSettings:
         Returns:
             False when pre comes before post in the order of layers, `in` first.
         """
-        order = [INPUT, *self.layers]
-        pre, post = _ends(connection)
-        return order.index(pre) >= order.index(post)
+        return self.graph.is_feedback(connection)
 
     def is_top_down(self, connection: str) -> bool:
         """Tell whether a connection leads to a layer from one listed after it."""
-        pre, post = _ends(connection)
+        pre, post = ends(connection)
         return pre != post and self.is_feedback(connection)
+
+    def is_tied(self, connection: str) -> bool:
+        """Tell whether a connection uses the kernel of its forward partner."""
+        if isinstance(self.tied, bool):
+            return self.tied and self.is_top_down(connection)
+        return connection in self.tied
 
     def partner(self, connection: str) -> str | None:
         """Find the forward connection between the same layers as a feedback connection.
@@ -209,104 +255,15 @@ class NetworkSettings:
             connection: `pre-post` of this network.
 
         Returns:
-            `post-pre` where that is one of the forward connections; None otherwise, and None
-            for every forward connection.
+            `post-pre` where that is one of the forward connections, with a kernel of the same shape; None
+            otherwise, and None for every forward connection.
         """
-        pre, post = _ends(connection)
-        reverse = f"{post}-{pre}"
-        if reverse in self.connections and not self.is_feedback(reverse):
-            return reverse
-        return None
+        reverse = self.graph.reverse(connection)
+        if reverse is None or self.graph.kernel_shape(reverse) != self.graph.kernel_shape(connection):
+            return None
+        return reverse
 
 
-def _ends(connection: str) -> tuple[str, str]:
-    pre, _, post = connection.partition("-")
-    return pre, post
-
-
-def _layer_problems(layers: Mapping[str, LayerSettings]) -> list[Fault]:
-    """Check the names of the layers."""
-    if not layers:
-        return [Fault("network.layers = {}", "must hold at least the layer out")]
-    problems = []
-    for name in layers:
-        key = f"network.layers.{name}"
-        if name in (INPUT, READOUT):
-            problems.append(Fault(key, f"{name} is taken; choose another name"))
-        elif not _LAYER_NAME.fullmatch(name):
-            rule = "a layer's name is lower-case letters, digits and _, a letter first"
-            problems.append(Fault(key, rule))
-    if OUTPUT not in layers:
-        names = ", ".join(layers)
-        problems.append(Fault("network.layers", f"one layer must be called out, found {names}"))
-    flat = [name for name, layer in layers.items() if not layer.is_image]
-    for name in list(layers)[list(layers).index(flat[0]) :] if flat else ():
-        if layers[name].is_image:
-            kind, other = layers[name].kind, layers[flat[0]].kind
-            rule = f"a {kind} layer cannot come after a {other} one ({flat[0]}), which has no image"
-            problems.append(Fault(f"network.layers.{name}", rule))
-    return problems
-
-
-def _connection_problems(connections: tuple[str, ...], layers: tuple[str, ...] | None) -> list[Fault]:
-    """Check each connection by itself; `layers` is None where the layers are wrong already."""
-    problems = []
-    for connection, count in Counter(connections).items():
-        key = assigned("network.connections", connection)
-        match = _CONNECTION.fullmatch(connection)
-        if not match:
-            problems.append(Fault(key, 'must be "pre-post", such as "in-l1"'))
-            continue
-        if count > 1:
-            problems.append(Fault(key, f"is listed {count} times"))
-        pre, post = match.groups()
-        if post == INPUT:
-            problems.append(Fault(key, "the input takes no connection"))
-        for name in dict.fromkeys((pre, post)):
-            if layers is not None and name not in (INPUT, *layers):
-                hint = did_you_mean(name, layers) or f"; layers are {', '.join(layers)}"
-                problems.append(Fault(key, f"there is no layer {name}{hint}"))
-    return problems
-
-
-def _path_problems(connections: tuple[str, ...], layers: tuple[str, ...]) -> list[Fault]:
-    """Check that every layer lies on a way from the input to `out`."""
-    pairs = [_ends(connection) for connection in connections]
-    driven = _reached(INPUT, pairs)
-    useful = _reached(OUTPUT, [(post, pre) for pre, post in pairs])
-    problems = []
-    for name in layers:
-        key = f"network.layers.{name}"
-        if name not in driven:
-            problems.append(Fault(key, f"no connections lead from in to {name}"))
-        if name not in useful:
-            problems.append(Fault(key, f"no connections lead from {name} to out"))
-    return problems
-
-
-def _image_problems(connections: tuple[str, ...], layers: Mapping[str, LayerSettings]) -> list[Fault]:
-    """Check that every layer of images has one below it, and none is connected to itself."""
-    order = (INPUT, *layers)
-    pairs = [_ends(connection) for connection in connections]
-    problems = []
-    for name, layer in layers.items():
-        if not layer.is_image:
-            continue
-        if (name, name) in pairs:
-            rule = f"a {layer.kind} layer cannot be connected to itself"
-            problems.append(Fault(assigned("network.connections", f"{name}-{name}"), rule))
-        if not any(post == name and order.index(pre) < order.index(name) for pre, post in pairs):
-            rule = f"a {layer.kind} layer needs a connection from in or from a layer listed before it"
-            problems.append(Fault(f"network.layers.{name}", rule))
-    return problems
-
-
-def _reached(start: str, pairs: Iterable[tuple[str, str]]) -> set[str]:
-    """Collect every name that can be reached from `start` along the pairs."""
-    pairs = list(pairs)
-    reached = {start}
-    frontier = {start}
-    while frontier:
-        frontier = {post for pre, post in pairs if pre in frontier} - reached
-        reached |= frontier
-    return reached
+def _by(shape: Shape) -> str:
+    """A shape in words."""
+    return " × ".join(map(str, shape))

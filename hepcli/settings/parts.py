@@ -75,8 +75,16 @@ ACTIVATIONS = Parts(
     {
         "sigmoid": "hepcli.networks._activations:sigmoid",
         "dsilu": "hepcli.networks._activations:dsilu",
+        "tanh": "hepcli.networks._activations:tanh",
+        "softplus": "hepcli.networks._activations:softplus",
+        "linear": "hepcli.networks._activations:linear",
+        "hard_sigmoid": "hepcli.networks._activations:hard_sigmoid",
+        "relu6": "hepcli.networks._activations:relu6",
+        "clipped_relu": "hepcli.networks._activations:clipped_relu",
     },
 )
+NOT_HOLOMORPHIC = {"hard_sigmoid", "relu6", "clipped_relu"}
+"""Activations that are defined for real states only, so that nudges must be real."""
 LOSSES = Parts(
     "loss",
     {

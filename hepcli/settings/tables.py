@@ -15,6 +15,7 @@ from hepcli.settings._limits import (
     Seed,
     name_of,
 )
+from hepcli.settings.orders import CYCLIC, OrderName
 from hepcli.settings.parts import AUGMENTATIONS, DATASETS, ESTIMATORS, OPTIMIZERS, SCHEDULES, SOLVERS
 from hepcli.settings.problems import Fault, Faults, assigned
 
@@ -110,7 +111,10 @@ class RelaxationSettings:
     """How the network settles.
 
     Attributes:
-        solver: order in which the layers are updated.
+        solver: `synchronous` updates all layers at once, `alternating` group after group, `anderson` too,
+            mixing the states it comes to.
+        order: the groups: `cyclic` the cyclic classes of the graph, `even_odd` every other layer and then the
+            rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase.
         nudged_steps: most steps of a nudged phase.
         tolerance: an example stops once a pass moves it less than this; 0 runs all steps.
@@ -131,6 +135,7 @@ class RelaxationSettings:
     __pydantic_config__ = STRICT
 
     solver: SolverName = "alternating"
+    order: OrderName = CYCLIC
     free_steps: Count = 150
     nudged_steps: Count = 20
     tolerance: NonNegativeFloat = 0.0

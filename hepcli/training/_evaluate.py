@@ -67,7 +67,7 @@ class Evaluator:
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
         inputs = self._preprocess(images)
         free = free_phase(Problem(system, params, inputs, targets, self._relaxation, key=key, places=places))
-        activity = {name: system.activation(u) for name, u in free.phase.state.items()}
+        activity = {name: system.activation(name, u) for name, u in free.phase.state.items()}
         losses = system.loss(params, activity["out"], targets)
         scores = system.output(params, activity["out"])
         homeostatic: Array = jnp.float32(0)

@@ -305,7 +305,7 @@ class Learner:
             noise_key, own.start, own.places,
         )  # fmt: skip
         result = estimate(problem)
-        activity = {name: system.activation(u) for name, u in result.state.items()}
+        activity = {name: system.activation(name, u) for name, u in result.state.items()}
         examples, homeostatic = jnp.float32(len(own.labels)), None
         if self.homeostasis:
             noise = draw_noise(key, activity, settings.homeostasis.num_draws, own.places)

@@ -54,7 +54,7 @@ def test_a_key_of_the_other_kind():
 
 def test_no_image_behind_a_dense_layer():
     text = message("network.layers.conv1={units=5}")
-    assert "a conv layer cannot come after a dense one (conv1), which has no image" in text
+    assert "conv1 is a dense layer and has no image for the convolution of conv2" in text
 
 
 def test_a_conv_layer_needs_an_image_below():

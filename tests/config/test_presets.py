@@ -10,10 +10,13 @@ from hepcli.config import config_hash, list_presets, load_config, preset_header,
 from hepcli.errors import ConfigError
 
 NAMES = [info.name for info in list_presets()]
-BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10")
+BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10", "cifar10-hopfield-resnet13")
 HASHES = {
     "cifar10": "11f3afb60ac6",
+    "cifar10-hopfield-resnet-small": "b4728092087e",
+    "cifar10-hopfield-resnet13": "df702ac34d81",
     "cifar10-small": "b123ad4fd09a",
+    "cifar10-vgg5": "af7816bfbc94",
     "cifar100": "3b587407f569",
     "fashion-mnist": "4d36e58f3613",
     "fashion-mnist-asymep": "70d118ab12ad",

@@ -90,7 +90,10 @@ NO_READOUT = ("network.readout=false", "network.loss=squared_error")  # some rul
     ("key", "names"),
     [
         ("data.name", "fashion_mnist_mini, fashion_mnist, cifar10, cifar100, imagenet32"),
-        ("network.activation", "sigmoid, dsilu"),
+        (
+            "network.activation",
+            "sigmoid, dsilu, tanh, softplus, linear, hard_sigmoid, relu6, clipped_relu(CEILING)",
+        ),
         ("network.loss", "cross_entropy, squared_error"),
         ("relaxation.solver", "synchronous, alternating, anderson"),
         (
@@ -105,7 +108,8 @@ NO_READOUT = ("network.readout=false", "network.loss=squared_error")  # some rul
 )
 def test_choices(key, names):
     for name in names.split(", "):
-        load_config("quickstart", [*(NO_READOUT if key == "gradient.method" else ()), f"{key}={name}"])
+        own = f"{key}={name.replace('CEILING', '2.0')}"
+        load_config("quickstart", [*(NO_READOUT if key == "gradient.method" else ()), own])
     assert message(f"{key}=zzz") == f'{key} = "zzz": must be one of {names}'
     first = names.split(", ")[0]
     assert f"did you mean {first}?" in message(f"{key}={first}x")

@@ -92,6 +92,8 @@ def random_params(network: Network, rng, symmetric: bool) -> Params:
     fan_in = {post: sum(sizes[p] for p, q in network.edges if q == post) for post in network.layers}
     params = {}
     for connection in network.connections:
+        if connection.is_tied:
+            continue
         pre, post = connection.pre, connection.post
         scale = 1.0 if pre == "in" else 0.5 / np.sqrt(fan_in[post])
         kernel = scale * rng.standard_normal((sizes[pre], sizes[post]))
@@ -146,7 +148,7 @@ def assert_slope(problem: Problem, gradient) -> None:
     def loss_after(size):
         params = jax.tree.map(lambda w, d: w + size * d, problem.params, directions)
         free = free_phase(problem._replace(params=params))
-        out = problem.system.activation(free.phase.state["out"])
+        out = problem.system.activation("out", free.phase.state["out"])
         return problem.system.loss(params, out, problem.targets).mean()
 
     slope = (loss_after(step) - loss_after(-step)) / (2 * step)
@@ -172,20 +174,28 @@ def _naive_logistic(z):
 NAIVE_ACTIVATIONS = {
     "sigmoid": lambda z: 1 / (1 + np.exp(-4 * z + 2)),
     "dsilu": lambda z: z / 2 * _naive_logistic(z) + (1 - z / 2) * _naive_logistic(z - 2),
+    "tanh": np.tanh,
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+    "linear": lambda z: z,
+    "hard_sigmoid": lambda z: np.minimum(np.maximum(z, 0.0), 1.0),
+    "relu6": lambda z: np.minimum(np.maximum(z, 0.0), 6.0),
+    "clipped_relu(0.8)": lambda z: np.minimum(np.maximum(z, 0.0), 0.8),
 }
 
 
 def naive_step(problem: Problem, state, beta=0.0):
     """u + F(u; β) with NumPy, for one real or complex nudge, straight from the formula."""
     network, params = problem.system, jax.tree.map(np.asarray, problem.params)
-    sigma = NAIVE_ACTIVATIONS[network.activation_name]
-    activity = {name: sigma(u) for name, u in state.items()}
+    sigma = {name: NAIVE_ACTIVATIONS[chosen] for name, chosen in network.activations}
+    activity = {name: sigma[name](u) for name, u in state.items()}
     activity["in"] = np.asarray(problem.inputs)
     new = {name: np.zeros_like(u) for name, u in state.items()}
     for connection in network.connections:
         pre, post = connection.pre, connection.post
-        weights = params[f"{pre}-{post}"]
-        new[post] = new[post] + activity[pre] @ weights["kernel"] + weights.get("bias", 0.0)
+        weights = params[f"{post}-{pre}"] if connection.is_tied else params[f"{pre}-{post}"]
+        kernel = weights["kernel"].T if connection.is_tied else weights["kernel"]
+        bias = weights.get("bias", 0.0) if connection.is_forward else 0.0
+        new[post] = new[post] + activity[pre] @ kernel + bias
     output = activity["out"]
     if network.readout:
         output = output @ params["readout"]["kernel"] + params["readout"]["bias"]

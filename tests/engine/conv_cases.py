@@ -119,12 +119,13 @@ def naive_convolution(layer: ConvLayer, kernel, image):
         padded = np.zeros((*leading, height + size - 1, width + size - 1, pre), image.dtype)
         padded[..., before : before + height, before : before + width, :] = image
         image = padded
-    rows, columns = image.shape[-3] - size + 1, image.shape[-2] - size + 1
+    rows, columns = ((length - size) // layer.stride + 1 for length in image.shape[-3:-1])
     out = np.zeros((*leading, rows, columns, layer.channels), image.dtype)
     for i in range(rows):
         for j in range(columns):
             own = kernel[i, j] if layer.weights == "local" else kernel
-            out[..., i, j, :] = np.einsum("...abi,abio->...o", image[..., i : i + size, j : j + size, :], own)
+            a, b = i * layer.stride, j * layer.stride
+            out[..., i, j, :] = np.einsum("...abi,abio->...o", image[..., a : a + size, b : b + size, :], own)
     return out
 
 
@@ -157,21 +158,25 @@ def naive_down(layer: ConvLayer, kernel, below, above):
 def naive_step(problem: Problem, state, beta=0.0):
     """u + F(u; β) with NumPy, one example after the other."""
     network, params = problem.system, jax.tree.map(np.asarray, problem.params)
-    sigma = NAIVE_ACTIVATIONS[network.activation_name]
+    sigma = {name: NAIVE_ACTIVATIONS[chosen] for name, chosen in network.activations}
     new = {name: np.zeros_like(u) for name, u in state.items()}
     for example in range(BATCH):
-        r = {name: sigma(u[example]) for name, u in state.items()}
+        r = {name: sigma[name](u[example]) for name, u in state.items()}
         r["in"] = np.asarray(problem.inputs[example])
         for connection in network.connections:
             pre, post, layer = connection.pre, connection.post, connection.layer
-            weights = params[connection.name]
+            weights = params[connection.partner if connection.is_tied else connection.name]
             if isinstance(layer, DenseLayer):
-                term = (r[pre].ravel() @ weights["kernel"]).reshape(new[post].shape[1:])
+                kernel = weights["kernel"].T if connection.is_tied else weights["kernel"]
+                term = (r[pre].ravel() @ kernel).reshape(new[post].shape[1:])
             elif connection.is_forward:
                 term = naive_up(layer, weights["kernel"], r[pre])
             else:
                 term = naive_down(layer, weights["kernel"], r[post], r[pre])
-            new[post][example] += term + weights.get("bias", 0.0)
+            new[post][example] += term
+            if connection.has_bias:
+                bias = weights["bias"]
+                new[post][example] += bias.reshape(term.shape) if bias.size == term.size else bias
         output = r["out"].ravel()
         if network.readout:
             output = output @ params["readout"]["kernel"] + params["readout"]["bias"]

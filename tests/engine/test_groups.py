@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hepcli.engine import Dynamics, flow_levels, make_solver
-from hepcli.settings import RelaxationSettings
+from hepcli.engine import Dynamics, make_solver
+from hepcli.settings import RelaxationSettings, flow_levels
 
 few = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 LAYERS = ("l1", "l2", "l3", "l4", "l5", "out")

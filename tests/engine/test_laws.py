@@ -77,7 +77,7 @@ def test_gradient_equals_finite_differences_of_the_loss_at_the_fixed_point(name)
     def loss_after(moves):
         params = jax.tree.unflatten(structure, [w + m for w, m in zip(flat, moves, strict=True)])
         free = free_phase(problem._replace(params=params))
-        out = problem.system.activation(free.phase.state["out"])
+        out = problem.system.activation("out", free.phase.state["out"])
         return problem.system.loss(params, out, problem.targets).mean()
 
     losses = np.asarray(loss_after(moves)).reshape(-1, 2)
@@ -132,15 +132,17 @@ def test_hep_approaches_hep_exact_geometrically_in_the_points(name):
 def test_hep_equals_the_naive_sum_over_the_full_circle(name):
     """No conjugate symmetry, no batching of points, no shared drive, NumPy: the same error vectors."""
     problem, found = circles(name)
-    sigma = NAIVE_ACTIVATIONS[problem.system.activation_name]
+    sigma = {layer: NAIVE_ACTIVATIONS[own] for layer, own in problem.system.activations}
     free = naive_relax(problem, 200)
     for num_points, radius in CIRCLES:
         total = {layer: np.zeros(u.shape, complex) for layer, u in free.items()}
         for k in range(num_points):
             phase = np.exp(2j * np.pi * k / num_points)
             nudged = naive_relax(problem, 200, radius * phase, free)
-            rest = {layer: sigma(u) if num_points == 1 else 0 for layer, u in free.items()}
-            total = {layer: total[layer] + (sigma(nudged[layer]) - rest[layer]) / phase for layer in total}
+            rest = {layer: sigma[layer](u) if num_points == 1 else 0 for layer, u in free.items()}
+            total = {
+                layer: total[layer] + (sigma[layer](nudged[layer]) - rest[layer]) / phase for layer in total
+            }
         for layer, expected in total.items():
             expected = expected / (num_points * radius)
             assert np.abs(expected.imag).max() < 1e-11

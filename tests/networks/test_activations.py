@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from hepcli.networks import dsilu, logistic, sigmoid
-from hepcli.settings import ACTIVATIONS
+from hepcli.networks._activations import make_activation
+from hepcli.settings import ACTIVATIONS, NOT_HOLOMORPHIC
+
+HOLOMORPHIC = [name for name in ACTIVATIONS if name not in NOT_HOLOMORPHIC]
+CEILINGS = {"hard_sigmoid": 1.0, "relu6": 6.0, "clipped_relu(2.5)": 2.5}
 
 POINTS = np.array([0.3 + 0.2j, -1.1 + 0.4j, 2.5 - 0.3j, 0.5 + 0.0j, -0.2 - 0.6j])
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", HOLOMORPHIC)
 def test_cauchy_riemann(name):
     """∂u/∂x = ∂v/∂y and ∂u/∂y = −∂v/∂x, with derivatives by JAX along both axes."""
     with jax.enable_x64(True):
@@ -28,7 +32,7 @@ def test_cauchy_riemann(name):
         np.testing.assert_allclose(u_y, -v_x, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", HOLOMORPHIC)
 def test_complex_values_continue_the_real_ones(name):
     with jax.enable_x64(True):
         function, real = ACTIVATIONS[name], jnp.linspace(-6, 6, 101)
@@ -58,9 +62,27 @@ def test_logistic_does_not_overflow(dtype):
         np.testing.assert_allclose(slope, [0, 0, 0.25, 0, 0], rtol=1e-6, atol=1e-30)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", HOLOMORPHIC)
 @pytest.mark.parametrize("dtype", [np.float32, np.complex64])
 def test_precision_is_kept_and_large_arguments_stay_finite(name, dtype):
     value = ACTIVATIONS[name](jnp.asarray([-1000, -1, 1, 1000], dtype))
     assert value.dtype == dtype
     assert np.isfinite(np.asarray(value)).all()
+
+
+def test_softplus_and_tanh():
+    with jax.enable_x64(True):
+        z = jnp.asarray(POINTS)
+        np.testing.assert_allclose(ACTIVATIONS["softplus"](z), np.log(1 + np.exp(POINTS)), rtol=1e-13)
+        np.testing.assert_allclose(ACTIVATIONS["tanh"](z), np.tanh(POINTS), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("name", "ceiling"), CEILINGS.items())
+def test_clipped_rectifiers(name, ceiling):
+    sigma, z = make_activation(name), jnp.linspace(-3, 9, 25)
+    value, slope = jax.jvp(sigma, (z,), (jnp.ones_like(z),))
+    np.testing.assert_array_equal(value, np.minimum(np.maximum(z, 0), ceiling))
+    np.testing.assert_array_equal(slope, (z > 0) & (z < ceiling))
+    assert not np.isfinite(sigma(jnp.asarray(np.nan)))
+    with pytest.raises(ValueError, match="real states only"):
+        sigma(z.astype(complex))

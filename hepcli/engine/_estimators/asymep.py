@@ -18,12 +18,12 @@ from hepcli.engine._estimators.hep import (
     nudged_start,
 )
 from hepcli.engine._estimators.hep_exact import derivative_signal
-from hepcli.engine._graph import Edges, Layers
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities
 from hepcli.engine._relax import run_phase, split_drive
 from hepcli.engine._types import Phase, PhaseReport, Problem, State
+from hepcli.settings import Edges, Layers
 
 Product = Callable[[State], State]
 
@@ -114,7 +114,7 @@ class _Correction:
         system, params = self._problem.system, self._problem.params
 
         def update(state: State, layers: Layers) -> State:
-            activity = {name: system.activation(u) for name, u in state.items()}
+            activity = {name: system.activation(name, u) for name, u in state.items()}
             away = {name: r - self._rest[name].astype(r.dtype) for name, r in activity.items()}
             updated = self._drive(layers, state, away)
             if "out" in layers:

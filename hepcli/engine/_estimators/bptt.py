@@ -66,7 +66,7 @@ def bptt_gradient(
             system, params, drive if learned is None else only(learned, drive), start,
             steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, "reverse"),
         )  # fmt: skip
-        losses = system.loss(params, system.activation(phase.state["out"]), problem.targets)
+        losses = system.loss(params, system.activation("out", phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
 
     gradient: tuple[Gradient, State] = jax.grad(loss, (0, 1))(

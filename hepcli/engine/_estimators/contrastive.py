@@ -19,7 +19,6 @@ from hepcli.engine._estimators.hep import (
     response_on,
     run_circle,
 )
-from hepcli.engine._graph import Layers
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context
 from hepcli.engine._problem import (
@@ -34,6 +33,7 @@ from hepcli.engine._problem import (
 )
 from hepcli.engine._relax import report, run_phase, split_drive
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, State
+from hepcli.settings.orders import Layers
 
 
 def contrastive_ep(problem: Problem) -> Estimate:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from hepcli.engine._estimator import Estimator
 from hepcli.engine._estimators.bptt import bptt_gradient
-from hepcli.engine._graph import flow_levels
 from hepcli.engine._problem import count_of, free_phase, learned_examples
 from hepcli.engine._relax import report
 from hepcli.engine._types import Estimate, Problem
+from hepcli.settings import flow_levels
 
 
 def feedforward(problem: Problem) -> Estimate:

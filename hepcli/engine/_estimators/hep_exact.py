@@ -1,6 +1,7 @@
 """`hep_exact`: the derivative the Cauchy sum converges to."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,9 @@ def derivative_signal(
     moved = jax.tree.map(jnp.subtract, prepare(context)((state, response), passes)[1], response)
     record = report_of(example_norm(moved, 1), response, settings, count)
     activation = free.problem.system.activation
-    return {name: jax.jvp(activation, (state[name],), (v,))[1] for name, v in response.items()}, record
+    return {
+        name: jax.jvp(partial(activation, name), (state[name],), (v,))[1] for name, v in response.items()
+    }, record
 
 
 HEP_EXACT = Estimator(local_learning(hep_exact), hep_exact)

@@ -72,4 +72,4 @@ def online_hep(problem: Problem) -> Estimate:
     return learn_locally(problem, mean_state, error_vector, free, nudged)
 
 
-ONLINE_HEP = Estimator(online_hep, has_free_phase=False, uses_circle=True, min_points=2)
+ONLINE_HEP = Estimator(online_hep, has_free_phase=False, uses_circle=True, always_complex=True, min_points=2)

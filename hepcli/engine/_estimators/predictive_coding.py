@@ -6,7 +6,6 @@ from jax import Array
 
 from hepcli.engine._dynamics import drive
 from hepcli.engine._estimator import Estimator
-from hepcli.engine._graph import flow_levels
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import (
@@ -18,6 +17,7 @@ from hepcli.engine._problem import (
 )
 from hepcli.engine._relax import report, report_of, split_drive
 from hepcli.engine._types import Estimate, Problem, State
+from hepcli.settings import flow_levels
 
 
 def predictive_coding(problem: Problem) -> Estimate:

@@ -8,13 +8,13 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive
 from hepcli.engine._estimator import Estimator, local_learning
-from hepcli.engine._graph import Layers
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
 from hepcli.engine._relax import report_of, split_drive
 from hepcli.engine._solver import make_solver, solve
 from hepcli.engine._types import PhaseReport, Problem, State
+from hepcli.settings import Layers
 
 
 def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
@@ -123,7 +123,7 @@ def _loss_gradient(problem: Problem, state: State) -> State:
     """∂L/∂u, zero but for ``out``."""
 
     def total_loss(u_out: Array) -> Array:
-        out_activity = problem.system.activation(u_out)
+        out_activity = problem.system.activation("out", u_out)
         return jnp.sum(problem.system.loss(problem.params, out_activity, problem.targets))
 
     zeros: State = jax.tree.map(jnp.zeros_like, state)

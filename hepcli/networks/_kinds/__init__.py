@@ -21,8 +21,7 @@ class LayerKind(Protocol):
     All functions are pure, take a real kernel, and real or complex activities with any leading axes.
     """
 
-    @property
-    def is_linear(self) -> bool:
+    def is_linear(self, connection: "Connection") -> bool:
         """Whether `up` and `down` are linear in the activities."""
 
     def module(self, connection: "Connection") -> tuple[nn.Module, Shape]:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 class Conv:
     """pool(W ∗ r) upwards, and ∂/∂r ⟨pool(B ∗ r), r_above⟩ downwards. Source: METHOD §2."""
 
-    is_linear = False  # pooling
+    def is_linear(self, connection: "Connection") -> bool:
+        """Without pooling."""
+        return not cast(ConvLayer, connection.layer).is_pooled
 
     def module(self, connection: "Connection") -> tuple[nn.Module, Shape]:
         """A kernel on the image below, of the same shape either way."""
-        return ConvWeights(cast(ConvLayer, connection.layer), connection.is_forward), connection.below
+        return ConvWeights(cast(ConvLayer, connection.layer), connection.has_bias), connection.below
 
     def up(self, connection: "Connection", kernel: Array, below: Array) -> Array:
         """Drive of the layer above."""

@@ -8,7 +8,7 @@ import flax.linen as nn
 from jax import Array
 from jaxtyping import Float
 
-from hepcli.networks._linear import apply_real, project
+from hepcli.networks._linear import apply_real, project, scaled
 from hepcli.settings import Shape
 
 if TYPE_CHECKING:
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 
 class DenseWeights(nn.Module):
-    """A kernel (pre, post), LeCun-normal, and for forward connections a bias (post,), zero."""
+    """A kernel (pre, post), LeCun-normal times a gain, and perhaps a bias (post,), zero."""
 
     units: int
     use_bias: bool
+    gain: float = 1.0
 
     @nn.compact
     def __call__(self, pre: Float[Array, "... pre"]) -> Float[Array, "... post"]:
         """kernelᵀ pre + bias."""
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (pre.shape[-1], self.units))
+        init = scaled(nn.initializers.lecun_normal(), self.gain)
+        kernel = self.param("kernel", init, (pre.shape[-1], self.units))
         post = pre @ kernel
         return post + self.param("bias", nn.initializers.zeros, (self.units,)) if self.use_bias else post
 
@@ -32,14 +34,17 @@ class DenseWeights(nn.Module):
 class Dense:
     """W r, with a kernel (pre, post) either way."""
 
-    is_linear = True
+    def is_linear(self, connection: "Connection") -> bool:
+        """Always."""
+        return True
 
     def module(self, connection: "Connection") -> tuple[nn.Module, Shape]:
         """A kernel from the flattened source to the flattened target."""
         pre, post = connection.below, connection.above
         if not connection.is_forward:
             pre, post = post, pre
-        return DenseWeights(math.prod(post), connection.is_forward), (math.prod(pre),)
+        weights = DenseWeights(math.prod(post), connection.has_bias, connection.layer.gain)
+        return weights, (math.prod(pre),)
 
     def up(self, connection: "Connection", kernel: Array, below: Array) -> Array:
         """Drive of the layer above."""
