@@ -43,11 +43,11 @@ def register_activation(name: str) -> Callable[[Part], Part]:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> @hepcli.register_activation("tanh")
-        ... def tanh(z):
-        ...     return jnp.tanh(z)
-        >>> model = hepcli.init_model("quickstart", {"network.activation": "tanh"})
-        >>> model.network.activation(jnp.zeros(2)).tolist()
+        >>> @hepcli.register_activation("sine")
+        ... def sine(z):
+        ...     return jnp.sin(z)
+        >>> model = hepcli.init_model("quickstart", {"network.activation": "sine"})
+        >>> model.network.activation("l1", jnp.zeros(2)).tolist()
         [0.0, 0.0]
     """
     return _decorator(ACTIVATIONS, name)

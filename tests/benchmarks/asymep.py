@@ -50,7 +50,7 @@ def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: 
         params,
         jnp.asarray(rng.standard_normal((BATCH, INPUTS))),
         jnp.eye(CLASSES)[rng.integers(0, CLASSES, BATCH)],
-        RelaxationSettings("alternating", STEPS, STEPS),
+        RelaxationSettings("alternating", free_steps=STEPS, nudged_steps=STEPS),
         GradientSettings("rbp", adjoint_steps=STEPS),
     )
 

@@ -56,8 +56,10 @@ def random_connections(rng, symmetric: bool) -> list[tuple[str, str]]:
 
 
 def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) -> Problem:
-    """A batch on the case's network, with weights that make the dynamics contract."""
-    rng = np.random.default_rng(case.seed)
+    """A batch on the case's network, as the method takes it, with weights that make the dynamics contract."""
+    rng, estimator = np.random.default_rng(case.seed), ESTIMATORS[method]
+    if estimator.clamps_output:
+        case = case._replace(readout=False, loss="squared_error")
     if case.connections == "random":
         connections = random_connections(rng, case.symmetric)
     else:
@@ -75,7 +77,7 @@ def make_problem(case: Case, method: str = "hep", largest: int = 5, **gradient) 
         case.loss,
         case.readout,
     )
-    system = network.without_feedback if ESTIMATORS[method].is_feedforward else network
+    system = network.without_feedback if estimator.is_feedforward else network
     return Problem(
         system,
         random_params(system, rng, case.symmetric),

@@ -49,7 +49,9 @@ class Reference:
             jnp.asarray(self.arrays["x"]),
             jnp.asarray(self.arrays["y"]),
             RelaxationSettings(
-                solver, self.meta["free_steps"], self.meta.get("nudge_steps", self.meta.get("nudged_steps"))
+                solver,
+                free_steps=self.meta["free_steps"],
+                nudged_steps=self.meta.get("nudge_steps", self.meta.get("nudged_steps")),
             ),
             GradientSettings(method, num_points, beta_radius, **gradient),
         )

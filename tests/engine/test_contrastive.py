@@ -38,7 +38,7 @@ def gradient_of(problem, method, *circle):
 
 
 def activities_of(problem, state):
-    sigma = NAIVE_ACTIVATIONS[problem.system.activation_name]
+    sigma = NAIVE_ACTIVATIONS[dict(problem.system.activations)["out"]]
     return {name: sigma(u) for name, u in state.items()} | {"in": np.asarray(problem.inputs)}
 
 
@@ -104,7 +104,7 @@ def test_contrasts_keep_symmetric_weights_symmetric(case):
 
 def clamped(problem, amplitude):
     """Free and clamped activities by synchronous steps in NumPy."""
-    sigma = NAIVE_ACTIVATIONS[problem.system.activation_name]
+    sigma = NAIVE_ACTIVATIONS[dict(problem.system.activations)["out"]]
     state = naive_relax(problem, 200)
     free = activities_of(problem, state)
     out = free["out"] + amplitude * (np.asarray(problem.targets) - free["out"])

@@ -67,7 +67,9 @@ def ours():
     """Our value of everything in the file, by its name there."""
     params, images, targets, noise = drawn()
     # The published phases are converged; stopping where nothing moves any more spares half the time.
-    relaxation = RelaxationSettings("synchronous", META["free_steps"], META["nudge_steps"], tolerance=1e-13)
+    relaxation = RelaxationSettings(
+        "synchronous", free_steps=META["free_steps"], nudged_steps=META["nudge_steps"], tolerance=1e-13
+    )
     problem = Problem(NETWORK, params, images, targets, relaxation, GradientSettings("hep"))
 
     def measure(problem):

@@ -102,6 +102,7 @@ def test_a_skipped_example_may_hold_anything(method):
 
 @METHODS
 def test_a_network_with_feedback_is_refused(method):
-    problem = make_problem(Case(LAYERED, "sigmoid", "cross_entropy", True, False, "alternating", 3), method)
+    problem = make_problem(Case(LAYERED, "sigmoid", "cross_entropy", True, False, "alternating", 3))
+    problem = problem._replace(gradient=replace(problem.gradient, method=method))
     with pytest.raises(ValueError, match="without feedback"):
         estimate(problem)
