@@ -16,7 +16,7 @@ from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgre
 from hepcli.experiments.sweeps.collect import value_of
 from hepcli.experiments.sweeps.report import Report
 
-_STATES = ("done", "running", "waiting", "failed")
+_STATES = ("done", "running", "waiting", "failed", "pruned")
 _MOST_ROWS = 12
 
 
@@ -53,16 +53,16 @@ class PlainSweep(SilentSweep):
         """Print what has happened."""
         match record:
             case SweepStarted():
-                self._points = len(record.points)
+                self._points = record.num_points
                 self.notice(f"sweep {record.folder}: {self._points} points")
             case SweepProgress():
                 self._left = record.seconds_left
             case PointSettled():
                 self._settled += 1
-                if record.summary is not None:
+                if record.error is None:
                     left = "" if self._left is None else f", {duration(self._left)} left"
                     place = f"{self._settled}/{self._points}"
-                    self.notice(f"{place} done  {record.point.title}: {_result(record)}{left}")
+                    self.notice(f"{place} {_result(record)}{left}")
         super().show(record)
 
 
@@ -95,33 +95,34 @@ class LiveSweep(SilentSweep):
                 self._started = record
             case SweepProgress():
                 self._progress = record
-            case PointSettled() if record.summary is not None:
-                self.notice(f"done {record.point.title}: {_result(record)}")
+            case PointSettled() if record.error is None:
+                self.notice(_result(record))
         super().show(record)
 
     def _render(self) -> Group:
         if self._started is None or self._progress is None:
             return Group()
-        statuses = self._progress.statuses
-        counts = Counter(status.state for status in statuses.values())
-        left = self._progress.seconds_left
-        parts = [f"{counts[state]} {state}" for state in _STATES]
+        points, left = self._progress.points, self._progress.seconds_left
+        counts = Counter(one.status.state for one in points) + Counter(waiting=self._progress.to_come)
+        parts = [f"{counts[state]} {state}" for state in _STATES if counts[state] or state != "pruned"]
         parts.append(f"time left {'–' if left is None else duration(left)}")
         table = Table(box=None, padding=(0, 1))
         table.add_column("running", no_wrap=True)
         table.add_column("epoch", justify="right", no_wrap=True)
-        for point, epochs in zip(self._started.points, self._started.epochs, strict=True):
-            status = statuses[point.hash]
-            if status.state == "running" and table.row_count < min(_MOST_ROWS, self._console.height - 5):
-                table.add_row(Text(point.title), f"{status.epochs}/{epochs}")
+        most = min(_MOST_ROWS, self._console.height - 5)
+        for one in [one for one in points if one.status.state == "running"][: max(most, 0)]:
+            table.add_row(Text(one.point.title), f"{one.status.epochs}/{one.epochs}")
         heading = Text(f"{self._started.folder}: {', '.join(parts)}", style="bold")
         return Group(heading, table) if table.row_count else Group(heading)
 
 
 def _result(record: PointSettled) -> str:
+    if record.summary is None:
+        return f"pruned {record.point.title}"
     file = f"runs/{record.point.folder}/summary.json"
-    error = None if record.summary is None else value_of(record.summary, "test_error", file)
-    return f"test error {number(error, '.2f')} %"
+    name = "validation_error" if (record.summary.get("selection") or {}).get("validation") else "test_error"
+    error = value_of(record.summary, name, file)
+    return f"done {record.point.title}: {name.replace('_', ' ')} {number(error, '.2f')} %"
 
 
 def make_display(*, quiet: bool) -> SilentSweep:
@@ -133,8 +134,18 @@ def make_display(*, quiet: bool) -> SilentSweep:
 
 
 def show_plan(planned: Plan) -> None:
-    """The points of a sweep on stderr."""
+    """The points of a sweep on stderr, or the axes of a search."""
     table = Table(box=None, padding=(0, 1))
+    if (search := planned.definition.search) is not None:
+        for name in ("axis", "places"):
+            table.add_column(name, no_wrap=True)
+        for axis in planned.definition.axis:
+            between = " to " if axis.bounds else ", "
+            scale = " (log)" if axis.log else ""
+            table.add_row(Text(axis.name), Text(between.join(p.label for p in axis.places) + scale))
+        title = f"{planned.folder}: {search.trials} trials by {search.sampler}, {search.objective}"
+        _print(title, table)
+        return
     names = list(planned.own[0].labels) if planned.own else []
     for name in (*names, "seed", "run folder"):
         table.add_column(Text(name), no_wrap=True)
@@ -150,7 +161,7 @@ def show_report(report: Report) -> None:
         table.add_column(Text(name), no_wrap=True)
     for row in report.grid.rows:
         table.add_row(*map(Text, row))
-    _print(report.grid.title, table, "mean ± sample standard deviation (number of seeds)")
+    _print(report.grid.title, table, report.note)
     for notice in report.notices:
         say(notice)
 

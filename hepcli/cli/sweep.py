@@ -29,6 +29,9 @@ Together = Annotated[
         "--together", help="Train runs that differ only in seed, beta, lambda, rate or angle at once."
     ),
 ]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; the others save and end.")
+]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +111,17 @@ def sweep_command(
         ),
     ] = None,
     data_dir: DataDir = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            metavar="K=V,…",
+            help="Choose points by what came of those before: trials=30,sampler=tpe,pruner=median; an axis "
+            "may be a range, KEY=LOW..HIGH or LOW..HIGH:log.",
+            show_default=False,
+        ),
+    ] = None,
+    fail_fast: FailFast = False,
     figure_format: Format = FigureFormat.PNG,
     code: Code = None,
     as_json: Json = False,
@@ -145,13 +159,17 @@ def sweep_command(
         data_dir,
         figure_format.value,
         code or (),
+        search,
+        fail_fast,
     )
     if dry_run:
         planned = experiment.plan(request)
         show_plan(planned)
         if as_json:
             points = [point._asdict() for point in planned.own]
-            typer.echo(json.dumps({"folder": str(planned.folder), "points": points}, indent=2))
+            table = planned.definition.search
+            found = {"points": points} if table is None else {"search": table.model_dump()}
+            typer.echo(json.dumps({"folder": str(planned.folder)} | found, indent=2))
         return
     if slurm is not None:
         from hepcli.experiments.sweeps.slurm import submit
@@ -191,6 +209,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
 def worker_command(
     folder: Annotated[Path, typer.Argument(parser=user_path, metavar="DIR", help="Folder of the sweep.")],
     together: Together = False,
+    fail_fast: FailFast = False,
     shard: Shard = None,
     cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="Processors to run on.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay while others hold points.")] = True,
@@ -204,6 +223,7 @@ def worker_command(
         folder,
         shard,
         together,
+        fail_fast,
         wait,
         [int(cpu) for cpu in cpus.split(",")] if cpus else [],
         data_dir,

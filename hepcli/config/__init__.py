@@ -1,5 +1,6 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
+from hepcli.config.axes import Axis, AxisPoint, label_of
 from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten
 from hepcli.config.config import Config
 from hepcli.config.extends import is_path, preset_header
@@ -13,15 +14,8 @@ from hepcli.config.presets import (
     presets_folder,
 )
 from hepcli.config.saved import RUN_HEADER, dump_config, kept_code, parse_config, read_config
-from hepcli.config.sweep import (
-    Axis,
-    AxisPoint,
-    FigureKind,
-    FigureView,
-    SweepDefinition,
-    TableView,
-    label_of,
-)
+from hepcli.config.search import VALIDATION_ERROR, SearchTable
+from hepcli.config.sweep import FigureKind, FigureView, SweepDefinition, TableView
 from hepcli.config.sweep_files import (
     NamedSweep,
     check_sweep,
@@ -31,12 +25,13 @@ from hepcli.config.sweep_files import (
     sweep_differences,
 )
 from hepcli.config.toml_files import read_text
-from hepcli.config.vary import parse_seeds, parse_shard, parse_vary, split_outside
+from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside
 
 __all__ = [
     "OUTSIDE_HASH",
     "RUN_HEADER",
     "SWEEPS",
+    "VALIDATION_ERROR",
     "Axis",
     "AxisPoint",
     "Config",
@@ -45,6 +40,7 @@ __all__ = [
     "NamedSweep",
     "PresetInfo",
     "ResolvedConfig",
+    "SearchTable",
     "SweepDefinition",
     "TableView",
     "check_sweep",
@@ -62,6 +58,7 @@ __all__ = [
     "load_config",
     "load_sweep",
     "parse_config",
+    "parse_search",
     "parse_seeds",
     "parse_shard",
     "parse_sweep",

@@ -2,95 +2,20 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from hepcli.config.compare import flatten
-from hepcli.settings import STRICT, Fault, Faults, Seed, assigned, did_you_mean, show
+from hepcli.config.axes import Axis, AxisPoint, NonEmpty, Settings, Table
+from hepcli.config.search import SearchTable, search_problems
+from hepcli.settings import Fault, Faults, Seed, assigned, did_you_mean
 
 FigureKind = Literal["lines", "bars", "curves"]
 EPOCH = "epoch"
 SEED_KEY = "run.seed"
-
-_NonEmpty = Annotated[str, Field(min_length=1)]
-
-
-class Table(BaseModel):
-    """A table of a definition."""
-
-    model_config = STRICT
-
-
-_TABLES = ("run", "data", "network", "relaxation", "gradient", "homeostasis", "optimizer", "checkpoints")
-
-
-def _dotted(settings: Any) -> Any:
-    """TOML reads an unquoted relaxation.free_steps as a table in a table: it means that key alone."""
-    if not isinstance(settings, Mapping):
-        return settings
-    inner = {
-        name: table for name, table in settings.items() if name in _TABLES and isinstance(table, Mapping)
-    }
-    return {name: value for name, value in settings.items() if name not in inner} | flatten(inner)
-
-
-Settings = Annotated[Mapping[str, Any], BeforeValidator(_dotted)]
-"""Dotted keys to values."""
-
-
-class AxisPoint(Table):
-    """One place on an axis.
-
-    Attributes:
-        label: what tables and figures call it.
-        preset: another base preset, instead of the sweep's.
-        set: dotted keys to values, set together.
-    """
-
-    label: _NonEmpty
-    preset: str | None = None
-    set: Settings = Field(default_factory=dict)
-
-
-class Axis(Table):
-    """What is varied: the values of one key, or points that set several keys together.
-
-    Attributes:
-        name: what tables and figures call it.
-        key: dotted key of the values.
-        values: of the key.
-        points: instead of key and values.
-    """
-
-    name: _NonEmpty
-    key: str | None = None
-    values: tuple[Any, ...] | None = None
-    points: tuple[AxisPoint, ...] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> "Axis":
-        by_key, by_points = self.key is not None and self.values is not None, self.points is not None
-        if by_key == by_points or (by_points and (self.key is not None or self.values is not None)):
-            raise Faults([Fault(f"axis {self.name}", "must have either key and values, or points")])
-        if not self.places:
-            raise Faults([Fault(f"axis {self.name}", "is empty; give it at least one value")])
-        return self
-
-    @property
-    def places(self) -> tuple[AxisPoint, ...]:
-        """The points of the axis, those of a single key labelled by their value."""
-        if self.points is not None:
-            return self.points
-        return tuple(
-            AxisPoint(label=label_of(value), set={str(self.key): value}) for value in self.values or ()
-        )
-
-    @property
-    def keys(self) -> frozenset[str]:
-        """The dotted keys that the axis sets."""
-        return frozenset(key for place in self.places for key in place.set)
+NOT_HERE = "–"
+"""The label of what has no place on an axis, in a union of grids."""
 
 
 class SweepTable(Table):
@@ -138,7 +63,7 @@ class TableView(Table):
 
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    value: _NonEmpty = "test_error"
+    value: NonEmpty = "test_error"
 
 
 class FigureView(Table):
@@ -154,37 +79,100 @@ class FigureView(Table):
 
     kind: FigureKind
     x: str | None = None
-    y: tuple[_NonEmpty, ...] = ("test_error",)
+    y: tuple[NonEmpty, ...] = ("test_error",)
     series: tuple[str, ...] = ()
     facet: str | None = None
 
 
+class Grid(Table):
+    """One of several grids that make a sweep together.
+
+    Attributes:
+        set: dotted keys to values, for all of its points.
+        axis: its own axes, behind those that all grids share.
+    """
+
+    set: Settings = Field(default_factory=dict)
+    axis: tuple[Axis, ...] = ()
+
+
 class SweepDefinition(Table):
-    """A sweep: every point of the product of the axes, with every seed."""
+    """A sweep: every point of the product of the axes, with every seed; or a search among them.
+
+    Attributes:
+        sweep: what all points share.
+        search: how points are chosen; None for all of them.
+        axis: what is varied; with `grid`, in every one of them.
+        grid: products that are united; a point of several of them is taken once.
+        table: how to tabulate; None for what suits the axes.
+        figure: what to plot; None for the same.
+    """
 
     sweep: SweepTable
+    search: SearchTable | None = None
     axis: tuple[Axis, ...] = ()
+    grid: tuple[Grid, ...] = ()
     table: TableView | None = None
     figure: FigureView | None = None
 
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not there is left out: older sweeps are written, and so named, as they were."""
+        return {key: value for key, value in write(self).items() if value or key not in ("search", "grid")}
+
     @model_validator(mode="after")
     def _check_across(self) -> "SweepDefinition":
-        names = [axis.name for axis in self.axis]
-        problems = [
-            Fault(f"axis {name}", "there are two axes of that name")
-            for name in [name for name, count in Counter(names).items() if count > 1]
-        ]
-        problems += _key_problems(self.axis, self.sweep.set) + _label_problems(self.axis)
-        problems += _exclude_problems(self.axis, self.sweep)
-        problems += _view_problems(names, self.table, self.figure)
+        problems = []
+        for grid in self.grids:
+            names = Counter(axis.name for axis in grid.axis)
+            twice = [name for name, count in names.items() if count > 1]
+            problems += [Fault(f"axis {name}", "there are two axes of that name") for name in twice]
+            problems += _key_problems(grid.axis, {**self.sweep.set, **grid.set}) + _label_problems(grid.axis)
+        problems += _exclude_problems(self)
+        problems += _view_problems(list(self.labels), self.table, self.figure)
+        problems += self._search_problems()
         if problems:
-            raise Faults(problems)
+            raise Faults(list(dict.fromkeys(problems)))
         return self
 
+    def _search_problems(self) -> list[Fault]:
+        views = {"table": self.table, "figure": self.figure, "grid": self.grid, "exclude": self.sweep.exclude}
+        axes = [axis for grid in self.grids for axis in grid.axis]
+        return search_problems(self.search, axes, self.sweep.seeds, [name for name in views if views[name]])
 
-def label_of(value: object) -> str:
-    """A value of a key as tables show it: text without quotes."""
-    return value if isinstance(value, str) else show(value)
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The products that make up the sweep, each with all of its axes."""
+        if not self.grid:
+            return (Grid(axis=self.axis),)
+        return tuple(Grid(set=grid.set, axis=(*self.axis, *grid.axis)) for grid in self.grid)
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """Axis to its labels, in order; with `NOT_HERE` where a grid of a union lacks the axis."""
+        grids = [{axis.name: axis for axis in grid.axis} for grid in self.grids]
+        names = dict.fromkeys(name for grid in grids for name in grid)
+        return {
+            name: list(
+                dict.fromkeys(
+                    label
+                    for grid in grids
+                    for label in ([p.label for p in grid[name].places] if name in grid else [NOT_HERE])
+                )
+            )
+            for name in names
+        }
+
+    def combinations(self) -> Iterator[tuple[dict[str, str], tuple[AxisPoint, ...]]]:
+        """The places on the axes that come together, with axis to label; those excluded are left out."""
+        nowhere = dict.fromkeys(self.labels, NOT_HERE)
+        for grid in self.grids:
+            own = (AxisPoint(label=NOT_HERE, set=grid.set),) if grid.set else ()
+            for places in itertools.product(*(axis.places for axis in grid.axis)):
+                here = {axis.name: place.label for axis, place in zip(grid.axis, places, strict=True)}
+                labels = nowhere | here
+                if not self.sweep.excludes(labels):
+                    yield labels, (*own, *places)
 
 
 def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Fault]:
@@ -216,11 +204,11 @@ def _label_problems(axes: tuple[Axis, ...]) -> list[Fault]:
     return problems
 
 
-def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Fault]:
+def _exclude_problems(definition: SweepDefinition) -> list[Fault]:
     """What is left out must name axes and labels, and must not be everything."""
-    labels = {axis.name: [place.label for place in axis.places] for axis in axes}
+    labels, exclude = definition.labels, definition.sweep.exclude
     problems = []
-    for one in sweep.exclude:
+    for one in exclude:
         for name, label in one.items():
             if name not in labels:
                 rule = f"there is no such axis{did_you_mean(name, labels)}"
@@ -228,10 +216,8 @@ def _exclude_problems(axes: tuple[Axis, ...], sweep: SweepTable) -> list[Fault]:
             elif label not in labels[name]:
                 rule = f"axis {name} has no such label{did_you_mean(label, labels[name])}"
                 problems.append(Fault(assigned("sweep.exclude", label), rule))
-    if not problems and sweep.exclude:
-        combinations = itertools.product(*labels.values())
-        if all(sweep.excludes(dict(zip(labels, one, strict=True))) for one in combinations):
-            problems.append(Fault("sweep.exclude", "leaves out every combination"))
+    if not problems and exclude and not any(definition.combinations()):
+        problems.append(Fault("sweep.exclude", "leaves out every combination"))
     return problems
 
 

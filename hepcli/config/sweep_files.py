@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import tomlkit
 from pydantic import BaseModel, ValidationError
 
+from hepcli.config.axes import Axis, AxisPoint
 from hepcli.config.compare import flatten
 from hepcli.config.extends import is_path
 from hepcli.config.presets import sweep_text
 from hepcli.config.problems import describe
-from hepcli.config.sweep import Axis, AxisPoint, FigureView, SweepDefinition, SweepTable, TableView
+from hepcli.config.search import SearchTable
+from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, TableView
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
 
@@ -49,15 +51,20 @@ def load_sweep(sweep: str) -> NamedSweep:
 def _with_whole_paths(tables: dict[str, Any], beside: Path) -> dict[str, Any]:
     """Presets that a definition names by a path start from its own folder, wherever workers start."""
     tables = copy.deepcopy(tables)
-    axes = tables.get("axis")
-    points = [axis.get("points") for axis in axes if isinstance(axis, dict)] if isinstance(axes, list) else []
-    places = [place for own in points if isinstance(own, list) for place in own]
+    grids = [tables, *_tables(tables.get("grid"))]
+    axes = [axis for grid in grids for axis in _tables(grid.get("axis"))]
+    places = [place for axis in axes for place in _tables(axis.get("points"))]
     for table in (tables.get("sweep"), *places):
         if isinstance(table, dict) and isinstance(preset := table.get("preset"), str) and is_path(preset):
             # As before where it is found from the working folder, as --preset is.
             result = beside / preset if (beside / preset).exists() else Path(preset)
             table["preset"] = str(result.absolute())
     return tables
+
+
+def _tables(entries: object) -> list[dict[str, Any]]:
+    """The tables of an array of tables; what is none is for the check to name."""
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def parse_sweep(text: str, label: str) -> SweepDefinition:
@@ -109,14 +116,30 @@ def _work(definition: SweepDefinition) -> dict[str, object]:
     sweep = definition.sweep
     work: dict[str, object] = {"preset": sweep.preset, "seeds": list(sweep.seeds)}
     work |= flatten({"set": dict(sweep.set)})
-    for axis in definition.axis:
-        work[f"axis {axis.name}"] = [place.model_dump(exclude_none=True) for place in axis.places]
+    if definition.search is not None:
+        work |= flatten({"search": definition.search.model_dump()})
+    work |= {f"axis {axis.name}": _places(axis) for axis in definition.axis}
+    for number, grid in enumerate(definition.grid, 1):
+        work |= flatten({f"grid {number}.set": dict(grid.set)})
+        work |= {f"grid {number}, axis {axis.name}": _places(axis) for axis in grid.axis}
     return work
+
+
+def _places(axis: Axis) -> object:
+    if axis.bounds is not None:
+        return axis.model_dump(exclude_none=True)
+    return [place.model_dump(exclude_none=True) for place in axis.places]
 
 
 def _known_keys() -> list[str]:
     keys = [*SweepDefinition.model_fields]
-    tables: dict[str, type[BaseModel]] = {"sweep": SweepTable, "table": TableView, "figure": FigureView}
+    tables: dict[str, type[BaseModel]] = {
+        "sweep": SweepTable,
+        "search": SearchTable,
+        "grid": Grid,
+        "table": TableView,
+        "figure": FigureView,
+    }
     for name, model in tables.items():
         keys += [f"{name}.{field}" for field in model.model_fields]
     return keys + [f"axis.{field}" for field in (*Axis.model_fields, *AxisPoint.model_fields)]

@@ -7,6 +7,8 @@ from hepcli.config.load import read_value
 from hepcli.errors import ConfigError
 
 _VARY = "Write --vary KEY=V1,V2 or, to set keys together, --vary KEY1:KEY2=V1:W1,V2:W2."
+_SEARCH = "Write --search trials=30,sampler=tpe,pruner=median."
+_RANGE = re.compile(r"(?P<low>[-+0-9.eE]*[0-9])\.\.(?P<high>[-+0-9.eE]+)(?P<log>:log)?")
 _OPENING, _CLOSING = "[{(", "]})"
 
 
@@ -15,7 +17,8 @@ def parse_vary(text: str) -> dict[str, Any]:
 
     Args:
         text: `key=v1,v2`, or `key1:key2=v1:w1,v2:w2` for an axis that sets keys together. A comma or
-            colon inside quotes or brackets separates nothing.
+            colon inside quotes or brackets separates nothing. `key=low..high` and `key=low..high:log` are
+            ranges, of whole numbers where both ends are.
 
     Returns:
         The axis as TOML would give it; it may still be refused by `check_sweep`.
@@ -33,6 +36,13 @@ def parse_vary(text: str) -> dict[str, Any]:
     if "" in places:
         raise ConfigError(f"--vary {text}: one of its values is missing.", _VARY)
     name = ":".join(key.rpartition(".")[2] for key in keys)
+    if len(keys) == 1 and len(places) == 1 and (ends := _RANGE.fullmatch(places[0])):
+        low, high = (read_value(ends[part]) for part in ("low", "high"))
+        integer = isinstance(low, int) and isinstance(high, int)
+        return {
+            "name": name, "key": keys[0], "low": low, "high": high,
+            "integer": integer, "log": ends["log"] is not None,
+        }  # fmt: skip
     if len(keys) == 1:
         return {"name": name, "key": keys[0], "values": [read_value(place) for place in places]}
     points = []
@@ -43,6 +53,28 @@ def parse_vary(text: str) -> dict[str, Any]:
         settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
         points.append({"label": place, "set": settings})
     return {"name": name, "points": points}
+
+
+def parse_search(text: str) -> dict[str, Any]:
+    """Read --search: entries of the [search] table.
+
+    Args:
+        text: `trials=30,sampler=random`.
+
+    Returns:
+        The entries; they may still be refused by `check_sweep`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    entries: dict[str, Any] = {}
+    for part in split_outside(text, ","):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not key or not equals or not value or key in entries:
+            problem = "is given twice" if key in entries else "is not KEY=VALUE"
+            raise ConfigError(f"--search {text}: {part or 'an empty part'} {problem}.", _SEARCH)
+        entries[key] = read_value(value)
+    return entries
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

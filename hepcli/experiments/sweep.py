@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from hepcli.config import (
     config_error,
     load_config,
     load_sweep,
+    parse_search,
     parse_seeds,
     parse_shard,
     parse_vary,
@@ -23,10 +24,13 @@ from hepcli.config import (
 from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.figures import FigureFormat
+from hepcli.experiments.sweeps.claims import ENDED, FAILED
 from hepcli.experiments.sweeps.folder import Status, SweepFolder, code_table
-from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, resolve
+from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
+from hepcli.experiments.sweeps.search import search_of
+from hepcli.experiments.sweeps.study import check_optuna
 
 _POLL_S = 0.5
 _LEAST_FREE = 2**17  # bytes; a run's first files take as much
@@ -47,6 +51,8 @@ class SweepRequest(NamedTuple):
         resume: go on with a sweep that is there; its failed points get new attempts.
         together: train points of one compiled program together.
         shard: INDEX/NUMBER text; None for all points.
+        search: --search text, on top of the [search] of the definition.
+        fail_fast: stop at the first point that fails for good.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the figure it ends in.
         code: files with own parts; the sweep keeps copies.
@@ -66,6 +72,8 @@ class SweepRequest(NamedTuple):
     data_dir: Path | None = None
     figure_format: FigureFormat = "png"
     code: Sequence[Path] = ()
+    search: str | None = None
+    fail_fast: bool = False
 
 
 class Plan(NamedTuple):
@@ -74,7 +82,7 @@ class Plan(NamedTuple):
     Attributes:
         folder: of the sweep.
         definition: of the sweep.
-        points: all of its points.
+        points: all of its points; of a search some that try every place on its axes.
         own: those of the shard.
     """
 
@@ -85,22 +93,33 @@ class Plan(NamedTuple):
 
 
 class SweepStarted(NamedTuple):
-    """The folder is ready; `epochs` are those of each point, in order."""
+    """The folder is ready, for so many points."""
 
     folder: Path
-    points: Sequence[Point]
-    epochs: Sequence[int]
+    num_points: int
+
+
+class PointProgress(NamedTuple):
+    """How far a point is, and the epochs it is to have."""
+
+    point: Point
+    status: Status
+    epochs: int
 
 
 class SweepProgress(NamedTuple):
-    """How far each point is. `seconds_left` is None until there is something to judge it by."""
+    """How far each point is, and how many a search will add.
 
-    statuses: Mapping[str, Status]
+    `seconds_left` is None until there is something to judge it by.
+    """
+
+    points: Sequence[PointProgress]
+    to_come: int
     seconds_left: float | None
 
 
 class PointSettled(NamedTuple):
-    """A point was done, or failed for good with `error`."""
+    """A point was done, or pruned, then without a summary, or failed for good with `error`."""
 
     point: Point
     error: str | None
@@ -114,7 +133,7 @@ class SweepInterrupted(NamedTuple):
 
 
 class SweepFinished(NamedTuple):
-    """All points are done or failed; `failed` of them."""
+    """All points are done, pruned or failed; `failed` of them."""
 
     report: Report
     failed: int
@@ -139,13 +158,40 @@ def plan(request: SweepRequest) -> Plan:
     name, definition = _definition(request)
     folder = request.out or Path("sweeps") / name
     _check_code(request, folder)
-    points = expand(definition)
+    points = _points_of(definition, request)
     if request.resume and not SweepFolder(folder).holds_sweep:
         raise ConfigError(
             f"{folder} holds no sweep to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
     return Plan(folder, definition, points, points[index::number])
+
+
+def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point]:
+    """The points of a sweep, or those that try the places of a search; all that is wrong is told here.
+
+    Raises:
+        ConfigError: settings that are not allowed.
+        SweepError: Optuna is not installed.
+    """
+    if definition.search is None:
+        return expand(definition)
+    check_optuna()
+    if request.shard is not None:
+        raise ConfigError(
+            "--shard cannot divide a search, whose trials follow from each other.",
+            "Leave it out: workers that are given the same command share the trials.",
+        )
+    if request.together and definition.search.pruner != "none":
+        raise ConfigError("--together cannot prune.", "Leave out --together, or the pruner.")
+    points = probe(definition)
+    by_validation = definition.search.objective.startswith(("validation", "selection."))
+    if by_validation and not all(resolve(point).config.data.validation_examples for point in points):
+        raise ConfigError(
+            f"{definition.search.objective} needs examples that are held out of training.",
+            "Add for instance --set data.validation_examples=1000.",
+        )
+    return points
 
 
 def _check_code(request: SweepRequest, folder: Path) -> None:
@@ -175,22 +221,26 @@ def sweep(
         SweepError: workers keep dying.
     """
     planned = prepare(request)
-    folder = SweepFolder(planned.folder)
-    epochs = [resolve(point).config.run.epochs for point in planned.own]
-    yield SweepStarted(planned.folder, planned.own, epochs)
+    watch = _Watch(planned)
+    yield SweepStarted(planned.folder, watch.num_points)
     arguments = worker_arguments(planned.folder, request)
     pool = Pool(PoolSettings(request.jobs, arguments, planned.folder / "logs"))
     try:
-        yield from _watch(folder, planned.own, sum(epochs), pool, stop)
+        yield from watch.until_over(pool, stop, fail_fast=request.fail_fast)
     finally:
         pool.terminate()
         while pool.alive:
             time.sleep(_POLL_S / 10)
-    states = [folder.state(point) for point in planned.own]
-    if any(state in ("waiting", "running") for state in states):
-        yield SweepInterrupted(shlex.join(command))
+    if watch.is_over:
+        failed = watch.states().count(FAILED)
+        yield SweepFinished(report(planned.folder, None, request.figure_format), failed)
+    elif request.fail_fast and (point := watch.first_failed) is not None:
+        raise SweepError(
+            f"Stopped by --fail-fast: {point.title} failed.",
+            f"What was done is kept. To try it again and go on: add --resume --out {planned.folder}",
+        )
     else:
-        yield SweepFinished(report(planned.folder, None, request.figure_format), states.count("failed"))
+        yield SweepInterrupted(shlex.join(command))
 
 
 def prepare(request: SweepRequest) -> Plan:
@@ -203,10 +253,10 @@ def prepare(request: SweepRequest) -> Plan:
     for name in sorted({resolve(point).config.data.name for point in planned.points}):
         load_split(name, "test", request.data_dir)
     folder = SweepFolder(planned.folder)
-    folder.join(planned.definition, planned.points)
+    folder.join(planned.definition, planned.points, extend=request.resume)
     folder.keep_code(planned.definition)
     if request.resume:
-        for point in planned.own:
+        for point in planned.own if planned.definition.search is None else folder.points():
             folder.journal(point).retry()
     return planned
 
@@ -215,30 +265,75 @@ def worker_arguments(folder: Path, request: SweepRequest) -> list[str]:
     """Arguments of `hep sweep-worker` for a request."""
     arguments = [str(folder.absolute())]
     arguments += ["--together"] if request.together else []
+    arguments += ["--fail-fast"] if request.fail_fast else []
     arguments += [] if request.shard is None else ["--shard", request.shard]
     return arguments + ([] if request.data_dir is None else ["--data-dir", str(request.data_dir.absolute())])
 
 
-def _watch(
-    folder: SweepFolder, points: Sequence[Point], all_epochs: int, pool: Pool, stop: Callable[[], bool]
-) -> Iterator[SweepEvent]:
-    """Follow the folder until every point is settled, or until stopped."""
-    settled: set[str] = set()
-    started, behind = time.monotonic(), None
-    while True:
-        statuses = {point.hash: folder.status(point) for point in points}
-        news = [p for p in points if p.hash not in settled and statuses[p.hash].state in ("done", "failed")]
-        settled.update(point.hash for point in news)
-        yield from (_settled(folder, point) for point in news)
-        done = sum(status.epochs for status in statuses.values())
-        behind = done if behind is None else behind
-        pace = (done - behind) / (time.monotonic() - started + 1e-9)
-        yield SweepProgress(statuses, (all_epochs - done) / pace if pace > 0 else None)
-        if len(settled) == len(points) or stop():
-            return
-        if not pool.tend(progressed=bool(news)):
-            raise _dying(folder.path)
-        time.sleep(_POLL_S)
+class _Watch:
+    """Follows the points of a folder, of a search also those that are added."""
+
+    def __init__(self, planned: Plan) -> None:
+        self._folder, self._definition = SweepFolder(planned.folder), planned.definition
+        self._search = search_of(self._folder)
+        self._points = planned.own
+        self._epochs: dict[str, int] = {}
+
+    @property
+    def num_points(self) -> int:
+        """How many points there will be."""
+        search = self._definition.search
+        return len(self._points) if search is None else search.trials * len(self._definition.sweep.seeds)
+
+    def until_over(self, pool: Pool, stop: Callable[[], bool], *, fail_fast: bool) -> Iterator[SweepEvent]:
+        """Watch until every point is settled, until one failed that should not, or until stopped."""
+        settled: set[str] = set()
+        started, behind = time.monotonic(), None
+        while True:
+            points = self._progress()
+            news = [p for p in points if p.point.hash not in settled and p.status.state in ENDED]
+            settled.update(one.point.hash for one in news)
+            yield from (_settled(self._folder, one.point) for one in news)
+            done = sum(one.status.epochs for one in points)
+            behind = done if behind is None else behind
+            pace = (done - behind) / (time.monotonic() - started + 1e-9)
+            to_come = self.num_points - len(points)
+            left: float = sum(
+                one.epochs - one.status.epochs for one in points if one.status.state not in ENDED
+            )
+            left += to_come * (sum(one.epochs for one in points) / len(points) if points else 0)
+            yield SweepProgress(points, to_come, left / pace if pace > 0 else None)
+            failed = fail_fast and any(one.status.state == FAILED for one in points)
+            if (len(settled) == len(points) and self.is_over) or failed or stop():
+                return
+            if not pool.tend(progressed=bool(news)):
+                raise _dying(self._folder.path)
+            time.sleep(_POLL_S)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do."""
+        is_open = self._search is not None and self._search.is_open
+        return not is_open and set(self.states()) <= set(ENDED)
+
+    def states(self) -> list[str]:
+        """The state of each point."""
+        return [self._folder.state(point) for point in self._there()]
+
+    @property
+    def first_failed(self) -> Point | None:
+        """A point that failed for good; None without."""
+        return next((one for one in self._there() if self._folder.state(one) == FAILED), None)
+
+    def _there(self) -> Sequence[Point]:
+        return self._points if self._search is None else self._folder.points()
+
+    def _progress(self) -> list[PointProgress]:
+        there = self._there()
+        for point in there:
+            if point.hash not in self._epochs:
+                self._epochs[point.hash] = resolve(point).config.run.epochs
+        return [PointProgress(one, self._folder.status(one), self._epochs[one.hash]) for one in there]
 
 
 def _dying(folder: Path) -> SweepError:
@@ -253,7 +348,7 @@ def _dying(folder: Path) -> SweepError:
 
 def _settled(folder: SweepFolder, point: Point) -> PointSettled:
     journal = folder.journal(point)
-    error = journal.error() if journal.state() == "failed" else folder.stranger(point)
+    error = journal.error() if journal.state() == FAILED else folder.stranger(point)
     return PointSettled(point, error, None if error is not None else folder.run(point).read_summary())
 
 
@@ -280,6 +375,8 @@ def _definition(request: SweepRequest) -> NamedSweep:
     table = tables["sweep"]
     table["set"] = {**table.get("set", {}), **settings, **code_settings(load_code(request.code))}
     table["preset"] = absolute_preset(table["preset"])
+    if request.search is not None:
+        tables["search"] = {**(tables.get("search") or {}), **parse_search(request.search)}
     if request.seeds is not None:
         table["seeds"] = list(parse_seeds(request.seeds))
     label = "the sweep" if request.sweep is None else f"sweep {request.sweep}"

@@ -46,7 +46,7 @@ def test_a_pipe_that_closes_ends_no_sweep(monkeypatch):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr("typer.echo", closed)
-    PlainSweep().show(SweepStarted(Path("sweep"), (), ()))
+    PlainSweep().show(SweepStarted(Path("sweep"), 0))
 
 
 @POSIX

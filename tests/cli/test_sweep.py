@@ -146,6 +146,8 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--preset", "quickstart", "--set", "run.epochs=2", "--epochs", "3"], "both"),
         (["table1", "--set", "gradient.num_points=3"], "axis estimator already sets this key"),
         (["table1", "--data-dir", "nowhere"], "hep data prepare"),
+        (["--preset", "quickstart", "--vary", "optimizer.learning_rate=0.1..1"], "a range needs a search"),
+        (["--preset", "quickstart", "--search", "trials=3"], "there is no axis to search"),
         (["--report", "nowhere"], "neither a sweep nor run folders"),
     ],
 )

@@ -7,6 +7,7 @@ from hepcli.config import (
     dump_sweep,
     list_sweeps,
     load_sweep,
+    parse_search,
     parse_seeds,
     parse_shard,
     parse_sweep,
@@ -109,6 +110,66 @@ def test_keys_together_from_the_command_line():
         "label": "hep_exact:1",
         "set": {"gradient.method": "hep_exact", "gradient.num_points": 1},
     }
+
+
+def test_ranges_from_the_command_line():
+    rate = {"name": "b", "key": "a.b", "low": 1e-3, "high": 1.0, "log": True, "integer": False}
+    assert parse_vary("a.b=1e-3..1.0:log") == rate
+    assert parse_vary("a.b=1..5") == rate | {"low": 1, "high": 5, "log": False, "integer": True}
+    assert parse_vary("a.b=-2.5..-1") == rate | {"low": -2.5, "high": -1, "log": False}
+    assert parse_vary("a.b=x..y")["values"] == ["x..y"]
+
+
+def test_a_search_survives_writing_and_reading():
+    axes = [parse_vary("optimizer.learning_rate=1e-3..1:log"), parse_vary("gradient.num_points=1,2")]
+    found = definition(search=parse_search("trials=30,sampler=random"), axis=axes)
+    assert parse_sweep(dump_sweep(found), "copy") == found
+    assert found.axis[0].bounds == (1e-3, 1.0)
+
+
+def test_sweeps_of_before_are_written_as_they_were():
+    """The folder of a sweep from options is named by what is written."""
+    axes = [parse_vary("gradient.num_points=1,2")]
+    written = definition(axis=axes).model_dump()
+    assert written.keys() == {"sweep", "axis", "table", "figure"}
+    assert written["axis"][0].keys() == {"name", "key", "values", "points"}
+
+
+@pytest.mark.parametrize("text", ["trials", "trials=", "trials=1,trials=2", ",", "=3"])
+def test_search_is_refused(text):
+    with pytest.raises(ConfigError, match="--search"):
+        parse_search(text)
+
+
+RANGE = {"name": "a", "key": "optimizer.learning_rate", "low": 0.1, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("search", "axis", "says"),
+    [
+        (None, {}, "a range needs a search"),
+        ({"trials": 3}, {"low": 2.0}, "low must be below high"),
+        ({"trials": 3}, {"low": 0.0, "log": True}, "low must be above 0"),
+        ({"trials": 3}, {"integer": True}, "must be whole numbers"),
+        ({"trials": 3}, {"values": [1]}, "neither values nor points"),
+        ({"trials": 4}, {"low": 1, "high": 3, "integer": True}, "there are only 3 points to try"),
+        ({}, {}, "search.trials: must be given"),
+        ({"trials": 0}, {}, "search.trials = 0"),
+        ({"trials": 3, "sampler": "cma"}, {}, "must be one of random, tpe, grid"),
+        ({"trials": 3, "sampler": "grid"}, {}, "a grid needs values, not a range"),
+        ({"trials": 3, "objective": "test_error"}, {}, "nothing is selected on test data"),
+        ({"trials": 3, "objective": "test.top1"}, {}, "nothing is selected on test data"),
+        ({"trials": 3, "objective": "selection.test.top1"}, {}, "nothing is selected on test data"),
+        ({"trials": 3, "objective": "homeostatic_loss"}, {}, "nothing is selected on test data"),
+        ({"trials": 3, "pruner": "median", "objective": "train_error"}, {}, "needs validation_error"),
+        ({"trialz": 3, "trials": 3}, {}, "did you mean search.trials"),
+    ],
+)
+def test_what_no_search_can_be(search, axis, says):
+    tables = {"axis": [RANGE | axis]} | ({} if search is None else {"search": search})
+    with pytest.raises(ConfigError) as error:
+        definition(**tables)
+    assert says in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["a.b", "=1", "a.b=", "a.b=1,,2", "a.b:c.d=1:2,3", "a..b=1", "a.b= "])

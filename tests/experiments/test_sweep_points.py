@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hepcli.config import check_sweep, config_hash, load_sweep
+from hepcli.config import check_sweep, config_hash, dump_sweep, load_sweep, parse_sweep
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import absolute_preset, expand, program_of, resolve
@@ -135,6 +135,24 @@ def test_excluded_combinations_are_no_points():
     assert {(p.labels["N"], p.labels["r"]) for p in found} == {("1", "0.1"), ("2", "0.1"), ("2", "0.2")}
     assert len(found) == 6
     assert {p.labels["r"] for p in points(axes, exclude=[{"r": "0.1"}])} == {"0.2"}
+
+
+def test_a_union_of_grids():
+    """A star around the middle: each grid varies one key, and what both have is there once."""
+    first = {"name": "N", "key": "gradient.num_points", "values": [2, 4]}
+    second = {"name": "r", "key": "gradient.beta_radius", "values": [0.5, 0.1]}
+    shared = {"name": "a", "key": "network.initial_angle_deg", "values": [0.0, 90.0]}
+    tables = {"sweep": {"preset": "quickstart"}, "axis": [shared], "grid": [{"axis": [first]}]}
+    tables["grid"].append({"axis": [second], "set": {"relaxation.free_steps": 150}})
+    definition = check_sweep(tables, "test")
+    found = expand(definition)
+    assert parse_sweep(dump_sweep(definition), "copy") == definition
+    assert definition.labels == {"a": ["0.0", "90.0"], "N": ["2", "4", "–"], "r": ["–", "0.5", "0.1"]}
+    assert [(p.labels["N"], p.labels["r"]) for p in found if p.labels["a"] == "0.0"] == [
+        *(("2", "–"), ("4", "–")),
+        ("–", "0.1"),
+    ]
+    assert len({p.hash for p in found}) == len(found) == 6
 
 
 def test_duplicate_points():

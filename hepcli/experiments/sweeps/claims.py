@@ -29,7 +29,9 @@ ATTEMPTS = 2
 _ENTRY = re.compile(r"[0-9]{6,}\.json")
 
 CLAIMED, RELEASED, FAILED, RETRY, DONE = "claimed", "released", "failed", "retry", "done"
-_STATES = (CLAIMED, RELEASED, FAILED, RETRY, DONE)
+PRUNED = "pruned"
+ENDED = (DONE, FAILED, PRUNED)
+_STATES = (CLAIMED, RELEASED, FAILED, RETRY, DONE, PRUNED)
 
 
 class Entry(NamedTuple):
@@ -81,12 +83,12 @@ class Journal:
         return " ".join(str(last[0][key]) for key in ("what", "advice") if key in last[0]) if last else ""
 
     def state(self) -> str:
-        """`waiting`, `running`, `done` or `failed` (for good)."""
+        """`waiting`, `running`, `done`, `pruned` or `failed` (for good)."""
         last = self.latest()
         if last is None or last.state in (RELEASED, RETRY):
             return "waiting"
-        if last.state == DONE:
-            return "done"
+        if last.state in (DONE, PRUNED):
+            return last.state
         if last.state == FAILED:
             return "failed" if len(self.failures()) >= ATTEMPTS else "waiting"
         return "waiting" if self._expired(last) else "running"

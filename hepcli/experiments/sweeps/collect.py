@@ -22,7 +22,7 @@ from hepcli.config import (
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
-from hepcli.experiments.sweeps.points import Point, combinations, folder_of
+from hepcli.experiments.sweeps.points import Point, folder_of
 from hepcli.files import legible
 from hepcli.settings import MEASURES
 
@@ -164,13 +164,13 @@ def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigE
 
 def _of_sweep(folder: SweepFolder) -> Collection:
     definition = folder.definition()
-    axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
     points = folder.points()
-    listed = [(point.folder, point.labels, point.seed) for point in points]
-    planned = [(labels, seed) for labels, _ in combinations(definition) for seed in definition.sweep.seeds]
-    if len(points) != len(planned) or listed != [
-        (folder_of(*place, point.hash), *place) for place, point in zip(planned, points, strict=True)
-    ]:
+    listed = [(point.labels, point.seed) for point in points]
+    planned = [(labels, seed) for labels, _ in definition.combinations() for seed in definition.sweep.seeds]
+    if definition.grid:  # what several grids of a union have is there once
+        planned = [place for place in planned if place in listed]
+    named = [(point.folder, folder_of(point.labels, point.seed, point.hash)) for point in points]
+    if listed != planned or any(folder != own for folder, own in named):
         raise SweepError(
             f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} are not of the same sweep.",
             f"Put the one that was changed back; {POINTS_FILE} is written anew, once it is removed, by the "
@@ -179,7 +179,7 @@ def _of_sweep(folder: SweepFolder) -> Collection:
     notices: list[str] = []
     outcomes = [_outcome(folder, point, notices) for point in points]
     table, figure = views(definition)
-    return Collection(definition.sweep.title, axes, outcomes, table, figure, tuple(notices))
+    return Collection(definition.sweep.title, definition.labels, outcomes, table, figure, tuple(notices))
 
 
 def _outcome(folder: SweepFolder, point: Point, notices: list[str]) -> Outcome:
@@ -202,8 +202,7 @@ def _outcome(folder: SweepFolder, point: Point, notices: list[str]) -> Outcome:
 
 def views(definition: SweepDefinition) -> tuple[TableView, FigureView]:
     """The views of a definition, or those that suit its axes."""
-    axes = {axis.name: [place.label for place in axis.places] for axis in definition.axis}
-    table, figure = _default_views(axes)
+    table, figure = _default_views(definition.labels)
     return definition.table or table, definition.figure or figure
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from hepcli.config import (
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
-from hepcli.experiments.sweeps.points import Point, changed_error, folder_of
+from hepcli.experiments.sweeps.points import Point, changed_error, folder_of, is_point
+from hepcli.experiments.sweeps.trials import read_trials
 from hepcli.files import write_once
 
 SWEEP_FILE = "sweep.toml"
@@ -39,7 +41,7 @@ def code_table(definition: SweepDefinition) -> dict[str, Any]:
 
 
 class Status(NamedTuple):
-    """How far a point is: `waiting`, `running`, `done` or `failed`, and the epochs behind it."""
+    """How far a point is: `waiting`, `running`, `done`, `pruned` or `failed`, and the epochs behind it."""
 
     state: str
     epochs: int
@@ -56,13 +58,22 @@ class SweepFolder:
         self.path = path
         self._writer = RunFolder(path)
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Turn the system's errors of writing here into one of ours, OutputError."""
+        return self._writer.writing()
+
     @property
     def holds_sweep(self) -> bool:
         """Whether a sweep was started here."""
         return (self.path / SWEEP_FILE).is_file()
 
-    def join(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
+    def join(self, definition: SweepDefinition, points: Sequence[Point], *, extend: bool = False) -> None:
         """Make the folder, or check that it is of the same sweep; safe when several do so at once.
+
+        Args:
+            definition: of the sweep.
+            points: of the sweep; of a search they are found one after the other.
+            extend: whether a search that is there may go on with more trials.
 
         Raises:
             ConfigError: it holds another definition, or a preset has changed since.
@@ -71,13 +82,28 @@ class SweepFolder:
         """
         self._create_once(SWEEP_FILE, dump_sweep(definition))
         for key, old, new in sweep_differences(self.definition(), definition):
+            if extend and key == "search.trials":
+                self._extend(definition)
+                continue
             raise ConfigError(
                 f"{self.path} holds another sweep: {key} is {_shown(old)} there, {_shown(new)} is asked for.",
                 "Repeat the original command to continue it, or choose another --out for a new one.",
             )
+        if definition.search is not None:
+            return
         text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
         self._create_once(POINTS_FILE, f"{text}\n")
         _compare(self.path / POINTS_FILE, self.points(), [Point(**record) for record in json.loads(text)])
+
+    def _extend(self, definition: SweepDefinition) -> None:
+        """Give a search its new number of trials, which is no less than were begun."""
+        begun, asked = len(read_trials(self.path)), definition.search.trials if definition.search else 0
+        if asked < begun:
+            raise ConfigError(
+                f"search.trials = {asked}: {begun} were begun in {self.path}.", f"Ask for {begun} or more."
+            )
+        with self.writing():
+            self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
 
     def keep_code(self, definition: SweepDefinition) -> None:
         """Keep copies of the files with own parts, for workers; raises OutputError."""
@@ -102,11 +128,14 @@ class SweepFolder:
         return parse_sweep(read_text(file), str(file))
 
     def points(self) -> list[Point]:
-        """The points of the sweep in the folder.
+        """The points of the sweep in the folder; of a search those that were chosen so far.
 
         Raises:
             SweepError: their file is missing or damaged.
         """
+        if self.definition().search is not None:
+            found = [point for trial in read_trials(self.path) for point in trial.points]
+            return found
         file = self.path / POINTS_FILE
         try:
             records = json.loads(file.read_bytes())
@@ -114,7 +143,7 @@ class SweepFolder:
             raise SweepError(f"{self.path} lacks its {POINTS_FILE}.", _AGAIN) from error
         except (ValueError, RecursionError):  # neither JSON nor text
             records = None
-        if not isinstance(records, list) or not records or not all(map(_is_point, records)):
+        if not isinstance(records, list) or not records or not all(map(is_point, records)):
             raise SweepError(f"{file} is damaged.", f"Remove it, then: {_AGAIN}")
         return [Point(**record) for record in records]
 
@@ -166,20 +195,9 @@ class SweepFolder:
 
     def _create_once(self, name: str, text: str) -> None:
         """Write a file that is not there yet; of several processes at once the first one's stays."""
-        with self._writer.writing():
+        with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             write_once(self.path / name, text)
-
-
-def _is_point(record: object) -> bool:
-    """Whether a record is a point as `join` writes them."""
-    kinds = {"hash": str, "folder": str, "labels": dict, "seed": int, "preset": str, "settings": dict}
-    if not isinstance(record, dict) or record.keys() != kinds.keys():
-        return False
-    plain = all(type(record[key]) is kind for key, kind in kinds.items())
-    names = [record["hash"], record["folder"]] if plain else [""]
-    inside = all(Path(name).name == name != ".." and name.isprintable() for name in names)
-    return plain and inside and all(type(label) is str for label in record["labels"].values())
 
 
 def _compare(file: Path, there: Sequence[Point], points: Sequence[Point]) -> None:

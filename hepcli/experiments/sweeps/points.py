@@ -1,8 +1,7 @@
 """From a definition to its points: every combination of places on the axes, with every seed."""
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,45 +57,92 @@ class Point(NamedTuple):
         return ", ".join([*(f"{axis} {label}" for axis, label in self.labels.items()), f"seed {self.seed}"])
 
 
+def is_point(record: object) -> bool:
+    """Whether a record is a point as a sweep's folder lists them."""
+    kinds = {"hash": str, "folder": str, "labels": dict, "seed": int, "preset": str, "settings": dict}
+    if not isinstance(record, dict) or record.keys() != kinds.keys():
+        return False
+    plain = all(type(record[key]) is kind for key, kind in kinds.items())
+    names = [record["hash"], record["folder"]] if plain else [""]
+    inside = all(Path(name).name == name != ".." and name.isprintable() for name in names)
+    return plain and inside and all(type(label) is str for label in record["labels"].values())
+
+
 def expand(definition: SweepDefinition) -> list[Point]:
-    """List the points of a sweep, seed by seed within each combination.
+    """List the points of a sweep that is no search, seed by seed within each combination.
 
     Args:
         definition: the sweep.
 
     Returns:
-        The points, at least one.
+        The points, at least one; of a union of grids each once, where it comes first.
 
     Raises:
         ConfigError: a preset is missing, keys or values are not allowed (all of them are named), or two
             points are the same configuration.
     """
-    sweep = definition.sweep
-    points: list[Point] = []
-    problems: dict[Fault, None] = {}
-    for labels, places in combinations(definition):
-        presets = [place.preset for place in places if place.preset is not None]
-        preset = presets[-1] if presets else sweep.preset
-        settings = dict(sweep.set)
-        for place in places:
-            settings.update(place.set)
-        for seed in sweep.seeds:
-            resolved, result = try_config(preset, (), settings | {"run.seed": seed})
-            problems.update(dict.fromkeys(result))
-            if resolved is not None:
-                points.append(_point(resolved, labels, seed, preset, settings))
-    if problems:
-        raise config_error(list(problems), "sweep")
+    points = _checked(definition, definition.combinations())
+    if definition.grid:
+        once: dict[str, Point] = {}
+        for point in points:
+            once.setdefault(point.hash, point)
+        return list(once.values())
     _check_distinct(points)
     return points
 
 
-def combinations(definition: SweepDefinition) -> Iterator[tuple[dict[str, str], tuple[AxisPoint, ...]]]:
-    """The places on the axes that come together, with axis to label; those excluded are left out."""
-    for places in itertools.product(*(axis.places for axis in definition.axis)):
-        labels = {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
-        if not definition.sweep.excludes(labels):
-            yield labels, places
+def probe(definition: SweepDefinition) -> list[Point]:
+    """Points that try every place of a search, or the ends of a range, with all other axes at their first.
+
+    Raises:
+        ConfigError: as `expand` does.
+    """
+    first = tuple(axis.places[0] for axis in definition.axis)
+    combinations = [
+        (*first[:at], place, *first[at + 1 :])
+        for at, axis in enumerate(definition.axis)
+        for place in axis.places
+    ]
+    return _checked(definition, ((labels_of(definition, places), places) for places in combinations))
+
+
+def labels_of(definition: SweepDefinition, places: Sequence[AxisPoint]) -> dict[str, str]:
+    """Axis to label, for a place on every axis of a search."""
+    return {axis.name: place.label for axis, place in zip(definition.axis, places, strict=True)}
+
+
+def _checked(
+    definition: SweepDefinition, combinations: Iterable[tuple[dict[str, str], Sequence[AxisPoint]]]
+) -> list[Point]:
+    """The points of combinations; raises ConfigError with all that is not allowed."""
+    points: list[Point] = []
+    problems: dict[Fault, None] = {}
+    for labels, places in combinations:
+        found, faults = points_at(definition, labels, places)
+        points += found
+        problems.update(dict.fromkeys(faults))
+    if problems:
+        raise config_error(list(problems), "sweep")
+    return points
+
+
+def points_at(
+    definition: SweepDefinition, labels: dict[str, str], places: Sequence[AxisPoint]
+) -> tuple[list[Point], list[Fault]]:
+    """The points of one combination, one a seed, and what is not allowed of it."""
+    sweep = definition.sweep
+    presets = [place.preset for place in places if place.preset is not None]
+    preset = presets[-1] if presets else sweep.preset
+    settings = dict(sweep.set)
+    for place in places:
+        settings.update(place.set)
+    points, faults = [], []
+    for seed in sweep.seeds:
+        resolved, problems = try_config(preset, (), settings | {"run.seed": seed})
+        faults += problems
+        if resolved is not None:
+            points.append(_point(resolved, labels, seed, preset, settings))
+    return points, faults
 
 
 def folder_of(labels: Mapping[str, str], seed: int, name: str) -> str:

@@ -4,20 +4,34 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hepcli.errors import ConfigError
 from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.figure_data import data_file
+from hepcli.experiments.figure_data import FigureData, data_file
 from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collect import Collection, collect, value_in_summary, value_title
 from hepcli.experiments.sweeps.figure import figure_of
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.search import Search, search_of
+from hepcli.experiments.sweeps.search_views import (
+    ranking,
+    search_csv,
+    search_figure,
+    search_header,
+    search_note,
+    search_record,
+    search_row,
+)
 from hepcli.files import legible
 
 _TABLES = ("table.csv", "table.json", "table.md")
 _FIGURE = "figure"
+_MOST_TRIALS = 10
+NOTE = "Mean ± sample standard deviation over the seeds (their number)."
 
 
 class Cell(NamedTuple):
@@ -67,6 +81,7 @@ class Report(NamedTuple):
         record: what table.json holds, and --json prints.
         files: the files written.
         notices: what the user should know.
+        note: below the table.
     """
 
     folder: Path
@@ -74,6 +89,7 @@ class Report(NamedTuple):
     record: dict[str, Any]
     files: tuple[Path, ...]
     notices: tuple[str, ...] = ()
+    note: str = NOTE
 
 
 def report(path: Path, value: str | None = None, figure_format: FigureFormat = "png") -> Report:
@@ -90,28 +106,65 @@ def report(path: Path, value: str | None = None, figure_format: FigureFormat = "
     Raises:
         ConfigError: there are no runs in it, or they lack the value of the table or figure.
         OutputError: a file cannot be written, or the records of a run are damaged.
-        SweepError: the list of points is damaged.
+        SweepError: the list of points is damaged; or it is a search, and Optuna is not installed.
     """
+    search = search_of(SweepFolder(path)) if SweepFolder(path).holds_sweep else None
+    if search is not None:
+        return _of_search(search, value, figure_format)
     result = collect(path)
     if value is not None:
         result = result._replace(table=result.table.model_copy(update={"value": value}))
     cells = cells_of(result, result.table.value)
     grid, record = _grid(result, cells), _record(result, cells)
+    texts = {"table.csv": _csv(result, cells), "table.md": _markdown(grid)}
+    files, notice = _write(path, texts, record, figure_format, lambda: figure_of(result))
+    return Report(path, grid, record, files, (*result.notices, *notice))
+
+
+def _of_search(search: Search, value: str | None, figure_format: FigureFormat) -> Report:
+    """The report of a search: its trials from the best on, their history, and which axes mattered."""
+    if value is not None:
+        raise ConfigError(
+            "--value goes with no search, which is judged by its objective.", "Leave out --value."
+        )
+    path, notices = search.folder.path, search.record()
+    results = search.results()
+    ranked = ranking(search, results)
+    record = search_record(search, results)
+    rows = [search_row(search, place, result) for place, result in enumerate(ranked, 1)]
+    title = f"{search.definition.sweep.title}: " if search.definition.sweep.title else ""
+    grid = Grid(f"{title}search by {search.settings.sampler}", search_header(search), tuple(rows))
+    texts = {"table.csv": search_csv(search, results), "table.md": _markdown(grid, search_note(record))}
+    figure = lambda: search_figure(search, results, record)  # noqa: E731
+    files, notice = _write(path, texts, record, figure_format, figure)
+    shown = grid._replace(rows=grid.rows[:_MOST_TRIALS])
+    if len(rows) > _MOST_TRIALS:
+        notices.append(f"The best {_MOST_TRIALS} of {len(rows)} trials; table.md has all of them.")
+    return Report(path, shown, record, files, (*notices, *notice), search_note(record))
+
+
+def _write(
+    path: Path,
+    texts: Mapping[str, str],
+    record: Mapping[str, Any],
+    figure_format: FigureFormat,
+    data: Callable[[], FigureData],
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Write the tables and the figure; the files, and what the user should know of the figure."""
     folder = RunFolder(path)
     with folder.writing():
-        folder.write_text("table.csv", _csv(result, cells))
-        folder.write_text("table.md", _markdown(grid))
+        for name, text in texts.items():
+            folder.write_text(name, text)
     folder.write_json("table.json", record)
     figure = path / f"{_FIGURE}.{figure_format}"
-    notice = attempt(lambda: draw_figure(figure_of(result), figure), figure.name)
-    files = [path / name for name in _TABLES]
+    notice = attempt(lambda: draw_figure(data(), figure), figure.name)
+    files = tuple(path / name for name in _TABLES)
     if notice is None:
-        files.append(figure)
-    else:
-        with folder.writing():  # what is there is of another state of the runs
-            for file in (data_file(figure), *(path / f"{_FIGURE}.{kind}" for kind in FORMATS)):
-                file.unlink(missing_ok=True)
-    return Report(path, grid, record, tuple(files), tuple(filter(None, [*result.notices, notice])))
+        return (*files, figure), ()
+    with folder.writing():  # what is there is of another state of the runs
+        for file in (data_file(figure), *(path / f"{_FIGURE}.{kind}" for kind in FORMATS)):
+            file.unlink(missing_ok=True)
+    return files, (notice,)
 
 
 def cells_of(result: Collection, value: str) -> list[Cell]:
@@ -190,12 +243,11 @@ def _plain(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _markdown(grid: Grid) -> str:
+def _markdown(grid: Grid, note: str = NOTE) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
     rule = "|" + "---|" * len(grid.header)
-    note = "Mean ± sample standard deviation over the seeds (their number)."
     return "\n".join([f"{grid.title}", "", line(grid.header), rule, *map(line, grid.rows), "", note, ""])
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from hepcli.code import place_in_code
 from hepcli.config import parse_shard
 from hepcli.errors import FolderBusyError, HepError, OutputError
-from hepcli.experiments.sweeps.claims import DONE, FAILED, RELEASED, Claim, Heart
+from hepcli.experiments.sweeps.claims import DONE, FAILED, PRUNED, RELEASED, Claim, Heart
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
+from hepcli.experiments.sweeps.search import Search, search_of
 
 if TYPE_CHECKING:
     from hepcli.experiments.request import TrainRequest
@@ -29,6 +30,7 @@ class WorkRequest(NamedTuple):
         folder: of the sweep.
         shard: INDEX/NUMBER text; None for all points.
         together: train points of one compiled program together.
+        fail_fast: end once a point has failed for good.
         wait: stay while others hold points, in case they die; without it end once none is free.
         cpus: processors to run on; none to leave that to the system.
         data_dir: where data sets are kept; None for the default folder.
@@ -37,13 +39,14 @@ class WorkRequest(NamedTuple):
     folder: Path
     shard: str | None = None
     together: bool = False
+    fail_fast: bool = False
     wait: bool = True
     cpus: Sequence[int] = ()
     data_dir: Path | None = None
 
 
-Outcome = bool | HepError
-"""Whether a point was finished, or its error."""
+Outcome = str | HepError
+"""The state that a point came to, `DONE`, `PRUNED` or `RELEASED`, or its error."""
 
 
 class Job(NamedTuple):
@@ -66,25 +69,35 @@ def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
     Raises:
         ConfigError: the folder holds no sweep.
         OutputError: the folder cannot be written.
+        SweepError: a search whose trials are damaged, or without Optuna.
     """
     if request.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(request.cpus))  # before JAX starts its threads: it follows this
     folder = SweepFolder(request.folder)
     folder.load_code()
+    search = search_of(folder)
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     points = folder.points()[index::number]
     while not stop():
+        points = points if search is None else folder.points()
+        if request.fail_fast and any(folder.state(point) == FAILED for point in points):
+            return
         jobs = _claim(folder, points, request.together)
         if jobs:
-            yield from _run(folder, jobs, request.data_dir, stop)
-        elif not request.wait or not _unsettled(folder, points):
+            yield from _run(folder, jobs, search, request.data_dir, stop)
+        elif search is not None and search.propose():
+            continue
+        elif _is_over(folder, points, search, request.wait):
             return
         else:
             time.sleep(POLL_S)
 
 
-def _unsettled(folder: SweepFolder, points: Sequence[Point]) -> bool:
-    return any(folder.state(point) in ("waiting", "running") for point in points)
+def _is_over(folder: SweepFolder, points: Sequence[Point], search: Search | None, wait: bool) -> bool:
+    """Whether nothing is left for a worker, which may wait for others' points to come free."""
+    if search is not None and search.is_open:
+        return False
+    return not wait or not any(folder.state(point) in ("waiting", "running") for point in points)
 
 
 def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list[Job]:
@@ -108,13 +121,17 @@ def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list
 
 
 def _run(
-    folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
+    folder: SweepFolder,
+    jobs: Sequence[Job],
+    search: Search | None,
+    data_dir: Path | None,
+    stop: Callable[[], bool],
 ) -> Iterator[str]:
     """Train claimed points, several together, and settle their claims."""
     with _Settling(jobs) as settling:
         names = ", ".join(job.point.folder for job in jobs)
         yield f"{names}: started"
-        for job, outcome in _train(folder, jobs, data_dir, stop):
+        for job, outcome in _train(folder, jobs, search, data_dir, stop):
             yield f"{job.point.folder}: {settling.settle(job, outcome)}"
 
 
@@ -168,25 +185,28 @@ class _Settling:
             job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
             result = f"failed: {outcome}"
         else:
-            job.claim.settle(DONE if outcome else RELEASED)
-            result = "done" if outcome else "saved and released"
+            job.claim.settle(outcome)
+            result = "saved and released" if outcome == RELEASED else outcome
         del self._open[job.point.hash]
         return result
 
 
 def _train(
-    folder: SweepFolder, jobs: Sequence[Job], data_dir: Path | None, stop: Callable[[], bool]
+    folder: SweepFolder,
+    jobs: Sequence[Job],
+    search: Search | None,
+    data_dir: Path | None,
+    stop: Callable[[], bool],
 ) -> Iterator[tuple[Job, Outcome]]:
-    """Train points, or go on where they were left; of each, whether it was finished, or its error."""
+    """Train points, or go on where they were left; of each, the state it came to, or its error."""
     from hepcli.experiments.group import train_together
     from hepcli.experiments.records import Finished, Interrupted
-    from hepcli.experiments.train import train
 
     left: list[tuple[Job, TrainRequest]] = []
     for job in jobs:
         try:
             if _is_finished(folder, job.point):
-                yield job, True
+                yield job, DONE
             else:
                 left.append((job, _request(folder, job.point, data_dir)))
         except HepError as error:
@@ -195,17 +215,31 @@ def _train(
     if len(left) == 1:
         job, request = left[0]
         try:
-            finished = any(isinstance(record, Finished) for record in train(request, halt))
+            state = _train_alone(job, request, search, halt)
         except HepError as error:
             yield job, error
         else:
-            yield job, finished
+            yield job, state
     elif left:
         for index, record in train_together([request for _, request in left], halt):
             if isinstance(record, HepError):
                 yield left[index][0], record
             elif isinstance(record, Finished | Interrupted):
-                yield left[index][0], isinstance(record, Finished)
+                yield left[index][0], DONE if isinstance(record, Finished) else RELEASED
+
+
+def _train_alone(job: Job, request: "TrainRequest", search: Search | None, halt: Callable[[], bool]) -> str:
+    """Train one point, until a search prunes it; the state it came to."""
+    from hepcli.experiments.records import EpochDone, Finished
+    from hepcli.experiments.train import train
+
+    state = RELEASED
+    for record in train(request, lambda: state == PRUNED or halt()):  # noqa: B023 - meant to follow it
+        if isinstance(record, Finished):
+            state = DONE
+        elif isinstance(record, EpochDone) and search is not None and search.prunes(job.point):
+            state = PRUNED
+    return state
 
 
 def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "TrainRequest":

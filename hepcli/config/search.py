@@ -1,0 +1,84 @@
+"""The [search] table of a sweep: points that are chosen one after the other."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hepcli.config.axes import Axis, NonEmpty, Table
+from hepcli.settings import Fault, Seed, assigned
+
+VALIDATION_ERROR = "validation_error"
+_OBJECTIVES = (VALIDATION_ERROR, "train_error", "images_per_second", "training_seconds", "weight_angle_deg")
+_OBJECTIVE_TABLES = ("train.", "selection.validation.")
+
+
+class SearchTable(Table):
+    """Each point is chosen by what came of those before, with Optuna.
+
+    Attributes:
+        sampler: `tpe` (tree-structured Parzen estimator), `random`, or `grid`, which takes the combinations
+            of values in order.
+        trials: how many points are tried, each with every seed of the sweep.
+        objective: `validation_error` (%, of the epoch with the lowest), `train_error` (%), or a dotted key of
+            summary.json; its mean over the seeds. Nothing that was measured on the test split.
+        direction: whether the objective is to be small or large.
+        pruner: `median` ends a trial whose lowest validation error so far is above the median of the others'
+            at that epoch, once five are complete; `none` ends none. Needs `validation_error` and one seed.
+        warmup_epochs: before the pruner looks.
+        seed: of the sampler.
+    """
+
+    sampler: Literal["random", "tpe", "grid"] = "tpe"
+    trials: Annotated[int, Field(ge=1, le=100_000)]
+    objective: NonEmpty = VALIDATION_ERROR
+    direction: Literal["minimize", "maximize"] = "minimize"
+    pruner: Literal["none", "median"] = "none"
+    warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
+    seed: Seed = 0
+
+
+def search_problems(
+    search: SearchTable | None, axes: Sequence[Axis], seeds: Sequence[int], others: Sequence[str]
+) -> list[Fault]:
+    """Ranges need a search; a search needs something to search, and an honest objective.
+
+    Args:
+        search: the table; None without.
+        axes: of the sweep.
+        seeds: of the sweep.
+        others: entries of the definition that go with no search.
+
+    Returns:
+        The problems.
+    """
+    ranges = [axis for axis in axes if axis.bounds is not None]
+    if search is None:
+        rule = "a range needs a search: a table [search], or --search trials=30"
+        return [Fault(f"axis {axis.name}", rule) for axis in ranges]
+    problems = [Fault(name, "goes with no [search]") for name in others]
+    if not axes:
+        problems.append(Fault("search", "there is no axis to search"))
+    if search.sampler == "grid":
+        problems += [Fault(f"axis {axis.name}", "a grid needs values, not a range") for axis in ranges]
+    size = math.prod(map(_size, axes))
+    if axes and search.trials > size:
+        rule = f"there are only {size:g} points to try"
+        problems.append(Fault(assigned("search.trials", search.trials), rule))
+    if search.objective not in _OBJECTIVES and not search.objective.startswith(_OBJECTIVE_TABLES):
+        rule = f"must be one of {', '.join(_OBJECTIVES)}, or begin with {' or '.join(_OBJECTIVE_TABLES)}"
+        rule += "; nothing is selected on test data"
+        problems.append(Fault(assigned("search.objective", search.objective), rule))
+    is_followed = search.objective == VALIDATION_ERROR and search.direction == "minimize"
+    if search.pruner != "none" and not (is_followed and len(seeds) == 1):
+        rule = f"needs {VALIDATION_ERROR}, minimized, and a single seed"
+        problems.append(Fault(assigned("search.pruner", search.pruner), rule))
+    return problems
+
+
+def _size(axis: Axis) -> float:
+    """How many places there are on an axis."""
+    if axis.bounds is None:
+        return len(axis.places)
+    return axis.bounds[1] - axis.bounds[0] + 1 if axis.integer else math.inf

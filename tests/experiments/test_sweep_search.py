@@ -1,0 +1,211 @@
+"""Searches: what is chosen, by whom, and what becomes of it; nothing is trained but where it says so."""
+
+import json
+import math
+
+import pytest
+
+from hepcli.config import check_sweep
+from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.sweep import SweepRequest, plan
+from hepcli.experiments.sweeps import study
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.report import report
+from hepcli.experiments.sweeps.search import Search
+from hepcli.experiments.sweeps.worker import WorkRequest, work
+
+optuna = pytest.importorskip("optuna")
+
+RATE = {"name": "rate", "key": "optimizer.learning_rate", "low": 1e-3, "high": 1.0, "log": True}
+STEPS = {"name": "steps", "key": "relaxation.nudged_steps", "low": 1, "high": 3, "integer": True}
+NAMES = {"name": "activation", "key": "network.activation", "values": ["sigmoid", "dsilu"]}
+
+
+def make_search(path, axes=(RATE,), settings=None, **search):
+    tables = {
+        "sweep": {"preset": "quickstart", "set": {"data.validation_examples": 500} | (settings or {})},
+        "search": {"trials": 6} | search,
+        "axis": list(axes),
+    }
+    folder = SweepFolder(path)
+    folder.join(check_sweep(tables, "test"), ())
+    return Search(folder, folder.definition())
+
+
+def error_of(places):
+    """An objective with its least at a rate of 0.03."""
+    return 0.1 + 0.1 * abs(math.log10(places.get("rate", 1.0) / 0.03)) + 0.01 * places.get("steps", 0)
+
+
+def settle(search, number, state="done", epochs=1):
+    """What a worker leaves of a trial: records of its runs, and their claims settled."""
+    (result,) = [one for one in search.results() if one.trial.number == number]
+    for point in result.trial.points:
+        claim = search.folder.journal(point).claim()
+        run = search.folder.run(point)
+        run.path.mkdir(parents=True)
+        top1 = 1 - error_of(result.trial.places)
+        lines = [{"epoch": n + 1, "validation": {"top1": top1}} for n in range(epochs)]
+        (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if state == "done":
+            summary = {"config_hash": point.hash, "selection": {"validation": {"top1": top1}}}
+            (run.path / "summary.json").write_text(json.dumps(summary))
+        claim.settle(state)
+
+
+def run_all(search):
+    while search.propose():
+        settle(search, len(search.results()) - 1)
+
+
+def trials_of(search):
+    path = str(search.folder.path / "optuna.journal")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+    return optuna.load_study(study_name="hep", storage=storage).trials
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_is_the_same_again(tmp_path, sampler):
+    searches = [make_search(tmp_path / name, (RATE, STEPS, NAMES), sampler=sampler) for name in "ab"]
+    for search in searches:
+        run_all(search)
+    first, second = ([result.trial for result in search.results()] for search in searches)
+    assert first == second
+    assert len(first) == 6
+    assert all(1e-3 <= one.places["rate"] <= 1.0 and one.places["steps"] in (1, 2, 3) for one in first)
+    assert all(one.points[0].settings["optimizer.learning_rate"] == one.places["rate"] for one in first)
+
+
+def test_tpe_gets_closer_than_random(tmp_path):
+    best = {}
+    for sampler in ("random", "tpe"):
+        search = make_search(tmp_path / sampler, sampler=sampler, trials=30)
+        run_all(search)
+        values = [result.value for result in search.results()]
+        best[sampler] = sum(sorted(values)[:10]) / 10
+    assert best["tpe"] < best["random"]
+
+
+def test_a_finite_space_is_tried_whole_and_nothing_twice(tmp_path):
+    for sampler in ("tpe", "random"):
+        search = make_search(tmp_path / sampler, (STEPS, NAMES), sampler=sampler)
+        run_all(search)
+        tried = [(one.trial.places["steps"], one.trial.places["activation"]) for one in search.results()]
+        assert sorted(tried) == [(n, name) for n in (1, 2, 3) for name in ("dsilu", "sigmoid")]
+
+
+def test_only_one_chooses_at_a_time(tmp_path):
+    search, other = make_search(tmp_path), make_search(tmp_path)
+    claim = search._claim(0)
+    assert not other.propose()
+    claim.settle("released")
+    assert other.propose()
+    assert [result.state for result in search.results()] == ["waiting"]
+    assert search.is_open
+
+
+def test_the_study_holds_each_trial_once_whatever_became_of_it(tmp_path):
+    search = make_search(tmp_path, trials=4)
+    for number, state in enumerate(["done", "failed", "pruned", "done"]):
+        assert search.propose()
+        if state != "failed":
+            settle(search, number, state)
+            continue
+        journal = search.folder.journal(search.results()[number].trial.points[0])
+        for _ in range(2):
+            journal.claim().settle("failed", what="It broke.", advice="Mend it.")
+    assert not search.propose()
+    search.record()
+    search.record()
+    trials = trials_of(search)
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
+    assert [trial.user_attrs["trial"] for trial in trials] == [0, 1, 2, 3]
+    assert trials[1].user_attrs["error"] == "It broke. Mend it."
+    made = report(tmp_path).record
+    assert made["best"]["value"] == min(trial.value for trial in trials if trial.state.name == "COMPLETE")
+    assert made["trials"] == {"done": 2, "pruned": 1, "failed": 1, "running": 0, "waiting": 0}
+
+
+def test_a_torn_or_damaged_study_is_mended(tmp_path):
+    search = make_search(tmp_path, trials=3)
+    run_all(search)
+    search.record()
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-7])  # a writer was killed
+    assert search.record() == []
+    assert [trial.user_attrs["trial"] for trial in trials_of(search)] == [0, 1, 2]
+    journal.write_bytes(b"damage\n" + whole)
+    assert "was damaged: it was written anew" in search.record()[0]
+    assert [trial.user_attrs["trial"] for trial in trials_of(search)] == [0, 1, 2]
+
+
+def test_the_pruner_ends_what_is_worse_than_the_median(tmp_path):
+    search = make_search(tmp_path, trials=8, sampler="random", pruner="median")
+    for number in range(8):
+        search.propose()
+        settle(search, number, epochs=2)
+    results = search.results()
+    by_value = sorted(results, key=lambda result: result.value)
+    points = [by_value[place].trial.points[0] for place in (0, -1)]
+    assert [search.prunes(point) for point in points] == [False, True]
+
+
+def test_a_configuration_that_is_not_allowed_fails_and_the_search_goes_on(tmp_path):
+    decay = {"name": "decay", "key": "optimizer.weight_decay", "values": [1e-4, 0.0]}
+    rule = {"name": "rule", "key": "optimizer.feedback_learning", "values": ["gradient", "kolen_pollack"]}
+    search = make_search(tmp_path, (decay, rule), sampler="grid", trials=4)
+    while search.propose():
+        pass
+    results = search.results()
+    assert [tuple(one.trial.places.values()) for one in results] == [
+        *(("0.0001", "gradient"), ("0.0001", "kolen_pollack")),
+        *(("0.0", "gradient"), ("0.0", "kolen_pollack")),
+    ]
+    assert [one.state for one in results] == ["waiting"] * 3 + ["failed"]
+    assert "needs optimizer.weight_decay above 0" in results[3].error
+
+
+def test_more_trials_are_added_and_none_taken_away(tmp_path):
+    search = make_search(tmp_path, trials=2)
+    run_all(search)
+    with pytest.raises(ConfigError, match=r"holds another sweep: search\.trials is 2 there"):
+        make_search(tmp_path, trials=3)
+    more = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 3})})
+    search.folder.join(more, (), extend=True)
+    longer = Search(search.folder, search.folder.definition())
+    run_all(longer)
+    assert [result.trial.number for result in longer.results()] == [0, 1, 2]
+    fewer = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 1})})
+    with pytest.raises(ConfigError, match="3 were begun"):
+        search.folder.join(fewer, (), extend=True)
+
+
+def test_what_a_search_lacks_is_told_before_it_starts(tmp_path, monkeypatch):
+    request = SweepRequest(
+        preset="quickstart",
+        vary=["optimizer.learning_rate=0.1..1:log"],
+        search="trials=3",
+        out=tmp_path / "s",
+    )
+    with pytest.raises(ConfigError, match="needs examples that are held out"):
+        plan(request)
+    with pytest.raises(ConfigError, match="--shard cannot divide a search"):
+        plan(request._replace(shard="0/2"))
+    monkeypatch.setattr(study, "find_spec", lambda name: None)
+    with pytest.raises(SweepError, match="needs Optuna, which is not installed"):
+        plan(request)
+
+
+@pytest.mark.usefixtures("small_data", "quick_compile")
+def test_a_worker_trains_what_it_chooses(tmp_path, small):
+    settings = dict(override.split("=") for override in small if "schedule" not in override)
+    fixed = {key: int(value) for key, value in settings.items()} | {"data.validation_examples": 10}
+    search = make_search(tmp_path, settings=fixed | {"run.epochs": 1}, trials=2)
+    list(work(WorkRequest(tmp_path), lambda: False))
+    assert [result.state for result in search.results()] == ["done", "done"]
+    assert all(0 <= result.value <= 100 for result in search.results())
+    made = report(tmp_path)
+    assert [row[1] for row in made.grid.rows] in (["0", "1"], ["1", "0"])
+    assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md", "figure.png"]
+    assert len(trials_of(search)) == 2
