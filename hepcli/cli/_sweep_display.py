@@ -1,6 +1,7 @@
 """What a sweep looks like: a live table on a terminal, plain lines elsewhere, and its table at the end."""
 
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,10 +12,11 @@ from rich.text import Text
 
 from hepcli.cli._display import duration
 from hepcli.cli._stderr import StderrConsole, attempt, say
-from hepcli.cli._tables import number
+from hepcli.cli._tables import fits, number
+from hepcli.experiments.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
-from hepcli.experiments.sweeps.collect import value_of
-from hepcli.experiments.sweeps.report import Report
+from hepcli.experiments.sweeps.collect import ABSENT, value_of
+from hepcli.experiments.sweeps.report import Grid, Report
 
 _STATES = ("done", "running", "waiting", "failed", "pruned")
 _MOST_ROWS = 12
@@ -135,41 +137,71 @@ def make_display(*, quiet: bool) -> SilentSweep:
 
 def show_plan(planned: Plan) -> None:
     """The points of a sweep on stderr, or the axes of a search."""
-    table = Table(box=None, padding=(0, 1))
     if (search := planned.definition.search) is not None:
-        for name in ("axis", "places"):
-            table.add_column(name, no_wrap=True)
-        for axis in planned.definition.axis:
-            between = " to " if axis.bounds else ", "
-            scale = " (log)" if axis.log else ""
-            table.add_row(Text(axis.name), Text(between.join(p.label for p in axis.places) + scale))
         title = f"{planned.folder}: {search.trials} trials by {search.sampler}, {search.objective}"
-        _print(title, table)
+        _print(title, [_axes_table(planned)])
         return
+    tables = [_plan_table(planned, with_folder=with_folder) for with_folder in (True, False)]
+    _print(f"{planned.folder}: {len(planned.own)} points", tables)
+
+
+def _axes_table(planned: Plan) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("axis", no_wrap=True)
+    table.add_column("places", overflow="fold")
+    for axis in planned.definition.axis:
+        between = " to " if axis.bounds else ", "
+        scale = " (log)" if axis.log else ""
+        places = between.join(shown_label(place.label) for place in axis.places)
+        table.add_row(Text(symbol_of(axis.name)), Text(places + scale))
+    return table
+
+
+def _plan_table(planned: Plan, *, with_folder: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
     names = list(planned.own[0].labels) if planned.own else []
-    for name in (*names, "seed", "run folder"):
-        table.add_column(Text(name), no_wrap=True)
+    for name in names:
+        table.add_column(Text(symbol_of(name)), overflow="fold", no_wrap=with_folder)
+    for name in ("seed", *(["run folder"] if with_folder else [])):
+        table.add_column(name, no_wrap=True)
     for point in planned.own:
-        table.add_row(*map(Text, point.labels.values()), str(point.seed), Text(point.folder))
-    _print(f"{planned.folder}: {len(planned.own)} points", table)
+        folder = [Text(point.folder)] if with_folder else []
+        table.add_row(*map(Text, map(shown_label, point.labels.values())), str(point.seed), *folder)
+    return table
 
 
 def show_report(report: Report) -> None:
     """The table of a sweep on stderr."""
-    table = Table()
-    for name in report.grid.header:
-        table.add_column(Text(name), no_wrap=True)
-    for row in report.grid.rows:
-        table.add_row(*map(Text, row))
-    _print(report.grid.title, table, report.note)
+    _print(report.grid.title, _grids(report.grid), report.note)
     for notice in report.notices:
         say(notice)
 
 
-def _print(title: str, table: Table, caption: str = "") -> None:
-    """Off a terminal, as wide as it needs: a pipe has no edge to be cut at."""
+def _grids(grid: Grid) -> list[Table]:
+    """The table as it is, and for terminals that are too narrow with a line for each cell."""
+    whole = Table(box=None, padding=(0, 2, 0, 0))
+    for place, name in enumerate(grid.header):
+        whole.add_column(Text(name), justify="left" if place < grid.num_labels else "right", no_wrap=True)
+    for row in grid.rows:
+        whole.add_row(*map(Text, row))
+    stacked = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    stacked.add_column("condition", overflow="fold")
+    stacked.add_column("value", justify="right", no_wrap=True)
+    labels, columns = grid.header[: grid.num_labels], grid.header[grid.num_labels :]
+    for row in grid.rows:
+        named = [in_words(name, label) for name, label in zip(labels, row, strict=False)]
+        for column, cell in zip(columns, row[grid.num_labels :], strict=True):
+            if cell != ABSENT:
+                condition = ", ".join([*named, *([column] if len(columns) > 1 else [])])
+                stacked.add_row(Text(condition), Text(cell))
+    return [whole, stacked]
+
+
+def _print(title: str, tables: Sequence[Table], caption: str = "") -> None:
+    """The first table that fits the terminal, else the last; off a terminal the first, as wide as it is."""
     console = StderrConsole()
     if not console.is_terminal:
         console = StderrConsole(width=1000)
+    table = next((table for table in tables if fits(table, console)), tables[-1])
     lines = [Text(title, style="bold"), table, *([Text(caption, style="dim")] if caption else [])]
     attempt(lambda: console.print(*lines, sep="\n"))

@@ -15,6 +15,11 @@ def print_table(table: Table) -> None:
     attempt(lambda: console.print(table))
 
 
+def fits(table: Table, console: Console) -> bool:
+    """Whether a console shows a table whole."""
+    return whole_width(table) <= console.width
+
+
 def whole_width(table: Table) -> int:
     """Columns of a terminal that shows a table whole."""
     return Console(width=10_000).measure(table).maximum

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import Code, DataDir, Json, user_path
-from hepcli.cli._stderr import say
-from hepcli.cli._tables import print_table
+from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.files import legible
 
 app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
 
@@ -71,19 +70,12 @@ def _report(line: str) -> None:
 
 
 def _show(records: list[dict[str, Any]]) -> None:
-    table = Table()
-    for column in ("name", "state"):
-        table.add_column(column, no_wrap=True)
-    for column in ("train", "test", "classes"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("location", overflow="fold")
+    """A line for each data set, and below it where it is: paths fit no column."""
+    row = f"{{:<{max(len(record['name']) for record in records)}}}  {{:<8}}  {{:>9}}  {{:>6}}  {{:>7}}"
+    lines = [Text(row.format("name", "state", "train", "test", "classes"), style="bold")]
     for record in records:
-        table.add_row(
-            record["name"],
-            record["state"],
-            f"{record['train_examples']:,}",
-            f"{record['test_examples']:,}",
-            str(record["num_classes"]),
-            escape(record["location"] or f"type: hep data prepare {record['name']}"),
-        )
-    print_table(table)
+        sizes = [f"{record[f'{split}_examples']:,}" for split in ("train", "test")]
+        lines.append(Text(row.format(record["name"], record["state"], *sizes, record["num_classes"])))
+        where = record["location"] or f"get it with: hep data prepare {record['name']}"
+        lines.append(Text(f"  {legible(where)}", style="dim"))
+    attempt(lambda: StderrConsole(soft_wrap=True).print(*lines, sep="\n"))

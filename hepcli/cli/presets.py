@@ -1,6 +1,8 @@
 """`hep presets`."""
 
+import shutil
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
@@ -9,6 +11,8 @@ from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import Code
 
 EPILOG = "Example: hep presets fashion-mnist > mine.toml && hep train --preset mine.toml"
+
+_LEAST_ROOM = 20  # columns for a title
 
 
 @handle_errors
@@ -36,5 +40,8 @@ def presets_command(
         return
     result = presets.list_presets()
     width = max(len(preset.name) for preset in result)
+    room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     for preset in result:
-        typer.echo(f"{preset.name:<{width}}  {preset.title}")
+        # Off a terminal a line each: scripts read the name before the first blank.
+        lines = textwrap.wrap(preset.title, room) if room >= _LEAST_ROOM else [preset.title]
+        typer.echo(f"{preset.name:<{width}}  " + f"\n{'':<{width}}  ".join(lines))

@@ -100,6 +100,15 @@ def sweep_command(
             show_default=False,
         ),
     ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            "--keys",
+            metavar="K1,K2",
+            help="With --report on a folder of runs, the keys to tabulate by.",
+            show_default=False,
+        ),
+    ] = None,
     value: Annotated[
         str | None,
         typer.Option(
@@ -137,10 +146,14 @@ def sweep_command(
     from hepcli.experiments.sweeps.report import as_json as report_json
     from hepcli.experiments.sweeps.report import report
 
-    if value is not None and report_dir is None:
-        raise ConfigError("--value belongs to --report.", "Type hep sweep --report DIR --value KEY.")
+    for option, given in (("--value KEY", value), ("--keys K1,K2", keys)):
+        if given is not None and report_dir is None:
+            raise ConfigError(
+                f"{option.split()[0]} belongs to --report.", f"Type hep sweep --report DIR {option}."
+            )
     if report_dir is not None:
-        made = report(report_dir, value, figure_format.value)
+        chosen = None if keys is None else [key.strip() for key in keys.split(",")]
+        made = report(report_dir, value, figure_format.value, chosen)
         show_report(made)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return

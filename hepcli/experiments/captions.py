@@ -1,6 +1,8 @@
 """Names in figures and tables: symbols as in the paper, data sets in full, settings in short."""
 
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from hepcli.config import Config
 from hepcli.settings import GradientSettings
@@ -45,10 +47,25 @@ def with_symbols(text: str) -> str:
 
 def assigned_symbol(name: str, label: str) -> str:
     """A place on an axis in words: `N = 2`, `α = 45°`."""
-    symbol = symbol_of(name)
-    if symbol.endswith(" / °"):
-        return f"{symbol.removesuffix(' / °')} = {label}°"
-    return f"{symbol} = {with_symbols(label)}"
+    symbol, shown = symbol_of(name), shown_label(label)
+    return f"{symbol.removesuffix(' / °')} = {shown}°" if symbol.endswith(" / °") else f"{symbol} = {shown}"
+
+
+def in_words(name: str, label: str) -> str:
+    """A place where its axis is not in sight: a number with the axis, a word alone."""
+    return assigned_symbol(name, label) if is_number(label) else with_symbols(label)
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a number."""
+    with suppress(ValueError):
+        return math.isfinite(float(label))
+    return False
+
+
+def shown_label(label: str) -> str:
+    """A place on an axis as tables and legends show it: 1 for 1.0."""
+    return label.removesuffix(".0") if label.removesuffix(".0").isdigit() else with_symbols(label)
 
 
 def dataset_title(name: str) -> str:

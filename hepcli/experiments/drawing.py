@@ -47,7 +47,7 @@ def compose(data: FigureData) -> Any:
     rows = -(-len(data.panels) // columns)
     size = _WIDTHS[min(columns, len(_WIDTHS)) - 1], _PANEL_HEIGHT * rows
     first = data.panels[0]
-    if len(data.panels) == 1 and len(first.x.names or ()) > _MOST_NAMES:
+    if len(data.panels) == 1 and max(len(first.x.names or ()), len(first.series)) > _MOST_NAMES:
         size = _WIDTHS[1], _PANEL_HEIGHT
     figure = new_figure(*(_MAP_SIZE if first.kind == "map" else size))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -166,6 +166,41 @@ def test_run_folders_of_a_shell_loop(tmp_path):
     assert [cell["n"] for cell in made.record["cells"]] == [2, 2]
 
 
+def test_only_keys_that_tell_runs_apart_and_matter_are_tabulated(tmp_path):
+    """Not what follows from another key, nor what changes no number."""
+    of = {
+        "hep": ("gradient.method=hep", "optimizer.learning_rate=0.02", "checkpoints.keep_latest=3"),
+        "exact": ("gradient.method=hep_exact", "optimizer.learning_rate=0.01"),
+        "bptt": ("gradient.method=bptt", "optimizer.learning_rate=0.01", "data.eval_batch_size=500"),
+    }
+    for name, overrides in of.items():
+        fake_ordinary_run(tmp_path / name, 0.5, overrides)
+    assert list(report(tmp_path).record["axes"]) == ["method"]
+    by_keys = report(tmp_path, keys=["optimizer.learning_rate", "gradient.method"])
+    assert list(by_keys.record["axes"]) == ["learning_rate", "method"]
+    assert [cell["n"] for cell in by_keys.record["cells"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (["optimizer.learning_rate"], "differ in gradient.method"),
+        (["gradient.metod"], "did you mean gradient.method"),
+    ],
+)
+def test_keys_that_mix_runs_or_are_none(tmp_path, keys, says):
+    fake_ordinary_run(tmp_path / "a", 0.5, ("gradient.method=hep",))
+    fake_ordinary_run(tmp_path / "b", 0.5, ("gradient.method=bptt",))
+    with pytest.raises(ConfigError, match=says):
+        report(tmp_path, keys=keys)
+
+
+def test_runs_that_differ_without_effect_are_told_apart_where_they_share_a_seed(tmp_path):
+    fake_ordinary_run(tmp_path / "a", 0.5)
+    fake_ordinary_run(tmp_path / "b", 0.6, ("checkpoints.keep_latest=7",))
+    assert list(report(tmp_path).record["axes"]) == ["keep_latest"]
+
+
 def test_runs_of_one_configuration_and_seed_count_once(tmp_path):
     """Finished ones before others; which one is left out is said."""
     fake_ordinary_run(tmp_path / "a", 0.5)

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
-    OUTSIDE_HASH,
     Config,
     FigureKind,
     FigureView,
@@ -19,15 +17,20 @@ from hepcli.config import (
     label_of,
     read_config,
 )
+from hepcli.config.load import SEE_KEYS
 from hepcli.errors import ConfigError, SweepError
+from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point, folder_of
+from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key
 from hepcli.files import legible
 from hepcli.settings import MEASURES
 
+ABSENT = "–"
+"""The label of a run that has no such key."""
+
 _SEED = "run.seed"
-_NOT_VARIED = (_SEED, *OUTSIDE_HASH)
 _ERRORS = {
     "test_error": "test.top1",
     "selected_test_error": "selection.test.top1",
@@ -92,25 +95,31 @@ class Collection(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def collect(path: Path) -> Collection:
-    """Read a sweep folder, or a folder of ordinary run folders, grouped by the keys that differ.
+def collect(path: Path, keys: Sequence[str] | None = None) -> Collection:
+    """Read a sweep folder, or a folder of ordinary run folders, grouped by the keys that tell them apart.
 
     Args:
         path: the folder.
+        keys: group ordinary runs by these dotted keys instead.
 
     Returns:
         Its runs, finished or not.
 
     Raises:
-        ConfigError: there are no runs.
+        ConfigError: there are no runs, or no such keys.
         OutputError: records of a run are damaged.
         SweepError: the list of points is.
     """
     folder = SweepFolder(path)
-    if folder.holds_sweep:
-        return _of_sweep(folder)
-    runs, lost = _runs_in(path)
-    return collect_runs(runs, legible(path.name), lost)
+    if not folder.holds_sweep:
+        runs, lost = _runs_in(path)
+        return collect_runs(runs, legible(path.name), lost, keys)
+    if keys is not None:
+        raise ConfigError(
+            f"--keys belongs to folders of runs; {path} holds a sweep, which is tabulated by its axes.",
+            f"Leave out --keys, or edit [table] in {folder.path / SWEEP_FILE}.",
+        )
+    return _of_sweep(folder)
 
 
 def value_title(name: str) -> str:
@@ -218,13 +227,6 @@ def _default_views(axes: Mapping[str, Sequence[str]]) -> tuple[TableView, Figure
     return TableView(rows=tuple(rows), columns=tuple(columns)), FigureView(kind=kind, x=x, series=series)
 
 
-def is_number(label: str) -> bool:
-    """Whether a label is a number."""
-    with suppress(ValueError):
-        return math.isfinite(float(label))
-    return False
-
-
 def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
     """The run folders in a folder, at least one, and notices of those that lost their configuration."""
     runs = _holding(path, CONFIG_FILE)
@@ -241,29 +243,38 @@ def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
     return runs, [f"{what} It is left out." for what in lost]
 
 
-def collect_runs(folders: Sequence[Path], title: str, notices: Sequence[str] = ()) -> Collection:
-    """Read ordinary run folders: what differs between their configurations is what was varied.
+def collect_runs(
+    folders: Sequence[Path], title: str, notices: Sequence[str] = (), asked: Sequence[str] | None = None
+) -> Collection:
+    """Read ordinary run folders: what tells their configurations apart is what was varied.
 
     Args:
         folders: of the runs, at least one.
         title: above table and figure.
         notices: what the user should know already.
+        asked: dotted keys that tell them apart; None finds them.
 
     Returns:
         The runs, finished or not.
 
     Raises:
-        ConfigError: a folder is no run.
+        ConfigError: a folder is no run, or no run has a key that is asked for.
         OutputError: records of a run are damaged.
     """
     configs = {run: read_config(run) for run in folders}
     runs, twice = _distinct(configs)
     notices = [*notices, *twice]
     flat = [_flat(configs[run]) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in _NOT_VARIED]
-    varied = [key for key in keys if any(one.get(key) != flat[0].get(key) for one in flat)]
+    if asked is not None and (what := unknown_key(flat, asked)) is not None:
+        raise ConfigError(f"--keys: {what}.", SEE_KEYS)
+    varied = telling_keys(flat, _SEED) if asked is None else list(dict.fromkeys(asked))
+    if mixed := mixed_keys(flat, varied, _SEED):
+        raise ConfigError(
+            f"--keys {','.join(varied)}: runs that share these keys differ in {', '.join(mixed)}.",
+            f"Add what they differ in: --keys {','.join([*varied, *mixed])}.",
+        )
     names = {key: _short(key, varied) for key in varied}
-    labels = [{names[key]: label_of(one[key]) if key in one else "–" for key in varied} for one in flat]
+    labels = [{names[key]: label_of(one[key]) if key in one else ABSENT for key in varied} for one in flat]
     axes = {name: _in_order({own[name] for own in labels}) for name in names.values()}
     outcomes = []
     for run, one, own in zip(runs, flat, labels, strict=True):

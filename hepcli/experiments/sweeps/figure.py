@@ -7,8 +7,9 @@ from typing import NamedTuple
 from hepcli.experiments.captions import (
     IN_VIEW,
     RIGHT_ANGLE,
-    assigned_symbol,
     dataset_title,
+    in_words,
+    is_number,
     seeds_text,
     symbol_of,
     with_symbols,
@@ -16,9 +17,9 @@ from hepcli.experiments.captions import (
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
 from hepcli.experiments.sweeps.collect import (
+    ABSENT,
     Collection,
     Outcome,
-    is_number,
     value_in_summary,
     value_of,
     value_title,
@@ -38,6 +39,7 @@ _IN_VIEW = {
     "asymmetry.gradient_cosine": IN_VIEW["cosine"],
 }
 _MOST_COLUMNS = 3
+_MOST_INSIDE = 4  # series of a legend inside a panel
 
 
 def figure_of(result: Collection) -> FigureData:
@@ -63,8 +65,9 @@ def figure_of(result: Collection) -> FigureData:
     panels = tuple(panel for row in rows for panel in row)
     columns = across if facet else min(len(panels), 2 if len(panels) == 4 else _MOST_COLUMNS)
     title = with_symbols(result.title)
+    many = len(panels) > 1 or len(panels[0].series) > _MOST_INSIDE
     return FigureData(
-        title=title, caption=_caption(result), panels=panels, columns=columns, shared_legend=len(panels) > 1
+        title=title, caption=_caption(result), panels=panels, columns=columns, shared_legend=many
     )
 
 
@@ -123,22 +126,18 @@ def _panels(result: Collection) -> list[_Panel]:
         for label in result.axes[facet]
     }
     return [
-        _Panel(part, value, places, _name(facet, label) if row == 0 else "")
+        _Panel(part, value, places, in_words(facet, label) if row == 0 else "")
         for row, value in enumerate(result.figure.y)
         for label, part in parts.items()
     ]
-
-
-def _name(axis: str, label: str) -> str:
-    """What to call a place on an axis where the axis itself is not in sight."""
-    return assigned_symbol(axis, label) if is_number(label) else with_symbols(label)
 
 
 def _series(result: Collection) -> dict[str, list[Outcome]]:
     """The runs of each line, named by the labels that they share."""
     lines: dict[str, list[Outcome]] = {}
     for outcome in result.outcomes:
-        names = [_name(axis, outcome.labels[axis]) for axis in result.figure.series]
+        labels = [(axis, outcome.labels[axis]) for axis in result.figure.series]
+        names = [in_words(axis, label) for axis, label in labels if label != ABSENT]
         lines.setdefault(", ".join(names), []).append(outcome)
     return lines
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.errors import ConfigError
+from hepcli.experiments.captions import assigned_symbol, shown_label, symbol_of, with_symbols
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, data_file
 from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
@@ -65,11 +66,13 @@ class Grid(NamedTuple):
         title: above it.
         header: names of the row axes, then a label for each column.
         rows: the same, as text; a cell is mean ± standard deviation (number of seeds).
+        num_labels: how many of the columns name the row.
     """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    num_labels: int = 0
 
 
 class Report(NamedTuple):
@@ -92,13 +95,19 @@ class Report(NamedTuple):
     note: str = NOTE
 
 
-def report(path: Path, value: str | None = None, figure_format: FigureFormat = "png") -> Report:
+def report(
+    path: Path,
+    value: str | None = None,
+    figure_format: FigureFormat = "png",
+    keys: Sequence[str] | None = None,
+) -> Report:
     """Write table.csv, table.json, table.md and the figure with its data from the runs in a folder.
 
     Args:
         path: a sweep folder, complete or not, or a folder of ordinary run folders.
         value: what to tabulate; None for what the sweep says.
         figure_format: of the figure.
+        keys: of a folder of ordinary runs, the keys to group by; None for those that tell the runs apart.
 
     Returns:
         What was written.
@@ -109,9 +118,9 @@ def report(path: Path, value: str | None = None, figure_format: FigureFormat = "
         SweepError: the list of points is damaged; or it is a search, and Optuna is not installed.
     """
     search = search_of(SweepFolder(path)) if SweepFolder(path).holds_sweep else None
-    if search is not None:
+    if search is not None and keys is None:
         return _of_search(search, value, figure_format)
-    result = collect(path)
+    result = collect(path, keys)
     if value is not None:
         result = result._replace(table=result.table.model_copy(update={"value": value}))
     cells = cells_of(result, result.table.value)
@@ -184,13 +193,14 @@ def _text(cell: Cell | None) -> str:
     """A cell as text: never NaN, and never a spread of one seed."""
     if cell is None or cell.mean is None:
         return "–" if cell is None else f"– (0/{cell.runs})"
-    spread = "" if cell.std is None else f" ± {_number(cell.std)}"
+    spread = "" if cell.std is None else f" ± {_number(cell.std, cell.mean) if cell.std else 0}"
     count = f"{len(cell.values)}" if len(cell.values) == cell.runs else f"{len(cell.values)}/{cell.runs}"
-    return f"{_number(cell.mean)}{spread} ({count})"
+    return f"{_number(cell.mean, cell.mean)}{spread} ({count})"
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}" if 0.1 <= abs(value) < 1000 else f"{value:.3g}"
+def _number(value: float, mean: float) -> str:
+    """A mean or its spread, to as many decimals as suit the mean."""
+    return f"{value:.2f}" if 0.1 <= abs(mean) < 1000 else f"{value:.3g}"
 
 
 def _grid(result: Collection, cells: Sequence[Cell]) -> Grid:
@@ -201,11 +211,18 @@ def _grid(result: Collection, cells: Sequence[Cell]) -> Grid:
     }
     across = list(dict.fromkeys(place[1] for place in by_place))
     down = list(dict.fromkeys(place[0] for place in by_place))
-    named = [", ".join(f"{n} = {label}" for n, label in zip(columns, place, strict=True)) for place in across]
+    named = [
+        ", ".join(assigned_symbol(n, label) for n, label in zip(columns, place, strict=True))
+        for place in across
+    ]
     title = value_title(result.table.value)
-    header = (*rows, *(name or title for name in named))
-    lines = tuple((*place, *(_text(by_place.get((place, column))) for column in across)) for place in down)
-    return Grid(f"{result.title}: {title}" if result.title else title, header, lines)
+    header = (*map(symbol_of, rows), *(name or title for name in named))
+    lines = tuple(
+        (*map(shown_label, place), *(_text(by_place.get((place, column))) for column in across))
+        for place in down
+    )
+    above = with_symbols(result.title)
+    return Grid(f"{above}: {title}" if above else title, header, lines, len(rows))
 
 
 def _record(result: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
