@@ -26,6 +26,8 @@ def points(axis, **sweep):
         ("table2", 27, 9),
         ("beyond", 51, 13),
         ("noise", 36, 6),
+        ("family", 21, 7),
+        ("hardware", 108, 36),
     ],
 )
 def test_every_point_of_the_papers_sweeps(name, number, programs):
