@@ -17,7 +17,17 @@ from hepcli.config import (
 )
 from hepcli.errors import ConfigError
 
-NAMES = ["beyond", "cifar10-hopfield", "fig3", "fig4-adjacent", "fig4-conv", "fig4-loop", "noise", "table1", "table2"]
+NAMES = [
+    "beyond",
+    "cifar10-hopfield",
+    "fig3",
+    "fig4-adjacent",
+    "fig4-conv",
+    "fig4-loop",
+    "noise",
+    "table1",
+    "table2",
+]
 
 
 def excluding(*combinations):
