@@ -54,9 +54,7 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
     """
     if not is_own_name(name):
         hint = did_you_mean(name, DATASETS).removeprefix("; ").capitalize()
-        rule = (
-            "Choose lower-case letters, digits and _, and nothing that is easily taken for another data set."
-        )
+        rule = "Choose lower-case letters, digits and _, and nothing that looks like another data set."
         raise DatasetError(f"A data set of your own cannot be called {name!r}.", f"{hint} {rule}".lstrip())
     directory = _folders.resolve_data_dir(data_dir)
     folder = _own_folder(name, directory)
