@@ -45,7 +45,7 @@ def prepare_command(name: Name, data_dir: DataDir = None) -> None:
     typer.echo(prepare_data(name, data_dir, _report))
 
 
-@app.command("import", epilog="Example: hep data import fashion_mnist ~/Downloads/fashion-mnist")
+@app.command("import", epilog="Example: hep data import flowers ~/Pictures/flowers")
 @handle_errors
 def import_command(
     name: Name,
@@ -53,13 +53,14 @@ def import_command(
         Path,
         typer.Argument(
             parser=user_path,
-            metavar="SOURCE_DIR",
-            help="Folder that holds the official archives, packed or unpacked.",
+            metavar="SOURCE",
+            help="Folder that holds the official archives, packed or unpacked. For a new NAME: an .npz file "
+            "of images and labels, or a folder with a folder of PNG or JPEG images for each class.",
         ),
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Prepare a data set from local archives and print its folder."""
+    """Prepare a data set from local archives, or make one of your own images; print its folder."""
     from hepcli.experiments.data import import_data
 
     typer.echo(import_data(name, source_dir, data_dir, _report))

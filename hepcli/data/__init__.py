@@ -4,7 +4,7 @@ from hepcli.data._arrays import OwnDataset
 from hepcli.data._folders import default_data_dir
 from hepcli.data._load import DatasetInfo, list_datasets, load_split
 from hepcli.data._order import epoch_order
-from hepcli.data._prepare import import_archives, prepare
+from hepcli.data._prepare import import_data, prepare
 from hepcli.data._registry import find_spec
 from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, OnProgress, Split, SplitName, silent
 from hepcli.data._validation import held_out
@@ -21,7 +21,7 @@ __all__ = [
     "epoch_order",
     "find_spec",
     "held_out",
-    "import_archives",
+    "import_data",
     "list_datasets",
     "load_split",
     "prepare",

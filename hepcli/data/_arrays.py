@@ -56,7 +56,7 @@ def checked_splits(pairs: Mapping[SplitName, tuple[Any, Any]], source: str) -> d
 def _checked(images: Any, labels: Any, source: str) -> Pair:
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
-        scale = "round(255 * images)" if np.issubdtype(images.dtype, np.floating) else "images"
+        scale = "np.round(255 * images)" if np.issubdtype(images.dtype, np.floating) else "images"
         raise DatasetError(
             f"{source} images are {images.dtype}, not uint8.",
             f"Give pixels of 0 … 255, such as np.uint8({scale}) of images in that range.",

@@ -64,18 +64,22 @@ def load_cached(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnP
 
 def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnProgress) -> Split | str:
     """The split through its cache, or why it can have none."""
-    cached = _open_cache(spec, data_dir, split)
+    folder = _folders.prepared_folder(spec, data_dir) / "cache"
+    cached = open_arrays(spec, folder, split)
     reason = "is not what was written"
     if cached is None:
         try:
             with clean_start(spec, data_dir, report):
-                _build_cache(spec, data_dir, split, report)
+                folder.mkdir(exist_ok=True)
+                blocks = _prepared_blocks(spec, data_dir, split)
+                what = f"Caching {spec.name} {split}"
+                counted = report_blocks(blocks, what, spec.num_examples[split], report)
+                write_arrays(spec, folder, split, counted)
         except OSError as error:
             reason = f"cannot be written ({error.strerror or error})"
-        cached = _open_cache(spec, data_dir, split)
+        cached = open_arrays(spec, folder, split)
     if cached is not None:
         return cached
-    folder = _cache_paths(spec, data_dir, split).images.parent
     return f"{folder} {reason}: the {split} split of {spec.name} is decoded anew, and held in memory."
 
 
@@ -87,13 +91,13 @@ class _Paths(NamedTuple):
     digests: Path
 
 
-def _cache_paths(spec: DatasetSpec, data_dir: Path, split: SplitName) -> _Paths:
-    folder = _folders.prepared_folder(spec, data_dir) / "cache"
+def _paths_in(folder: Path, split: SplitName) -> _Paths:
     return _Paths(folder / f"{split}-images.npy", folder / f"{split}-labels.npy", folder / f"{split}.sha256")
 
 
-def _open_cache(spec: DatasetSpec, data_dir: Path, split: SplitName) -> Split | None:
-    paths = _cache_paths(spec, data_dir, split)
+def open_arrays(spec: DatasetSpec, folder: Path, split: SplitName) -> Split | None:
+    """Open a split that `write_arrays` wrote; None where it is absent or not what was written."""
+    paths = _paths_in(folder, split)
     images = _open_array(paths.images, spec.images_shape(split), np.dtype(np.uint8))
     labels = _open_array(paths.labels, (spec.num_examples[split],), np.dtype(np.int32))
     if images is None or labels is None or not _is_verified(paths, images.nbytes):
@@ -132,15 +136,13 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDA
     return array if sound and size == array.offset + array.nbytes else None
 
 
-def _build_cache(spec: DatasetSpec, data_dir: Path, split: SplitName, report: OnProgress) -> None:
-    paths = _cache_paths(spec, data_dir, split)
-    paths.images.parent.mkdir(exist_ok=True)
+def write_arrays(spec: DatasetSpec, folder: Path, split: SplitName, blocks: Iterator[Block]) -> None:
+    """Write a split into a folder that exists, as arrays and their digests."""
+    paths = _paths_in(folder, split)
     all_labels: list[NDArray[np.int32]] = []
 
     def image_blocks() -> Iterator[NDArray[np.uint8]]:
-        blocks = _prepared_blocks(spec, data_dir, split)
-        what = f"Caching {spec.name} {split}"
-        for images, labels in report_blocks(blocks, what, spec.num_examples[split], report):
+        for images, labels in blocks:
             all_labels.append(labels)
             yield images
 

@@ -7,9 +7,12 @@ from typing import Literal
 from hepcli.data import _folders
 from hepcli.data._bundled import bundled_path, load_bundled
 from hepcli.data._cache import load_cached
+from hepcli.data._own import load_own, own_names
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Bundled, DatasetSpec, InMemory, Split, SplitName
+from hepcli.data._spec import Bundled, DatasetSpec, Imported, InMemory, Split, SplitName
 from hepcli.settings import DATASETS
+
+State = Literal["bundled", "prepared", "missing", "imported", "own code"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class DatasetInfo:
     """What `hep data list` says of one data set.
 
     Attributes:
-        name: a key of DATASETS.
+        name: what `data.name` calls it.
         state: whether it can be loaded, and why.
         train_examples: number of training examples.
         test_examples: number of test examples.
@@ -26,7 +29,7 @@ class DatasetInfo:
     """
 
     name: str
-    state: Literal["bundled", "prepared", "missing", "own code"]
+    state: State
     train_examples: int
     test_examples: int
     num_classes: int
@@ -37,7 +40,7 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
     """Load one split of a data set, in the official order.
 
     Args:
-        name: a key of DATASETS.
+        name: a key of DATASETS, or what a user has imported.
         split: "train" or "test".
         data_dir: where data sets are kept; None for the default folder.
 
@@ -47,11 +50,13 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
     Raises:
         DatasetError: unknown name, not prepared (the advice names the commands), or damaged.
     """
-    spec = find_spec(name)
+    spec = find_spec(name, data_dir)
     if isinstance(spec.source, Bundled):
         return load_bundled(spec, spec.source, split)
     if isinstance(spec.source, InMemory):
         return spec.source.splits[split]
+    if isinstance(spec.source, Imported):
+        return load_own(spec, spec.source, split)
     folder = _folders.resolve_data_dir(data_dir)
     if not _folders.is_prepared(spec, folder):
         raise _folders.missing_error(spec, folder)
@@ -65,14 +70,16 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
         data_dir: where data sets are kept; None for the default folder.
     """
     folder = _folders.resolve_data_dir(data_dir)
-    return [_describe(find_spec(name), folder) for name in DATASETS]
+    return [_describe(find_spec(name, data_dir), folder) for name in (*DATASETS, *own_names(data_dir))]
 
 
 def _describe(spec: DatasetSpec, data_dir: Path) -> DatasetInfo:
-    state: Literal["bundled", "prepared", "missing", "own code"]
+    state: State
     location: Path | None
     if isinstance(spec.source, InMemory):
         state, location = "own code", None
+    elif isinstance(spec.source, Imported):
+        state, location = "imported", spec.source.folder
     elif isinstance(spec.source, Bundled):
         state, location = "bundled", bundled_path(spec.source)
     elif _folders.is_prepared(spec, data_dir):

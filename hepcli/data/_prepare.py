@@ -19,10 +19,12 @@ from hepcli.data._bundled import bundled_path
 from hepcli.data._cache import ensure_cached
 from hepcli.data._interrupted import clean_start
 from hepcli.data._locate import locate_archives
+from hepcli.data._own import import_own
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Archives, DatasetSpec, InMemory, OnProgress
+from hepcli.data._spec import Archives, Bundled, DatasetSpec, Imported, InMemory, OnProgress
 from hepcli.errors import DatasetError
 from hepcli.files import file_digest
+from hepcli.settings import DATASETS
 
 _REACH_TIMEOUT_S = 20.0
 
@@ -42,9 +44,12 @@ def prepare(name: str, data_dir: Path | None, report: OnProgress) -> Path:
         DatasetError: unknown name, no network, wrong checksum, or a folder that cannot be
             written. Nothing that looks prepared is left then.
     """
-    spec = find_spec(name)
+    spec = find_spec(name, data_dir)
     if isinstance(spec.source, InMemory):
         raise _own_code_error(name)
+    if isinstance(spec.source, Imported):
+        report(f"{name} was imported already; there is nothing to prepare.")
+        return spec.source.folder
     if not isinstance(spec.source, Archives):
         report(f"{name} ships with hep; there is nothing to prepare.")
         return bundled_path(spec.source)
@@ -65,16 +70,16 @@ def prepare(name: str, data_dir: Path | None, report: OnProgress) -> Path:
     return _write(spec, folder, builder, downloads, report, download_bytes=0 if downloaded else size)
 
 
-def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: OnProgress) -> Path:
-    """Prepare a data set from local copies of its official archives.
+def import_data(name: str, source_dir: Path, data_dir: Path | None, report: OnProgress) -> Path:
+    """Prepare a data set from local copies of its official archives, or make one of a user's own images.
 
     The content decides whether an archive is accepted; its checksum is only reported,
     since recompressing a file changes the checksum and nothing else.
 
     Args:
-        name: a key of DATASETS.
+        name: a key of DATASETS; any other names a data set of the user's own.
         source_dir: folder with the archives under their official names, or their unpacked
-            files (see locate_archives).
+            files (see locate_archives); of own images, see `import_own`.
         data_dir: where data sets are kept; None for the default folder.
         report: receives progress, a line at a time.
 
@@ -85,14 +90,17 @@ def import_archives(name: str, source_dir: Path, data_dir: Path | None, report: 
         DatasetError: unknown name, missing or damaged archive, content of another data set,
             or a folder that cannot be written. Nothing that looks prepared is left then.
     """
+    if name not in DATASETS:
+        return import_own(name, source_dir.expanduser(), data_dir, report)
     spec = find_spec(name)
     if isinstance(spec.source, InMemory):
         raise _own_code_error(name)
-    if not isinstance(spec.source, Archives):
+    if isinstance(spec.source, Bundled):
         raise DatasetError(
             f"{name} ships with hep; nothing can be imported into it.",
             f"Type `hep data import {spec.source.parent} SOURCE_DIR` for the whole data set.",
         )
+    assert isinstance(spec.source, Archives)  # of a known name nothing else is left
     folder = _folders.resolve_data_dir(data_dir)
     if _is_done(spec, folder, report):
         return _folders.prepared_folder(spec, folder)

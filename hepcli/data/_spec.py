@@ -61,6 +61,17 @@ class InMemory:
     splits: Mapping[SplitName, Split]
 
 
+@dataclass(frozen=True)
+class Imported:
+    """Examples that a user imported from files of their own.
+
+    Attributes:
+        folder: where their arrays lie.
+    """
+
+    folder: Path
+
+
 class Contents(NamedTuple):
     """The files of an archive that a data set needs.
 
@@ -111,7 +122,7 @@ class DatasetSpec:
     image_shape: tuple[int, int, int]
     num_classes: int
     num_examples: Mapping[SplitName, int]
-    source: Bundled | Archives | InMemory
+    source: Bundled | Archives | InMemory | Imported
 
     def images_shape(self, split: SplitName) -> tuple[int, int, int, int]:
         """Return (examples, height, width, channels) of a split."""

@@ -17,6 +17,9 @@ _BY_NAME = {key.rpartition(".")[2]: symbol for key, symbol in _SYMBOLS.items()}
 _DATASETS = {
     "fashion_mnist_mini": "Fashion-MNIST mini (5,000 training images)",
     "fashion_mnist": "Fashion-MNIST (full)",
+    "mnist": "MNIST",
+    "kmnist": "Kuzushiji-MNIST",
+    "svhn_cropped": "SVHN",
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenet32": "ImageNet 32×32",

@@ -42,11 +42,11 @@ def prepare_data(name: str, data_dir: Path | None, report: Callable[[str], None]
 
 
 def import_data(name: str, source_dir: Path, data_dir: Path | None, report: Callable[[str], None]) -> Path:
-    """Prepare a data set from local copies of its official archives.
+    """Prepare a data set from local copies of its official archives, or make one of a user's own images.
 
     Args:
-        name: the data set.
-        source_dir: folder that holds the archives.
+        name: the data set, or a new name.
+        source_dir: folder that holds the archives; of own images an .npz file or class folders.
         data_dir: where data sets are kept; None for the default folder.
         report: receives progress, a line at a time.
 
@@ -54,6 +54,7 @@ def import_data(name: str, source_dir: Path, data_dir: Path | None, report: Call
         Where the prepared data set lies.
 
     Raises:
-        DatasetError: an archive is missing or damaged, or the data folder cannot be written.
+        DatasetError: archives or images are missing, damaged or do not fit, or the data folder cannot be
+            written.
     """
-    return data.import_archives(name, source_dir, data_dir, report)
+    return data.import_data(name, source_dir, data_dir, report)

@@ -25,7 +25,7 @@ from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.sweeps.claims import ENDED, FAILED
-from hepcli.experiments.sweeps.folder import Status, SweepFolder, code_table
+from hepcli.experiments.sweeps.folder import SWEEP_FILE, Status, SweepFolder, code_table
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
@@ -146,7 +146,7 @@ def plan(request: SweepRequest) -> Plan:
     """Resolve a request to its points; nothing is written.
 
     Args:
-        request: what is asked for.
+        request: what is asked for; to resume a sweep its folder says enough.
 
     Returns:
         The plan.
@@ -155,16 +155,25 @@ def plan(request: SweepRequest) -> Plan:
         ConfigError: anything in it that is not allowed.
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
+    if request.resume and request.out is not None and request.sweep is None and request.preset is None:
+        request = request._replace(sweep=str(_file_of(request.out)))
     name, definition = _definition(request)
     folder = request.out or Path("sweeps") / name
     _check_code(request, folder)
     points = _points_of(definition, request)
-    if request.resume and not SweepFolder(folder).holds_sweep:
+    if request.resume:
+        _file_of(folder)
+    return Plan(folder, definition, points, points[index::number])
+
+
+def _file_of(folder: Path) -> Path:
+    """The definition of a sweep that is to be resumed."""
+    if not SweepFolder(folder).holds_sweep:
         raise ConfigError(
             f"{folder} holds no sweep to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
-    return Plan(folder, definition, points, points[index::number])
+    return folder / SWEEP_FILE
 
 
 def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point]:

@@ -58,7 +58,7 @@ class Task:
         fix_ambient(config.run.devices)
         make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
-        self.spec = find_spec(config.data.name)
+        self.spec = find_spec(config.data.name, data_dir)
         self._splits: dict[SplitName, Split] = {}
         self._feeds: dict[SplitName, Feed] = {}
         image, num_classes = self.spec.image_shape, self.spec.num_classes

@@ -43,6 +43,7 @@ from hepcli.settings.parts import (
     SCHEDULES,
     SOLVERS,
     Parts,
+    is_own_name,
 )
 from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.tables import (
@@ -106,6 +107,7 @@ __all__ = [
     "flow_levels",
     "groups_of",
     "is_holomorphic",
+    "is_own_name",
     "layer_kind",
     "pooled_size",
     "show",

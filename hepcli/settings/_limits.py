@@ -1,5 +1,6 @@
 """What the values of many keys have in common."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -19,11 +20,11 @@ NonNegativeFloat = Annotated[float, Field(ge=0.0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-def name_of(parts: Parts) -> BeforeValidator:
-    """The rule of a key that names one of `parts`."""
+def name_of(parts: Parts, or_else: Callable[[str], bool] = lambda _name: False) -> BeforeValidator:
+    """The rule of a key that names one of `parts`, or what else may be called so."""
 
     def check(name: object) -> object:
-        if not isinstance(name, str) or name not in parts:
+        if not isinstance(name, str) or not (name in parts or or_else(name)):
             raise PydanticKnownError("literal_error", {"expected": ", ".join(parts)})
         return name
 

@@ -3,6 +3,8 @@
 Parts are loaded when they are first used, so that settings can be checked without JAX.
 """
 
+import difflib
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
@@ -130,10 +132,19 @@ AUGMENTATIONS = Parts(
 DATASETS = Parts(
     "data set",
     {
-        "fashion_mnist_mini": "hepcli.data._fashion_mnist:FASHION_MNIST_MINI",
-        "fashion_mnist": "hepcli.data._fashion_mnist:FASHION_MNIST",
+        "fashion_mnist_mini": "hepcli.data._mnist:FASHION_MNIST_MINI",
+        "fashion_mnist": "hepcli.data._mnist:FASHION_MNIST",
+        "mnist": "hepcli.data._mnist:MNIST",
+        "kmnist": "hepcli.data._mnist:KMNIST",
+        "svhn_cropped": "hepcli.data._svhn:SVHN_CROPPED",
         "cifar10": "hepcli.data._cifar:CIFAR10",
         "cifar100": "hepcli.data._cifar:CIFAR100",
         "imagenet32": "hepcli.data._imagenet32:IMAGENET32",
     },
 )
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a data set that a user imports may be called so: no known one, nor what a typo makes of it."""
+    is_plain = re.fullmatch("[a-z][a-z0-9_]*", name) is not None
+    return is_plain and not difflib.get_close_matches(name, list(DATASETS), n=1, cutoff=0.85)

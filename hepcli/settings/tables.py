@@ -16,10 +16,18 @@ from hepcli.settings._limits import (
     name_of,
 )
 from hepcli.settings.orders import CYCLIC, OrderName
-from hepcli.settings.parts import AUGMENTATIONS, DATASETS, ESTIMATORS, OPTIMIZERS, SCHEDULES, SOLVERS
+from hepcli.settings.parts import (
+    AUGMENTATIONS,
+    DATASETS,
+    ESTIMATORS,
+    OPTIMIZERS,
+    SCHEDULES,
+    SOLVERS,
+    is_own_name,
+)
 from hepcli.settings.problems import Fault, Faults, assigned
 
-DatasetName = Annotated[str, name_of(DATASETS)]
+DatasetName = Annotated[str, name_of(DATASETS, or_else=is_own_name)]
 SolverName = Annotated[str, name_of(SOLVERS)]
 MethodName = Annotated[str, name_of(ESTIMATORS)]
 OptimizerName = Annotated[str, name_of(OPTIMIZERS)]

@@ -69,7 +69,9 @@ def test_a_sweep_from_start_to_report(tmp_path):
     assert_whole(out)
     before = {file: file.stat().st_mtime_ns for file in (out / "runs").rglob("*") if file.is_file()}
     started = len(entries(out)[0])
-    finish(start(out, "--resume"))  # nothing is left to do, and nothing is touched
+    # Nothing is left to do, and nothing is touched; the folder says what the sweep is.
+    again = CliRunner().invoke(app, ["sweep", "--resume", "--out", str(out)], catch_exceptions=False)
+    assert again.exit_code == 0
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert len(entries(out)[0]) == started
     run = next((out / "runs").iterdir())
@@ -142,6 +144,7 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--preset", "quickstart", "--seeds", "4-0"], "--seeds 4-0"),
         (["--preset", "quickstart", "--shard", "3/2"], "--shard 3/2"),
         (["--preset", "quickstart", "--resume", "--out", "nowhere"], "holds no sweep to resume"),
+        (["--resume", "--out", "nowhere"], "holds no sweep to resume"),
         (["--preset", "quickstart", "--slurm", "partition"], "is not KEY=VALUE"),
         (["--preset", "quickstart", "--set", "run.epochs=2", "--epochs", "3"], "both"),
         (["table1", "--set", "gradient.num_points=3"], "axis estimator already sets this key"),

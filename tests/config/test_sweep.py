@@ -18,7 +18,7 @@ from hepcli.config import (
 from hepcli.errors import ConfigError
 
 NAMES = [
-    *["beyond", "family", "fig3", "fig4-adjacent", "fig4-conv", "fig4-loop"],
+    *["beyond", "cifar10-hopfield", "family", "fig3", "fig4-adjacent", "fig4-conv", "fig4-loop"],
     *["hardware", "noise", "table1", "table2"],
 ]
 

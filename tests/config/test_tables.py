@@ -89,7 +89,6 @@ NO_READOUT = ("network.readout=false", "network.loss=squared_error")  # some rul
 @pytest.mark.parametrize(
     ("key", "names"),
     [
-        ("data.name", "fashion_mnist_mini, fashion_mnist, cifar10, cifar100, imagenet32"),
         (
             "network.activation",
             "sigmoid, dsilu, tanh, softplus, linear, hard_sigmoid, relu6, clipped_relu(CEILING)",
@@ -114,6 +113,13 @@ def test_choices(key, names):
     first = names.split(", ")[0]
     assert f"did you mean {first}?" in message(f"{key}={first}x")
     assert message(f"{key}=5") == f"{key} = 5: must be one of {names}"
+
+
+def test_data_sets_are_known_ones_or_may_be_of_the_users_own():
+    load_config("quickstart", ["data.name=my_flowers"])
+    for name in ("fashion_mnits", "cifar-10", "Flowers", "5"):
+        assert "must be one of fashion_mnist_mini, fashion_mnist, mnist, " in message(f"data.name={name}")
+    assert message("data.name=fashion_mnits").endswith("; did you mean fashion_mnist?")
 
 
 def test_seed_fits_a_random_key():

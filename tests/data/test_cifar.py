@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hepcli.data import import_archives, load_split, prepare
+from hepcli.data import import_data, load_split, prepare
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
@@ -82,7 +82,7 @@ only_cifar10 = pytest.mark.parametrize("cifar", ["cifar10"], indirect=True)
 
 
 def run_import(cifar, source, data_dir, report=lambda _line: None):
-    return import_archives(cifar.name, source, data_dir, report)
+    return import_data(cifar.name, source, data_dir, report)
 
 
 def assert_exact(cifar, data_dir):
@@ -261,7 +261,7 @@ def test_links_are_not_followed(cifar, tmp_path, data_dir):
 def test_archive_of_the_other_data_set(cifar, tmp_path, data_dir):
     source = cifar.write_tar(tmp_path / "source", name="cifar-100-binary.tar.gz")
     with pytest.raises(DatasetError, match=r"lacks cifar-100-binary/train\.bin"):
-        import_archives("cifar100", source, data_dir, lambda _line: None)
+        import_data("cifar100", source, data_dir, lambda _line: None)
 
 
 @only_cifar10

@@ -29,6 +29,9 @@ def test_list_shows_every_data_set_with_its_size(data_dir):
     assert {record.pop("name"): tuple(record.values())[1:4] for record in records} == {
         "fashion_mnist_mini": (5_000, 1_000, 10),
         "fashion_mnist": (60_000, 10_000, 10),
+        "mnist": (60_000, 10_000, 10),
+        "kmnist": (60_000, 10_000, 10),
+        "svhn_cropped": (73_257, 26_032, 10),
         "cifar10": (50_000, 10_000, 10),
         "cifar100": (50_000, 10_000, 100),
         "imagenet32": (1_281_167, 50_000, 1000),

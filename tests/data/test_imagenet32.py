@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hepcli.data import import_archives, load_split, prepare
+from hepcli.data import import_data, load_split, prepare
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
@@ -71,7 +71,7 @@ def made(monkeypatch) -> Made:
 
 
 def run_import(source, data_dir, report=lambda _line: None):
-    return import_archives("imagenet32", source, data_dir, report)
+    return import_data("imagenet32", source, data_dir, report)
 
 
 def assert_exact(made, data_dir):

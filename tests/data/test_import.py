@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from hepcli.data import import_archives, load_split
+from hepcli.data import import_data, load_split
 from hepcli.data._builder import OfficialFile
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
@@ -20,7 +20,7 @@ def silent(_line):
 
 
 def run_import(archives, data_dir, report=silent):
-    return import_archives("fashion_mnist", archives.folder, data_dir, report)
+    return import_data("fashion_mnist", archives.folder, data_dir, report)
 
 
 def assert_nothing_prepared(data_dir):
@@ -132,12 +132,12 @@ def test_all_missing_files_are_named_at_once(archives, data_dir):
 
 def test_source_is_not_a_folder(archives, data_dir):
     with pytest.raises(DatasetError, match="is not a folder"):
-        import_archives("fashion_mnist", archives.path("train", "images"), data_dir, silent)
+        import_data("fashion_mnist", archives.path("train", "images"), data_dir, silent)
 
 
 def test_bundled_data_set_cannot_be_imported(archives, data_dir):
     with pytest.raises(DatasetError, match="hep data import fashion_mnist SOURCE_DIR"):
-        import_archives("fashion_mnist_mini", archives.folder, data_dir, silent)
+        import_data("fashion_mnist_mini", archives.folder, data_dir, silent)
 
 
 def test_unwritable_data_folder(archives, tmp_path):
@@ -206,7 +206,7 @@ KILLED = """
 import dataclasses, os, sys
 from pathlib import Path
 from hepcli.settings import DATASETS
-from hepcli.data import import_archives
+from hepcli.data import import_data
 
 spec = DATASETS["fashion_mnist"]
 def killed(paths, split):
@@ -217,7 +217,7 @@ source = dataclasses.replace(spec.source, read_blocks=killed)
 DATASETS["fashion_mnist"] = dataclasses.replace(
     spec, image_shape=(4, 5, 1), num_examples={"train": 12, "test": 5}, source=source
 )
-import_archives("fashion_mnist", Path(sys.argv[1]), Path(sys.argv[2]), print)
+import_data("fashion_mnist", Path(sys.argv[1]), Path(sys.argv[2]), print)
 """
 
 

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from hepcli.data import import_archives, load_split
+from hepcli.data import import_data, load_split
 from hepcli.data._interrupted import clean_start
 from hepcli.errors import DatasetError
 
 
 def run_import(archives, data_dir):
     lines = []
-    import_archives("fashion_mnist", archives.folder, data_dir, lines.append)
+    import_data("fashion_mnist", archives.folder, data_dir, lines.append)
     return lines
 
 

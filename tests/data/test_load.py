@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hepcli.data import _cache, default_data_dir, import_archives, list_datasets, load_split
+from hepcli.data import _cache, default_data_dir, import_data, list_datasets, load_split
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
 
 @pytest.fixture
 def imported(archives, data_dir):
-    import_archives("fashion_mnist", archives.folder, data_dir, lambda _line: None)
+    import_data("fashion_mnist", archives.folder, data_dir, lambda _line: None)
     return archives
 
 

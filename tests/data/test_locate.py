@@ -2,7 +2,7 @@
 
 import pytest
 
-from hepcli.data import import_archives
+from hepcli.data import import_data
 from hepcli.errors import DatasetError
 
 
@@ -18,10 +18,10 @@ def test_official_archives_of_another_version_are_named(tmp_path, name, other):
     source = tmp_path / "source"
     source.mkdir()
     with pytest.raises(DatasetError) as without:
-        import_archives(name, source, tmp_path / "data", print)
+        import_data(name, source, tmp_path / "data", print)
     (source / other).touch()
     with pytest.raises(DatasetError) as caught:
-        import_archives(name, source, tmp_path / "data", print)
+        import_data(name, source, tmp_path / "data", print)
     assert other in caught.value.what
     assert other not in without.value.what
 
@@ -31,5 +31,5 @@ def test_without_a_home_the_message_says_what_to_set(monkeypatch):
     for variable in ("HEP_DATA_DIR", "XDG_DATA_HOME"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(DatasetError, match="no home") as caught:
-        import_archives("cifar10", None, None, print)
+        import_data("cifar10", None, None, print)
     assert "HEP_DATA_DIR" in caught.value.advice

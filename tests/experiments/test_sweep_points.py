@@ -25,6 +25,7 @@ def points(axis, **sweep):
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
         ("beyond", 51, 13),
+        ("cifar10-hopfield", 10, 5),
         ("noise", 36, 6),
         ("family", 21, 7),
         ("hardware", 108, 36),

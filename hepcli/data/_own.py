@@ -1,0 +1,285 @@
+"""Data sets of a user's own images: arrays in an .npz file, or a folder of images for each class."""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hepcli.data import _folders
+from hepcli.data._arrays import checked_splits, spec_of
+from hepcli.data._cache import open_arrays, write_arrays
+from hepcli.data._npz import HEADER_ERRORS
+from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, Imported, OnProgress, Split, SplitName
+from hepcli.errors import DatasetError
+from hepcli.files import legible
+from hepcli.settings import DATASETS, did_you_mean, is_own_name
+
+_FOLDER, _INFO = "own", "own.json"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_TEST_SHARE = 6  # one in so many examples, where a source has no test split
+_GREY = ("1", "L")  # Pillow's modes
+_IN_PAIRS = (
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x_train", "y_train", "x_test", "y_test"),
+)
+_IN_ONE = (("images", "labels"), ("x", "y"))
+
+Pair = tuple[Any, Any]
+
+
+def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgress) -> Path:
+    """Make a data set of images of a user's own.
+
+    Args:
+        name: what to call it.
+        source: an .npz file with `images` (examples, height, width[, channels]), uint8, and `labels`, or with
+            `train_images`, `train_labels`, `test_images`, `test_labels` (also `x_train`, …); or a folder with
+            a folder of PNG or JPEG images for each class, or with `train` and `test` that hold those.
+            Without a test split, a sixth of each class becomes it, always the same.
+        data_dir: where data sets are kept; None for the default folder.
+        report: receives progress, a line at a time.
+
+    Returns:
+        The folder it lies in.
+
+    Raises:
+        DatasetError: the name is taken or no name, the source cannot be read or its images and labels do not
+            fit, or the data folder cannot be written. Nothing is left then.
+    """
+    if not is_own_name(name):
+        hint = did_you_mean(name, DATASETS).removeprefix("; ").capitalize()
+        rule = "Choose lower-case letters, digits and _, and nothing that looks like another data set."
+        raise DatasetError(f"A data set of your own cannot be called {name!r}.", f"{hint} {rule}".lstrip())
+    directory = _folders.resolve_data_dir(data_dir)
+    folder = _own_folder(name, directory)
+    if folder.exists():
+        raise DatasetError(
+            f"{folder} holds a data set {name} already.", "Choose another name, or remove that folder first."
+        )
+    report(f"Reading {name} from {source}")
+    pairs, classes = _read_folders(source) if source.is_dir() else (_read_npz(source), None)
+    if "test" not in pairs:
+        report(f"{source} has no test split: a sixth of the examples of each class becomes it.")
+        pairs = _divided(*pairs["train"], str(source))
+    splits = checked_splits(pairs, str(source))
+    spec = spec_of(name, splits)
+    _folders.require_writable(directory)
+    _folders.require_space(spec, directory, 0)
+    info = {
+        "source": legible(str(source.absolute())),
+        "image_shape": list(spec.image_shape),
+        "num_classes": spec.num_classes,
+        "num_examples": dict(spec.num_examples),
+        "classes": classes,
+    }
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=folder.parent) as temporary:
+            whole = Path(temporary) / _FOLDER
+            whole.mkdir()
+            for split, examples in splits.items():
+                write_arrays(spec, whole, split, iter([(examples.images, examples.labels)]))
+            (whole / _INFO).write_text(json.dumps(info, indent=2) + "\n", "utf-8")
+            os.rename(whole, folder)
+    except OSError as error:
+        raise _folders.write_error(directory, error) from error
+    counts = ", ".join(f"{count:,} {split}" for split, count in spec.num_examples.items())
+    size = " × ".join(map(str, spec.image_shape))
+    report(f"Imported {name} ({counts} examples of {spec.num_classes} classes, {size}) to {folder}")
+    return folder
+
+
+def find_own(name: str, data_dir: Path | None) -> DatasetSpec | None:
+    """The spec of an imported data set; None where there is none of that name.
+
+    Raises:
+        DatasetError: its description is damaged.
+    """
+    folder = _own_folder(name, _folders.resolve_data_dir(data_dir))
+    try:
+        info = json.loads((folder / _INFO).read_bytes())
+        height, width, channels = map(int, info["image_shape"])
+        counts = {split: int(info["num_examples"][split]) for split in SPLIT_NAMES}
+        return DatasetSpec(
+            name, (height, width, channels), int(info["num_classes"]), counts, Imported(folder)
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DatasetError(
+            f"{folder / _INFO} cannot be read: {error.strerror or error}.",
+            "Check its permissions and the disk.",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(name, folder) from error
+
+
+def load_own(spec: DatasetSpec, source: Imported, split: SplitName) -> Split:
+    """Open a split of an imported data set, its images memory-mapped.
+
+    Raises:
+        DatasetError: it is not what was imported.
+    """
+    found = open_arrays(spec, source.folder, split)
+    if found is None:
+        raise _damaged(spec.name, source.folder)
+    return found
+
+
+def own_names(data_dir: Path | None) -> list[str]:
+    """What has been imported, by name."""
+    return sorted(
+        path.parent.parent.name for path in _folders.resolve_data_dir(data_dir).glob(f"*/{_FOLDER}/{_INFO}")
+    )
+
+
+def _own_folder(name: str, data_dir: Path) -> Path:
+    return data_dir / name / _FOLDER
+
+
+def _damaged(name: str, folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{folder} is not what was imported as {name}.",
+        f"Remove it and type `hep data import {name} SOURCE` again.",
+    )
+
+
+def _read_npz(path: Path) -> dict[SplitName, Pair]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise _no_source(path)
+            for keys in _IN_PAIRS:
+                if set(keys) <= set(file.files):
+                    arrays = [file[key] for key in keys]
+                    return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
+            for images, labels in _IN_ONE:
+                if {images, labels} <= set(file.files):
+                    return {"train": (file[images], file[labels])}
+            raise DatasetError(
+                f"{path} holds {', '.join(file.files) or 'nothing'}.",
+                "Call its arrays images and labels, or train_images, train_labels, test_images, test_labels.",
+            )
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DatasetError(
+            f"There is no {path}.", "Give an .npz file, or a folder with a folder of images for each class."
+        ) from error
+    except (OSError, zipfile.BadZipFile, *HEADER_ERRORS) as error:
+        raise _no_source(path) from error
+
+
+def _no_source(path: Path) -> DatasetError:
+    return DatasetError(
+        f"{path} is no .npz file of numbers.",
+        "Write one with numpy.savez_compressed(FILE, images=…, labels=…), or give a folder of images.",
+    )
+
+
+def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
+    """The images of each class, in the order of their names, and the names of the classes."""
+    splits = {split: source / split for split in SPLIT_NAMES if (source / split).is_dir()}
+    if len(splits) == 1:
+        raise DatasetError(
+            f"{source} holds only {next(iter(splits))}.", "Give both train and test, or neither."
+        )
+    roots: Mapping[SplitName, Path] = splits or {"train": source}
+    classes = _visible_folders(roots["train"])
+    if len(classes) < 2:
+        raise DatasetError(
+            f"{roots['train']} holds {len(classes)} folders of classes.",
+            "Give a folder with a folder of PNG or JPEG images for each class.",
+        )
+    for root in roots.values():
+        if unknown := sorted(set(_visible_folders(root)) - set(classes)):
+            raise DatasetError(
+                f"{root / unknown[0]}: training has no such class.", "Give both the same folders."
+            )
+    files = {
+        split: [(path, label) for label, name in enumerate(classes) for path in _images_in(root / name)]
+        for split, root in roots.items()
+    }
+    every = [path for own in files.values() for path, _ in own]
+    is_grey = all(mode in _GREY for mode in _modes(every))
+    pairs = {
+        split: (_pixels([path for path, _ in own], is_grey=is_grey), np.array([label for _, label in own]))
+        for split, own in files.items()
+    }
+    return pairs, classes
+
+
+def _visible_folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """PNG and JPEG files, but not those that file managers hide beside them."""
+    if not folder.is_dir():  # a class without test images
+        return []
+    found = (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def _modes(paths: list[Path]) -> Iterator[str]:
+    for path in paths:
+        with _opened(path) as image:
+            yield image.mode
+
+
+def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
+    """Images one over the other: (examples, height, width, 1 or 3)."""
+    result: NDArray[np.uint8] | None = None
+    for number, path in enumerate(paths):
+        with _opened(path) as image:
+            try:
+                pixels = np.asarray(image.convert("L" if is_grey else "RGB"))
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
+                raise _no_image(path) from error
+        if result is None:
+            result = np.empty((len(paths), *pixels.shape), np.uint8)
+        if pixels.shape != result.shape[1:]:
+            sizes = [f"{shape[0]} × {shape[1]}" for shape in (pixels.shape, result.shape[1:])]
+            raise DatasetError(
+                f"{path} has {sizes[0]} pixels, {paths[0]} has {sizes[1]}.", "Bring all images to one size."
+            )
+        result[number] = pixels
+    if result is None:
+        return np.empty((0, 0, 0, 1), np.uint8)
+    return result[..., np.newaxis] if is_grey else result
+
+
+def _opened(path: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        raise _no_image(path) from error
+
+
+def _no_image(path: Path) -> DatasetError:
+    return DatasetError(f"{path} cannot be read as an image.", "Remove it, or write it again.")
+
+
+def _divided(images: Any, labels: Any, source: str) -> dict[SplitName, Pair]:
+    """Divide examples into training and test, each class by its share."""
+    images, labels = np.asarray(images), np.asarray(labels).ravel()
+    if len(images) != len(labels):
+        raise DatasetError(
+            f"{source}: {len(images)} images, but {len(labels)} labels.", "Give a label for each image."
+        )
+    rng, chosen = np.random.default_rng(0), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) == 1:
+            raise DatasetError(
+                f"{source}: class {label} has one example, too few for training and test.",
+                "Give more, or both splits.",
+            )
+        chosen[rng.permutation(own)[: max(1, len(own) // _TEST_SHARE)]] = True
+    return {"train": (images[~chosen], labels[~chosen]), "test": (images[chosen], labels[chosen])}

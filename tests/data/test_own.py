@@ -1,0 +1,181 @@
+"""Data sets of a user's own images, and the official ones in MATLAB files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from hepcli.config import load_config
+from hepcli.data import find_spec, import_data, list_datasets, load_split
+from hepcli.errors import DatasetError
+from hepcli.experiments.task import Task
+from hepcli.settings import DATASETS
+
+RNG = np.random.default_rng(0)
+LABELS = np.repeat([0, 1, 2], [12, 18, 30])
+IMAGES = RNG.integers(0, 256, (60, 5, 4), dtype=np.uint8)
+
+
+def imported(name, source, data_dir):
+    lines = []
+    import_data(name, source, data_dir, lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "names", ["train_images train_labels test_images test_labels", "x_train y_train x_test y_test"]
+)
+def test_arrays_come_out_as_they_went_in(tmp_path, data_dir, names):
+    arrays = (IMAGES, LABELS[:, None], IMAGES[:7], LABELS[:7])
+    np.savez(tmp_path / "a.npz", **dict(zip(names.split(), arrays, strict=True)))
+    imported("mine", tmp_path / "a.npz", data_dir)
+    train, test = (load_split("mine", split, data_dir) for split in ("train", "test"))
+    np.testing.assert_array_equal(train.images[..., 0], IMAGES)
+    np.testing.assert_array_equal(test.labels, LABELS[:7])
+    assert (train.num_classes, train.labels.dtype) == (3, np.int32)
+    info = {one.name: one for one in list_datasets(data_dir)}["mine"]
+    assert (info.state, info.train_examples, info.num_classes) == ("imported", 60, 3)
+    assert Task(load_config("quickstart", ["data.name=mine"]).config, data_dir).num_examples == 60
+
+
+def test_without_a_test_split_a_sixth_of_each_class_becomes_it(tmp_path, data_dir):
+    images = np.arange(60, dtype=np.uint8).reshape(60, 1, 1)
+    np.savez(tmp_path / "a.npz", images=images, labels=LABELS)
+    assert "no test split" in "".join(imported("one", tmp_path / "a.npz", data_dir))
+    imported("again", tmp_path / "a.npz", data_dir)
+    train, test = (load_split("one", split, data_dir) for split in ("train", "test"))
+    assert np.bincount(test.labels).tolist() == [2, 3, 5]
+    assert sorted([*train.images.ravel(), *test.images.ravel()]) == list(range(60))
+    np.testing.assert_array_equal(load_split("again", "test", data_dir).images, test.images)
+
+
+def write_folders(root, modes=("RGB",), size=(4, 5)):
+    for split in ("train", "test"):
+        for label, name in enumerate(("ant", "bee")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                mode = modes[number % len(modes)]
+                Image.new(mode, size, (50 * label, number, 7) if mode == "RGB" else 50 * label).save(
+                    folder / f"{number}.png"
+                )
+            (folder / "._0.png").write_text("of a file manager")
+    return root
+
+
+def test_class_folders(tmp_path, data_dir):
+    imported("insects", write_folders(tmp_path / "insects"), data_dir)
+    train = load_split("insects", "train", data_dir)
+    assert train.images.shape == (6, 5, 4, 3)
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert train.images[4, 2, 3].tolist() == [50, 1, 7]
+
+
+@pytest.mark.parametrize(("modes", "channels"), [(("L",), 1), (("L", "RGB"), 3)])
+def test_grey_images_have_one_channel_where_all_are_grey(tmp_path, data_dir, modes, channels):
+    imported("insects", write_folders(tmp_path / "insects", modes), data_dir)
+    assert find_spec("insects", data_dir).image_shape == (5, 4, channels)
+
+
+FAULTS = {
+    "not uint8": {"images": IMAGES / 255, "labels": LABELS},
+    "59 labels": {"images": IMAGES, "labels": LABELS[:59]},
+    "holds pixels": {"pixels": IMAGES},
+    "have the shape": {"images": IMAGES[:, 0], "labels": LABELS},
+    "labels are float64": {"images": IMAGES, "labels": LABELS + 0.5},
+    "is no class": {"images": IMAGES, "labels": LABELS - 1},
+    "class 1 has no example": {"images": IMAGES, "labels": LABELS * 2},
+    "too few for training and test": {"images": IMAGES, "labels": np.minimum(np.arange(60), 30)},
+    "outside 0": {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1},
+    "test images 4×4×1": {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:, :4], "y_test": LABELS},
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_arrays_that_do_not_fit_are_refused_and_leave_nothing(tmp_path, data_dir, what):
+    np.savez(tmp_path / "a.npz", **FAULTS[what])
+    with pytest.raises(DatasetError, match=what):
+        imported("mine", tmp_path / "a.npz", data_dir)
+    assert not list(data_dir.rglob("*.npy"))
+    with pytest.raises(DatasetError, match="Unknown data set"):
+        load_split("mine", "train", data_dir)
+
+
+def test_files_of_another_kind_are_refused(tmp_path, data_dir):
+    np.save(tmp_path / "a.npy", IMAGES)
+    np.savez(tmp_path / "pickled.npz", images=np.array([{}], dtype=object), labels=LABELS)
+    (tmp_path / "text.npz").write_text("images")
+    for name, what in (
+        ("a.npy", "no .npz"),
+        ("pickled.npz", "no .npz"),
+        ("text.npz", "no .npz"),
+        ("b", "no"),
+    ):
+        with pytest.raises(DatasetError, match=what):
+            imported("mine", tmp_path / name, data_dir)
+
+
+def test_damaged_and_unequal_images_are_named(tmp_path, data_dir):
+    root = write_folders(tmp_path / "insects")
+    bad = root / "train" / "bee" / "1.png"
+    whole = bad.read_bytes()
+    for content in (b"no image", whole[: len(whole) // 2]):
+        bad.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"1\.png cannot be read"):
+            imported("insects", root, data_dir)
+    Image.new("RGB", (9, 9)).save(bad)
+    with pytest.raises(DatasetError, match="9 × 9 pixels"):
+        imported("insects", root, data_dir)
+    bad.write_bytes(whole)
+    (root / "test" / "wasp").mkdir()
+    with pytest.raises(DatasetError, match="no such class"):
+        imported("insects", root, data_dir)
+
+
+def test_names_that_are_taken_are_refused(tmp_path, data_dir):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    for name in ("cifar11", "My-Data", "../up"):
+        with pytest.raises(DatasetError, match="cannot be called"):
+            imported(name, tmp_path / "a.npz", data_dir)
+    imported("mine", tmp_path / "a.npz", data_dir)
+    with pytest.raises(DatasetError, match="already"):
+        imported("mine", tmp_path / "a.npz", data_dir)
+
+
+def test_what_is_damaged_after_the_import_is_not_used(tmp_path, data_dir):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    imported("mine", tmp_path / "a.npz", data_dir)
+    images = data_dir / "mine" / "own" / "train-images.npy"
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    with pytest.raises(DatasetError, match="not what was imported"):
+        load_split("mine", "train", data_dir)
+    (data_dir / "mine" / "own" / "own.json").write_text("{")
+    with pytest.raises(DatasetError, match="not what was imported"):
+        find_spec("mine", data_dir)
+
+
+def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
+    spec = dataclasses.replace(DATASETS["svhn_cropped"], num_examples={"train": 20, "test": 10})
+    monkeypatch.setitem(DATASETS, "svhn_cropped", spec)
+    made = {
+        split: RNG.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        for split, count in spec.num_examples.items()
+    }
+    for split, images in made.items():
+        digits = np.arange(len(images)) % 10
+        content = {
+            "X": images.transpose(1, 2, 3, 0),
+            "y": np.where(digits, digits, 10)[:, None].astype(np.uint8),
+        }
+        savemat(tmp_path / f"{split}_32x32.mat", content, do_compression=True)
+    imported("svhn_cropped", tmp_path, data_dir)
+    test = load_split("svhn_cropped", "test", data_dir)
+    np.testing.assert_array_equal(test.images, made["test"])
+    assert test.labels.tolist() == list(range(10))
+    (tmp_path / "test_32x32.mat").write_bytes(b"x" * 500)
+    with pytest.raises(DatasetError, match="no MATLAB file"):
+        imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
