@@ -209,3 +209,11 @@ def test_clipped_units_rest_where_a_loop_in_numpy_rests():
     assert 0.1 < np.mean(np.concatenate(list(map(np.ravel, hidden)))) < 0.95  # some are clipped, some not
     for layer, expected in state.items():
         np.testing.assert_allclose(found["rbp"].state[layer], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_the_contrast_of_two_states_counts_a_tied_kernel_once():
+    """The contrastive rule, which differentiates an energy, against the two local rules of both uses."""
+    problem, found = estimates("residual")
+    settings = GradientSettings("contrastive_ep", num_points=2, beta_radius=1e-3)
+    contrast = on_arrays(estimate, problem._replace(gradient=settings)).gradient
+    assert distance(contrast, found["rbp"].gradient) < 1e-4
