@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._stderr import StderrConsole, attempt, say
-from hepcli.cli._tables import number, whole_width
+from hepcli.cli._tables import error_percent, number, whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
 
 _COLUMNS = (
     "epoch",
     "loss",
-    "top-1",
+    "error",
     "top-5",
     "valid.",
     "resid.",
@@ -32,7 +32,7 @@ _FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angl
 """Columns that a narrow terminal goes without, one after the other; numbers are never cut."""
 
 _CAPTION = (
-    "loss: training; top-1, top-5: test, %; resid.: log10 of the residual, test;\n"
+    "loss: training; error, top-5: test errors, %; resid.: log10 of the residual, test;\n"
     "settled: test examples, %; homeo.: homeostatic loss; angle: weight angle, °;\n"
     "uns. e: unsettled examples' share of the error signal in training, %"
 )
@@ -92,8 +92,8 @@ class PlainLines(Silent):
             f"epoch {metrics['epoch']}/{self._epochs}",
             f"loss {number(train['loss'], '.4f')}",
             f"test loss {number(test['loss'], '.4f')}",
-            f"test top-1 {number(test['top1'], '.2f', 100)} %",
-            f"test top-5 {number(test['top5'], '.2f', 100)} %",
+            f"test error {error_percent(test['top1'])} %",
+            f"test top-5 error {error_percent(test['top5'])} %",
             *_validation(metrics),
             f"log10 residual {number(test['log10_residual'], '.2f')}",
             f"settled {number(test['settled'], '.1f', 100)} %",
@@ -168,9 +168,9 @@ class LiveTable(Silent):
         return (
             str(metrics["epoch"]),
             number(train["loss"]),
-            number(test["top1"], ".2f", 100),
-            number(test["top5"], ".2f", 100),
-            number(metrics["validation"]["top1"], ".2f", 100) if "validation" in metrics else "",
+            error_percent(test["top1"]),
+            error_percent(test["top5"]),
+            error_percent(metrics["validation"]["top1"]) if "validation" in metrics else "",
             number(test["log10_residual"], ".1f"),
             number(test["settled"], ".1f", 100),
             number(train.get("unsettled_signal_share"), ".1f", 100),
@@ -197,7 +197,7 @@ class LiveTable(Silent):
 
     def _render(self) -> Group:
         validated = any(row[_COLUMNS.index("valid.")] for row in self._rows)
-        note = "\nvalid.: top-1 on the validation examples, %" if validated else ""
+        note = "\nvalid.: error on the validation examples, %" if validated else ""
         caption = Text(_CAPTION + note, style="dim")
         if self._over:
             return Group(self._table(self._rows), caption) if self._rows else Group()
@@ -206,10 +206,10 @@ class LiveTable(Silent):
 
 
 def _validation(metrics: dict[str, Any]) -> list[str]:
-    """Accuracy on the validation examples, where there are any."""
+    """Error on the validation examples, where there are any."""
     if "validation" not in metrics:
         return []
-    return [f"validation top-1 {number(metrics['validation']['top1'], '.2f', 100)} %"]
+    return [f"validation error {error_percent(metrics['validation']['top1'])} %"]
 
 
 def _nonfinite(metrics: dict[str, Any]) -> list[str]:

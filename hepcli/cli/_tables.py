@@ -25,6 +25,11 @@ def whole_width(table: Table) -> int:
     return Console(width=10_000).measure(table).maximum
 
 
+def error_percent(accuracy: float | None) -> str:
+    """The error in % of an accuracy from 0 to 1, as screens and figures show it; files keep accuracies."""
+    return number(None if accuracy is None else 1 - accuracy, ".2f", 100)
+
+
 def number(value: float | None, pattern: str = ".3f", scale: float = 1.0) -> str:
     """A number as text; what is undefined is a dash."""
     return "–" if value is None else format(scale * value, pattern)

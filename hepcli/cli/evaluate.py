@@ -11,6 +11,7 @@ from rich.text import Text
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import Best, Checkpoint, Code, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.cli._tables import error_percent
 
 EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
 
@@ -46,7 +47,7 @@ def eval_command(
     code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a saved network: loss, top-1, top-5, residual and share of settled examples."""
+    """Evaluate a saved network: loss, error, top-5 error, residual and share of settled examples."""
     from hepcli.experiments.evaluate import evaluate
 
     chosen = chosen_step(step, best=best)
@@ -73,7 +74,7 @@ def _format(key: str, value: Any) -> str:
     if value is None:
         return "–"
     if key in ("top1", "top5"):
-        return f"{100 * (1 - value):.2f} %"
+        return f"{error_percent(value)} %"
     if key == "converged":
         return f"{100 * value:.2f} %"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
