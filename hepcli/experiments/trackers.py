@@ -179,7 +179,7 @@ class _WandB:
                 resume="allow",
                 reinit="create_new",  # runs that train together have one each
                 config=config.model_dump(mode="json"),
-                mode=mode,  # type: ignore[arg-type]
+                mode=mode,
                 settings=wandb.Settings(
                     silent=True, console="off", init_timeout=_WANDB_SECONDS, disable_git=True
                 ),
