@@ -32,7 +32,7 @@ _FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angl
 """Columns that a narrow terminal goes without, one after the other; numbers are never cut."""
 
 _CAPTION = (
-    "loss: training; error, top-5: test errors, %; resid.: log10 of the residual, test;\n"
+    "loss: training; error, top-5: test, %; resid.: log10 of the residual, test;\n"
     "settled: test examples, %; homeo.: homeostatic loss; angle: weight angle, °;\n"
     "uns. e: unsettled examples' share of the error signal in training, %"
 )
