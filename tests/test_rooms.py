@@ -52,6 +52,16 @@ FORBIDDEN = {  # beyond the rooms themselves
 }
 
 
+def test_shapes_are_annotated_on_plain_arrays():
+    """NumPy 2.5 made `NDArray` an alias that jaxtyping refuses, so that the import failed."""
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+                array, *rest = node.slice.elts
+                has_shape = any(isinstance(getattr(part, "value", None), str) for part in rest)
+                assert not (has_shape and "NDArray" in ast.unparse(array)), f"{file}:{node.lineno}"
+
+
 def imports(file: Path, *, top_level_only: bool) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     nodes = tree.body if top_level_only else list(ast.walk(tree))

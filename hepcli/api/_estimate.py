@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Int, UInt8
-from numpy.typing import NDArray
 
 from hepcli.api._model import Model
 from hepcli.api._session import Overrides, in_session, split_overrides
@@ -23,8 +22,8 @@ from hepcli.training import normalizer
 @in_session
 def estimate(
     model: Model,
-    images: UInt8[NDArray[np.uint8], "batch height width channels"],
-    labels: Int[NDArray[np.int32], " batch"],
+    images: UInt8[np.ndarray, "batch height width channels"],
+    labels: Int[np.ndarray, " batch"],
     method: str | None = None,
     overrides: Overrides | None = None,
 ) -> Estimate:
@@ -60,6 +59,7 @@ def estimate(
         >>> bool(a @ b > 0.9 * (a @ a) ** 0.5 * (b @ b) ** 0.5)
         True
     """
+    model.fix_numbers()
     images = model.checked_images(images)
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)

@@ -75,6 +75,10 @@ class Model:
             raise ValueError(f"these parameters are of another network: {shapes} instead of {own}")
         return dataclasses.replace(self, params=params)
 
+    def fix_numbers(self) -> None:
+        """Compute as `hep` does, whatever the program around has set since this was loaded."""
+        self._task.fix_numbers()
+
     @property
     def weights_as_read(self) -> Params:
         """What the network computes with: `params`, but for the limits of `[hardware]`."""
@@ -91,7 +95,7 @@ class Model:
         return self._task.split(name)
 
     @in_session
-    def states(self, images: UInt8[NDArray[np.uint8], "batch height width channels"]) -> States:
+    def states(self, images: UInt8[np.ndarray, "batch height width channels"]) -> States:
         """Run the free phase on images, as many at a time as `data.eval_batch_size`.
 
         Args:
@@ -109,6 +113,7 @@ class Model:
             >>> states.activities["l1"].shape, states.scores.shape, states.settled.dtype
             ((3, 16), (3, 10), dtype('bool'))
         """
+        self.fix_numbers()
         images = self.checked_images(images)
         size = self.config.data.eval_batch_size
         settings = self.network, self.config.data, self.config.relaxation

@@ -14,7 +14,6 @@ _FIXED = {
     "jax_enable_x64": False,  # measures switch it on where they need it
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
-    "jax_default_matmul_precision": None,
     "jax_numpy_dtype_promotion": "standard",
     "jax_numpy_rank_promotion": "allow",
     "jax_debug_nans": False,  # examples that are not finite are counted, not raised on
@@ -23,17 +22,30 @@ _FIXED = {
 }
 
 
-def fix_ambient(devices: int = 1) -> None:
-    """Set what decides numbers, whatever JAX_* variables say, and see that there is a device.
+_PRECISION = "jax_default_matmul_precision"  # JAX's own default for float32 on GPUs is tensorfloat32
+
+
+def fix_numbers(matmul_precision: str = "float32") -> None:
+    """Set what decides numbers, whatever JAX_* variables or the program around say.
+
+    Args:
+        matmul_precision: as `run.matmul_precision`.
+    """
+    for name, value in (*_FIXED.items(), (_PRECISION, matmul_precision)):
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+
+
+def fix_ambient(devices: int = 1, matmul_precision: str = "float32") -> None:
+    """Set what decides numbers, and see that there is a device.
 
     Args:
         devices: how many of them there should be at least, where that can be chosen.
+        matmul_precision: as `run.matmul_precision`.
 
     Raises:
         ConfigError: JAX_PLATFORMS names a platform that this machine does not have.
     """
-    for name, value in _FIXED.items():
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    fix_numbers(matmul_precision)
     offer_cores(devices)
     keep_programs()
     try:
@@ -50,7 +62,7 @@ def fix_ambient(devices: int = 1) -> None:
 @contextmanager
 def borrowed_ambient() -> Iterator[None]:
     """Within a program of somebody else's: what `fix_ambient` sets is theirs again afterwards."""
-    before = {name: getattr(jax.config, name) for name in _FIXED}
+    before = {name: getattr(jax.config, name) for name in (*_FIXED, _PRECISION)}
     try:
         with jax.enable_x64(False):
             yield

@@ -15,7 +15,7 @@ from hepcli.config import Config, config_error
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load_split
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
-from hepcli.experiments.ambient import fix_ambient
+from hepcli.experiments.ambient import fix_ambient, fix_numbers
 from hepcli.experiments.devices import devices_for
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
@@ -55,7 +55,7 @@ class Task:
     """
 
     def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
-        fix_ambient(config.run.devices)
+        fix_ambient(config.run.devices, config.run.matmul_precision)
         make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.spec = find_spec(config.data.name, data_dir)
@@ -137,6 +137,10 @@ class Task:
                 f"Choose at most {self.num_examples}.",
             )
         return batches
+
+    def fix_numbers(self) -> None:
+        """Compute in the numbers of the configuration again, after others may have set their own."""
+        fix_numbers(self.config.run.matmul_precision)
 
     def check_devices(self) -> None:
         """Check that the devices share a batch evenly, and each of them divides its share evenly.

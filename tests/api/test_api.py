@@ -92,15 +92,18 @@ def test_measures_are_those_of_the_command(run):
         hepcli.measure(run, examples=5000)
 
 
-def test_what_the_program_around_it_set_stays_set(run):
+@pytest.mark.parametrize(
+    ("name", "value"), [("jax_enable_x64", True), ("jax_default_matmul_precision", "bfloat16")]
+)
+def test_what_the_program_around_it_set_stays_set_and_changes_nothing(run, name, value):
     images = run.split("test").images[:3]
-    before = run.states(images)
-    jax.config.update("jax_enable_x64", True)
+    before, usual = run.states(images), getattr(jax.config, name)
+    jax.config.update(name, value)
     try:
         inside = run.states(images)
-        assert jax.config.jax_enable_x64
+        assert getattr(jax.config, name) == value
     finally:
-        jax.config.update("jax_enable_x64", False)
+        jax.config.update(name, usual)
     np.testing.assert_array_equal(before.scores, inside.scores)
 
 

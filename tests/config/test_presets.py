@@ -12,18 +12,18 @@ from hepcli.errors import ConfigError
 NAMES = [info.name for info in list_presets()]
 BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10", "cifar10-hopfield-resnet13")
 HASHES = {
-    "cifar10": "11f3afb60ac6",
-    "cifar10-hopfield-resnet-small": "b4728092087e",
-    "cifar10-hopfield-resnet13": "df702ac34d81",
-    "cifar10-small": "b123ad4fd09a",
-    "cifar10-vgg5": "af7816bfbc94",
-    "cifar100": "3b587407f569",
+    "cifar10": "d2d0651a89af",
+    "cifar10-hopfield-resnet-small": "c95e7619f071",
+    "cifar10-hopfield-resnet13": "816f9a64fa4f",
+    "cifar10-small": "eac28517db20",
+    "cifar10-vgg5": "219fbc9530a9",
+    "cifar100": "5763c1eb5e16",
     "fashion-mnist": "4d36e58f3613",
     "fashion-mnist-asymep": "70d118ab12ad",
     "fashion-mnist-homeostasis": "a13f00ed6b80",
     "fashion-mnist-loop": "88f431aab79f",
     "fashion-mnist-loop-asymep": "3b89df58690d",
-    "imagenet32": "4b3d7de144bc",
+    "imagenet32": "c5e0b17d7a9c",
     "quickstart": "3e9512b6434a",
 }
 WHEN_TO_CHANGE = (
