@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from types import FrameType
 
@@ -12,11 +13,22 @@ def main() -> None:
     A module that is imported halfway answers an interrupt with errors of all kinds, or not at all. Where
     nothing is being imported it is a KeyboardInterrupt as ever; SIGTERM ends the process by itself.
     """
+    _open_closed()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started to ignore it
         signal.signal(signal.SIGINT, _on_interrupt)
     from hepcli.cli import main as run  # after the handler: this alone takes a while
 
     run()
+
+
+def _open_closed() -> None:
+    """Send what goes to a closed stdout or stderr nowhere; files opened later would get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:

@@ -9,23 +9,25 @@ import typer
 
 from hepcli.cli import data, evaluate, export, measure, plot, presets, sweep, train
 from hepcli.cli._errors import DEBUG_VARIABLE
+from hepcli.cli._help import Command, Group
 
 app = typer.Typer(
     name="hep",
     help="Train and measure networks by holomorphic equilibrium propagation.",
+    cls=Group,
     epilog="Start with: hep train",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train", epilog=train.EPILOG)(train.train_command)
-app.command("eval", epilog=evaluate.EPILOG)(evaluate.eval_command)
-app.command("measure-asymmetry", epilog=measure.EPILOG)(measure.measure_command)
-app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep_command)
-app.command("sweep-worker", hidden=True)(sweep.worker_command)
-app.command("plot", epilog=plot.EPILOG)(plot.plot_command)
-app.command("export", epilog=export.EPILOG)(export.export_command)
-app.command("presets", epilog=presets.EPILOG)(presets.presets_command)
+app.command("train", cls=Command, epilog=train.EPILOG)(train.train_command)
+app.command("eval", cls=Command, epilog=evaluate.EPILOG)(evaluate.eval_command)
+app.command("measure-asymmetry", cls=Command, epilog=measure.EPILOG)(measure.measure_command)
+app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep_command)
+app.command("sweep-worker", cls=Command, hidden=True)(sweep.worker_command)
+app.command("plot", cls=Command, epilog=plot.EPILOG)(plot.plot_command)
+app.command("export", cls=Command, epilog=export.EPILOG)(export.export_command)
+app.command("presets", cls=Command, epilog=presets.EPILOG)(presets.presets_command)
 app.add_typer(data.app, name="data")
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import select
+import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -18,14 +20,16 @@ R = TypeVar("R")
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
 DEBUG_VARIABLE = "HEP_DEBUG"
 
 
 def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Show a `HepError` as two lines on stderr and exit with 1; an interrupt exits with 130.
 
-    What the system refuses is shown in words too. Other exceptions are bugs and keep their traceback. With
-    `hep --debug` so do ours.
+    Where the reader of stdout has seen enough, as in `hep presets | head`, it ends without a word, as other
+    tools do. What the system refuses is shown in words too. Other exceptions are bugs and keep their
+    traceback. With `hep --debug` so do ours.
     """
 
     @functools.wraps(command)
@@ -37,6 +41,11 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             show_error(error)
             raise typer.Exit(EXIT_ERROR) from None
+        except BrokenPipeError as error:
+            if not _reader_is_gone():
+                show_error(_of_the_system(error))
+                raise typer.Exit(EXIT_ERROR) from None
+            raise typer.Exit(EXIT_PIPE) from None
         except KeyboardInterrupt:
             say("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -48,6 +57,22 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(EXIT_ERROR) from None
 
     return guarded
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is stdout that nobody reads any more; then what is left for it goes nowhere."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False  # closed, or no file at all
+    watch = select.poll()
+    watch.register(stdout, 0)
+    if not any(events & select.POLLERR for _, events in watch.poll(0)):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout)
+    os.close(nowhere)
+    return True
 
 
 def _known(error: Exception) -> HepError | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hepcli.cli import _complete as complete
 from hepcli.errors import ConfigError
 
 
@@ -64,6 +65,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
+        autocompletion=complete.keys,
         help="Set a key of the preset, such as relaxation.free_steps=200. May be repeated.",
         show_default=False,
     ),
@@ -73,6 +75,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME|FILE.toml",
+        autocompletion=complete.preset_names,
         help="A preset of `hep presets` or a TOML file.",
         show_default=False,
     ),
@@ -87,6 +90,7 @@ Checkpoint = Annotated[
     typer.Argument(
         parser=user_path,
         metavar="CHECKPOINT",
+        autocompletion=complete.runs,
         help="A run folder, its checkpoints/ folder, or one step in it.",
     ),
 ]

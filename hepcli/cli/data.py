@@ -7,17 +7,26 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import Command, Group, examples
 from hepcli.cli._options import Code, DataDir, Json, user_path
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.files import legible
 
-app = typer.Typer(help="List, download and import data sets.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="List, download and import data sets.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Data set, as `hep data list` names it.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=complete.data_names,
+        help="Data set, as hep data list names it, or for import a name of your own.",
+    ),
+]
 
 
-@app.command("list", epilog="Example: hep data list --json")
+@app.command("list", cls=Command, epilog=examples("hep data list --json"))
 @handle_errors
 def list_command(
     data_dir: DataDir = None,
@@ -36,7 +45,7 @@ def list_command(
         _show(records)
 
 
-@app.command("prepare", epilog="Example: hep data prepare fashion_mnist")
+@app.command("prepare", cls=Command, epilog=examples("hep data prepare fashion_mnist"))
 @handle_errors
 def prepare_command(name: Name, data_dir: DataDir = None) -> None:
     """Download a data set and print the folder it was prepared in."""
@@ -45,7 +54,7 @@ def prepare_command(name: Name, data_dir: DataDir = None) -> None:
     typer.echo(prepare_data(name, data_dir, _report))
 
 
-@app.command("import", epilog="Example: hep data import flowers ~/Pictures/flowers")
+@app.command("import", cls=Command, epilog=examples("hep data import flowers ~/Pictures/flowers"))
 @handle_errors
 def import_command(
     name: Name,

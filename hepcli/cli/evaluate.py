@@ -9,11 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import Best, Checkpoint, Code, DataDir, Json, Settings, Step, chosen_step
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import error_percent
 
-EPILOG = "Example: hep eval runs/n4 --split train --set relaxation.free_steps=500 --json"
+EPILOG = examples(
+    "hep eval runs/n4",
+    "hep eval runs/n4 --split train --set relaxation.free_steps=500 --json",
+)
 
 _TITLES = {
     "dataset": "data set",

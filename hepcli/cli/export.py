@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import Best, Checkpoint, Step, chosen_step, user_path
 from hepcli.cli._stderr import say
 
-EPILOG = "Example: hep export runs/n4 --out n4.safetensors"
+EPILOG = examples("hep export runs/n4 --out n4.safetensors")
 
 
 @handle_errors

@@ -8,7 +8,9 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import (
     Code,
     DataDir,
@@ -28,8 +30,9 @@ from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number, print_table
 from hepcli.settings import MEASURES
 
-EPILOG = (
-    "Example: hep measure-asymmetry runs/n4 --all-steps   or: hep measure-asymmetry --preset fashion-mnist"
+EPILOG = examples(
+    "hep measure-asymmetry runs/n4 --all-steps",
+    "hep measure-asymmetry --preset fashion-mnist",
 )
 
 _BIASES = {"finite_nudge": "finite nudge", "asymmetry": "asymmetry", "total": "total"}
@@ -42,6 +45,7 @@ def measure_command(
         typer.Argument(
             parser=user_path,
             metavar="CHECKPOINT",
+            autocompletion=complete.runs,
             help="A run folder, its checkpoints/ folder, or one step in it.",
             show_default=False,
         ),

@@ -5,16 +5,21 @@ from typing import Annotated
 
 import typer
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import user_path
 from hepcli.cli._stderr import say
 
-EPILOG = "Example: hep plot runs/n2-s0 runs/n2-s1 runs/n4-s0 --y test_error --y weight_angle_deg --out n.pdf"
+EPILOG = examples("hep plot runs/n2-s0 runs/n2-s1 runs/n4-s0 --y test_error --out n.pdf")
 
 
 @handle_errors
 def plot_command(
-    runs: Annotated[list[Path], typer.Argument(parser=user_path, metavar="RUN…", help="Run folders.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(parser=user_path, metavar="RUN", autocompletion=complete.runs, help="Run folders."),
+    ],
     y: Annotated[
         list[str] | None,
         typer.Option(

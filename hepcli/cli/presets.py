@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import Code
 
-EPILOG = "Example: hep presets fashion-mnist > mine.toml && hep train --preset mine.toml"
+EPILOG = examples("hep presets", "hep presets fashion-mnist > mine.toml && hep train --preset mine.toml")
 
 _LEAST_ROOM = 20  # columns for a title
 
@@ -21,6 +23,7 @@ def presets_command(
         str | None,
         typer.Argument(
             metavar="NAME",
+            autocompletion=complete.all_names,
             help="Print this preset (or TOML file), every value with its source, or this sweep.",
             show_default=False,
         ),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import Code, DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
     from hepcli.cli._sweep_display import SilentSweep
     from hepcli.experiments.sweep import SweepRequest
 
-EPILOG = (
-    "Examples: hep sweep table1 --seeds 0-2 --epochs 5 --together;   "
-    "hep sweep --preset fashion-mnist --vary gradient.num_points=1,2,4 --vary gradient.beta_radius=0.05,0.5 "
-    "--seeds 0-4 --jobs 2;   hep sweep --report sweeps/table1"
+EPILOG = examples(
+    "hep sweep table1 --seeds 0-2 --epochs 5 --together",
+    "hep sweep --preset fashion-mnist --vary gradient.num_points=1,2,4 \\\n"
+    "    --vary gradient.beta_radius=0.05,0.5 --seeds 0-4 --jobs 2",
+    "hep sweep --report sweeps/table1",
 )
 
 Together = Annotated[
@@ -44,17 +47,29 @@ Shard = Annotated[
 def sweep_command(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="SWEEP", help="A shipped sweep, or a TOML file.", show_default=False),
+        typer.Argument(
+            metavar="SWEEP",
+            autocompletion=complete.sweep_names,
+            help="A shipped sweep, or a TOML file.",
+            show_default=False,
+        ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help="Base preset, instead of SWEEP.", show_default=False),
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            autocompletion=complete.preset_names,
+            help="Base preset, instead of SWEEP.",
+            show_default=False,
+        ),
     ] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
             "--vary",
             metavar="KEY=V1,V2",
+            autocompletion=complete.keys,
             help="An axis; K1:K2=V1:W1,V2:W2 sets keys together. May be repeated.",
             show_default=False,
         ),

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from hepcli.cli import _complete as complete
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
+from hepcli.cli._help import examples
 from hepcli.cli._options import (
     Code,
     DataDir,
@@ -22,7 +24,10 @@ from hepcli.cli._options import (
 )
 from hepcli.cli._stderr import say
 
-EPILOG = "Example: hep train --preset fashion-mnist --set gradient.num_points=4 --seed 1 --out runs/n4"
+EPILOG = examples(
+    "hep train",
+    "hep train --preset fashion-mnist --set gradient.num_points=4 --out runs/n4",
+)
 
 
 @handle_errors
@@ -49,6 +54,7 @@ def train_command(
         typer.Option(
             "--init-from",
             metavar="RUN[:STEP|:best]",
+            autocompletion=complete.runs,
             help="Begin with the weights of another run, or of a file of hep export, that fit by name "
             "and shape.",
             show_default=False,

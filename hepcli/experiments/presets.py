@@ -8,6 +8,11 @@ def list_presets() -> list[config.PresetInfo]:
     return [*config.list_presets(), *config.list_sweeps()]
 
 
+def setting_keys() -> list[str]:
+    """The keys that --set takes, with those of the layers of the default preset; own layers have more."""
+    return list(config.flatten(config.load_config(None).config.model_dump(mode="json")))
+
+
 def preset_text(name: str) -> str:
     """The TOML of a preset, every value resolved and with its source, or of a sweep as it stands.
 
