@@ -1,18 +1,20 @@
 """What a training run looks like: a live table on a terminal, a plain line an epoch elsewhere."""
 
+import shlex
 import sys
+import time
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import error_percent, number, whole_width
-from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
+from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
 _COLUMNS = (
     "epoch",
@@ -31,17 +33,29 @@ _COLUMNS = (
 _FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angle")
 """Columns that a narrow terminal goes without, one after the other; numbers are never cut."""
 
-_CAPTION = (
-    "loss: training; error, top-5: test, %; resid.: log10 of the residual, test;\n"
-    "settled: test examples, %; homeo.: homeostatic loss; angle: weight angle, °;\n"
-    "uns. e: unsettled examples' share of the error signal in training, %"
-)
+_MEANING = {
+    "loss": "training loss",
+    "error": "test error, %",
+    "top-5": "test top-5 error, %",
+    "valid.": "error on the validation examples, %",
+    "resid.": "log10 of the residual on test examples",
+    "settled": "test examples, %",
+    "uns. e": "unsettled examples' share of the error signal in training, %",
+    "homeo.": "homeostatic loss",
+    "angle": "weight angle, °",
+}
+"""What the caption says of the columns that are shown."""
 
 
 def duration(seconds: float) -> str:
     """Seconds as 12.3 s, 2:05 or 1:02:05."""
     if seconds < 60:
         return f"{seconds:.1f} s"
+    return _clock(seconds)
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as 0:12, 2:05 or 1:02:05: as long from one second to the next."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -73,8 +87,53 @@ class Silent:
     def epoch_done(self, record: EpochDone) -> None:
         """An epoch was evaluated and recorded."""
 
+    def finished(self, record: Finished) -> None:
+        """The run is over, and so is its display."""
+        for text in record.notices:
+            self.notice(text)
 
-class PlainLines(Silent):
+
+class Speaking(Silent):
+    """Shows how a run ended, and what to do with it."""
+
+    def finished(self, record: Finished) -> None:
+        """Say the errors of the epochs that count, and the next commands."""
+        super().finished(record)
+        summary, selection = record.summary, record.summary["selection"]
+        say(f"last epoch, {summary['epochs']}: {error_percent(summary['test']['top1'])} % test error")
+        if selection["validation"] is not None:
+            errors = [error_percent(selection[split]["top1"]) for split in ("validation", "test")]
+            say(f"best epoch, {selection['epoch']}: {errors[0]} % validation error, {errors[1]} % test error")
+        folder = shlex.quote(str(record.folder))
+        say(f"next: hep eval {folder}\n      hep measure-asymmetry {folder}")
+
+
+class Clock(ProgressColumn):
+    """How long the run has taken, and will take still at the speed since its first step here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._done, self._total = 0, 0
+
+    def count(self, done: int, total: int) -> None:
+        """Note how many steps of the whole run are done."""
+        self._done, self._total = done, total
+        if self._first is None:
+            self._first = time.monotonic(), done
+
+    def render(self, task: Any) -> Text:
+        """Such as 1:20, 32:10 left."""
+        now = time.monotonic()
+        spent = _clock(now - self._begun)
+        if self._first is None or self._done == self._first[1]:
+            return Text(spent)
+        rate = (now - self._first[0]) / (self._done - self._first[1])
+        return Text(f"{spent}, {_clock(rate * (self._total - self._done))} left")
+
+
+class PlainLines(Speaking):
     """One line an epoch on stderr, for logs and pipes; never cut."""
 
     def started(self, record: RunStarted) -> None:
@@ -106,19 +165,20 @@ class PlainLines(Silent):
         say("  ".join([*parts, *_nonfinite(metrics)]))
 
 
-class LiveTable(Silent):
-    """A table with a row an epoch, and a bar with the time left inside the epoch."""
+class LiveTable(Speaking):
+    """A table with a row an epoch, and a bar of the epoch with the time that the run takes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: list[tuple[str, ...]] = []
         self._title = ""
         self._epochs = 0
+        self._clock = Clock()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
+            self._clock,
             console=console,
             expand=True,
         )
@@ -154,6 +214,8 @@ class LiveTable(Silent):
         if record.epoch != self._epoch:
             self._epoch = record.epoch
             self._bar.reset(self._task, total=record.num_batches, completed=record.batch - 1)
+        behind = (record.epoch - 1) * record.num_batches
+        self._clock.count(behind + record.batch, self._epochs * record.num_batches)
         text = "evaluating" if record.batch == record.num_batches else f"epoch {record.epoch}/{self._epochs}"
         self._bar.update(self._task, completed=record.batch, description=text)
 
@@ -180,8 +242,8 @@ class LiveTable(Silent):
             duration(record.seconds) if record else "",
         )
 
-    def _table(self, rows: list[tuple[str, ...]]) -> Table:
-        """The table with as many columns as the terminal has room for."""
+    def _table(self, rows: list[tuple[str, ...]]) -> tuple[Table, Text]:
+        """The table with as many columns as the terminal has room for, and its caption."""
         place = _COLUMNS.index("valid.")
         left = [name for name in _COLUMNS if name != "valid." or any(row[place] for row in rows)]
         for gone in (None, *_FIRST_TO_GO):
@@ -193,16 +255,15 @@ class LiveTable(Silent):
                 table.add_row(*(cell for name, cell in zip(_COLUMNS, row, strict=True) if name in left))
             if whole_width(table) <= self._console.width:
                 break
-        return table
+        caption = "; ".join(f"{name}: {_MEANING[name]}" for name in left if name in _MEANING)
+        return table, Text(caption, style="dim")
 
     def _render(self) -> Group:
-        validated = any(row[_COLUMNS.index("valid.")] for row in self._rows)
-        note = "\nvalid.: error on the validation examples, %" if validated else ""
-        caption = Text(_CAPTION + note, style="dim")
         if self._over:
-            return Group(self._table(self._rows), caption) if self._rows else Group()
-        room = max(3, self._console.height - 8)  # title, header, bar and caption
-        return Group(self._table(self._rows[-room:]), self._bar, caption)
+            return Group(*self._table(self._rows)) if self._rows else Group()
+        room = max(3, self._console.height - 10)  # title, header, bar and caption
+        table, caption = self._table(self._rows[-room:])
+        return Group(table, self._bar, caption)
 
 
 def _validation(metrics: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ class Command(TyperCommand):
         if len(options) > _FEW:
             _to_panels(options)
             order = ["", *_PANELS]
-            params = sorted(params, key=lambda param: order.index(param.rich_help_panel or ""))
+            params.sort(key=lambda param: order.index(getattr(param, "rich_help_panel", None) or ""))
         return params
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

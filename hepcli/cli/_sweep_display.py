@@ -38,7 +38,10 @@ class SilentSweep:
         say(text)
 
     def show(self, record: SweepEvent) -> None:
-        """A record of the sweep's progress: only failures are told."""
+        """A record of the sweep's progress: only notices and failures are told."""
+        if isinstance(record, SweepStarted):
+            for text in record.notices:
+                self.notice(text)
         if isinstance(record, PointSettled) and record.error is not None:
             self.notice(f"FAILED {record.point.title}: {record.error}")
 

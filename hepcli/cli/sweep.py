@@ -192,6 +192,8 @@ def sweep_command(
     )
     if dry_run:
         planned = experiment.plan(request)
+        for note in planned.notes:
+            say(note)
         show_plan(planned)
         if as_json:
             points = [point._asdict() for point in planned.own]

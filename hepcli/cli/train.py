@@ -86,7 +86,7 @@ def train_command(
     from hepcli.cli._display import make_display
     from hepcli.cli._signals import stop_requests
     from hepcli.experiments.processes import is_first, joined_processes
-    from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, RunStarted, TrainEvent
+    from hepcli.experiments.records import BatchDone, EpochDone, Interrupted, RunStarted, TrainEvent
 
     def show(record: TrainEvent) -> None:
         match record:
@@ -96,9 +96,6 @@ def train_command(
                 display.batch_done(record)
             case EpochDone():
                 display.epoch_done(record)
-            case Finished():
-                for text in record.notices:
-                    display.notice(text)
 
     saving = "Interrupted: finishing the step and saving. Press Ctrl-C again to quit immediately."
     with joined_processes() if distributed else nullcontext():
@@ -114,5 +111,6 @@ def train_command(
         if speaks:
             say(f"Saved. Continue with: {done.command}")
         raise typer.Exit(EXIT_INTERRUPTED)
+    display.finished(done)
     if speaks:
         typer.echo(json.dumps(done.summary, indent=2) if as_json else done.folder)

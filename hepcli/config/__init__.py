@@ -25,7 +25,7 @@ from hepcli.config.sweep_files import (
     sweep_differences,
 )
 from hepcli.config.toml_files import read_text
-from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside
+from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside, take_over
 
 __all__ = [
     "OUTSIDE_HASH",
@@ -71,5 +71,6 @@ __all__ = [
     "read_text",
     "split_outside",
     "sweep_differences",
+    "take_over",
     "try_config",
 ]

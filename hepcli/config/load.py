@@ -28,6 +28,7 @@ SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a
 
 _FLAG = "flag"
 _DEFAULT = "default"
+_CORRECT = "Correct it where it was set, or leave it out to keep the preset's value."
 
 
 class ResolvedConfig(NamedTuple):
@@ -152,10 +153,11 @@ def config_error(problems: Sequence[Fault], label: str = "") -> ConfigError:
         The error to raise.
     """
     prefix = f"{label}: " if label else ""
+    advice = SEE_KEYS if any(problem.is_about_key for problem in problems) else _CORRECT
     if len(problems) == 1:
-        return ConfigError(f"{prefix}{problems[0]}", SEE_KEYS)
+        return ConfigError(f"{prefix}{problems[0]}", advice)
     lines = "".join(f"\n  {problem}" for problem in problems)
-    return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", SEE_KEYS)
+    return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", advice)
 
 
 def read_settings(
@@ -170,9 +172,9 @@ def read_settings(
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals:
-            problems.append(Fault(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5"))
+            problems.append(Fault(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5", True))
         elif not all(key.split(".")):
-            problems.append(Fault(f"--set {override}", "must name a key, such as run.epochs"))
+            problems.append(Fault(f"--set {override}", "must name a key, such as run.epochs", True))
         else:
             settings.pop(key, None)  # the last --set of a key also comes last in order
             settings[key] = read_value(text)
@@ -204,7 +206,7 @@ def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
         inner = here.setdefault(part, {})
         if not isinstance(inner, dict):
             outer = ".".join(path[:depth])
-            return Fault(assigned(key, value), f"{outer} is a value, not a table")
+            return Fault(assigned(key, value), f"{outer} is a value, not a table", True)
         here = inner
     here[name] = copy.deepcopy(value)
     return None

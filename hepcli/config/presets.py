@@ -51,6 +51,8 @@ def preset_text(name: str) -> str:
     if name.startswith(SWEEPS):
         return sweep_text(name.removeprefix(SWEEPS))
     presets = _files()
+    if name not in presets and name in _files(SWEEPS):
+        raise ConfigError(f"{name} is a sweep, not a preset.", f"Type `hep sweep {name}`.")
     if name not in presets:
         raise ConfigError(
             f'there is no preset "{name}"{did_you_mean(name, presets)} (presets: {", ".join(presets)})',
@@ -80,6 +82,10 @@ def sweep_text(name: str) -> str:
         ConfigError: there is no such sweep.
     """
     sweeps = _files(SWEEPS)
+    if name not in sweeps and name in _files():
+        raise ConfigError(
+            f"{name} is a preset, not a sweep.", f"Type `hep sweep --preset {name} --vary KEY=V1,V2`."
+        )
     if name not in sweeps:
         raise ConfigError(
             f'there is no sweep "{name}"{did_you_mean(name, sweeps)} (sweeps: {", ".join(sweeps)})',

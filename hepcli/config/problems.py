@@ -58,11 +58,11 @@ def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Fa
         given = value["kind"]
         return Fault(assigned(f"{key}.kind", given), _choice(detail["ctx"]["expected_tags"], given))
     if kind == "missing":
-        return Fault(key, "must be given")
+        return Fault(key, "must be given", True)
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         what = "table" if isinstance(value, dict) else "key"
         shown = key if isinstance(value, dict) else assigned(key, value)
-        return Fault(shown, f"there is no such {what}{nearest_key(key, keys)}")
+        return Fault(shown, f"there is no such {what}{nearest_key(key, keys)}", True)
     return Fault(assigned(key, value), _rule(kind, detail.get("ctx", {}), value) or detail["msg"])
 
 

@@ -1,10 +1,12 @@
 """What `hep sweep` takes as options instead of a file: --vary, --seeds, --shard."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hepcli.config.load import read_value
 from hepcli.errors import ConfigError
+from hepcli.settings import assigned, show
 
 _VARY = "Write --vary KEY=V1,V2 or, to set keys together, --vary KEY1:KEY2=V1:W1,V2:W2."
 _SEARCH = "Write --search trials=30,sampler=tpe,pruner=median."
@@ -53,6 +55,38 @@ def parse_vary(text: str) -> dict[str, Any]:
         settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
         points.append({"label": place, "set": settings})
     return {"name": name, "points": points}
+
+
+def take_over(tables: dict[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Let what the command line sets hold at every point of the axes that set several keys together.
+
+    An axis that varies nothing else keeps its keys, so that `check_sweep` refuses what is set in vain.
+
+    Args:
+        tables: of a sweep; the points of its axes lose the keys.
+        settings: dotted keys from the command line.
+
+    Returns:
+        A line for each key that was taken from an axis.
+    """
+    notes = []
+    for axis in [*tables["axis"], *(axis for grid in tables.get("grid") or () for axis in grid["axis"])]:
+        points = axis.get("points") or ()
+        for key in settings:
+            sets = [point.setdefault("set", {}) for point in points]
+            given = [own[key] for own in sets if key in own]
+            left = [
+                (point.get("preset"), {name: value for name, value in own.items() if name != key})
+                for point, own in zip(points, sets, strict=True)
+            ]
+            if given and all(left.count(own) == 1 for own in left):
+                for own in sets:
+                    own.pop(key, None)
+                instead = ", ".join(dict.fromkeys(map(show, given)))
+                notes.append(
+                    f"{assigned(key, settings[key])} at every point; axis {axis['name']} has {instead}."
+                )
+    return tuple(notes)
 
 
 def parse_search(text: str) -> dict[str, Any]:

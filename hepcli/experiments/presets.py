@@ -17,7 +17,7 @@ def preset_text(name: str) -> str:
     """The TOML of a preset, every value resolved and with its source, or of a sweep as it stands.
 
     Args:
-        name: name of a shipped preset, path of a TOML file, or sweeps/NAME.
+        name: name of a shipped preset, path of a TOML file, or sweeps/NAME; of a sweep NAME will do.
 
     Returns:
         TOML that `hep train --preset` or `hep sweep` takes.
@@ -25,6 +25,9 @@ def preset_text(name: str) -> str:
     Raises:
         ConfigError: there is none of that name, or it is not allowed.
     """
+    names = {own.name for own in list_presets()}
+    if name not in names and config.SWEEPS + name in names:
+        name = config.SWEEPS + name
     if name.startswith(config.SWEEPS):
         return config.preset_text(name)
     return config.dump_config(config.load_config(name), config.preset_header(name))

@@ -20,6 +20,7 @@ from hepcli.config import (
     parse_shard,
     parse_vary,
     read_settings,
+    take_over,
 )
 from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
@@ -84,19 +85,22 @@ class Plan(NamedTuple):
         definition: of the sweep.
         points: all of its points; of a search some that try every place on its axes.
         own: those of the shard.
+        notes: what the user should know of it.
     """
 
     folder: Path
     definition: SweepDefinition
     points: list[Point]
     own: list[Point]
+    notes: tuple[str, ...] = ()
 
 
 class SweepStarted(NamedTuple):
-    """The folder is ready, for so many points."""
+    """The folder is ready, for so many points; `notices` are for the user."""
 
     folder: Path
     num_points: int
+    notices: tuple[str, ...] = ()
 
 
 class PointProgress(NamedTuple):
@@ -157,13 +161,13 @@ def plan(request: SweepRequest) -> Plan:
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     if request.resume and request.out is not None and request.sweep is None and request.preset is None:
         request = request._replace(sweep=str(_file_of(request.out)))
-    name, definition = _definition(request)
+    (name, definition), notes = _definition(request)
     folder = request.out or Path("sweeps") / name
     _check_code(request, folder)
     points = _points_of(definition, request)
     if request.resume:
         _file_of(folder)
-    return Plan(folder, definition, points, points[index::number])
+    return Plan(folder, definition, points, points[index::number], notes)
 
 
 def _file_of(folder: Path) -> Path:
@@ -231,7 +235,7 @@ def sweep(
     """
     planned = prepare(request)
     watch = _Watch(planned)
-    yield SweepStarted(planned.folder, watch.num_points)
+    yield SweepStarted(planned.folder, watch.num_points, planned.notes)
     arguments = worker_arguments(planned.folder, request)
     pool = Pool(PoolSettings(request.jobs, arguments, planned.folder / "logs"))
     try:
@@ -361,8 +365,8 @@ def _settled(folder: SweepFolder, point: Point) -> PointSettled:
     return PointSettled(point, error, None if error is not None else folder.run(point).read_summary())
 
 
-def _definition(request: SweepRequest) -> NamedSweep:
-    """The definition of a request, options on top of what a file says."""
+def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
+    """The definition of a request, options on top of what a file says, and what they took over from axes."""
     if (request.sweep is None) == (request.preset is None):
         raise ConfigError(
             "a sweep is either a definition or a --preset with --vary.",
@@ -381,6 +385,7 @@ def _definition(request: SweepRequest) -> NamedSweep:
     settings, problems = read_settings(request.overrides, {"run.epochs": request.epochs})
     if problems:
         raise config_error(problems)
+    notes = take_over(tables, settings)
     table = tables["sweep"]
     table["set"] = {**table.get("set", {}), **settings, **code_settings(load_code(request.code))}
     table["preset"] = absolute_preset(table["preset"])
@@ -390,7 +395,8 @@ def _definition(request: SweepRequest) -> NamedSweep:
         table["seeds"] = list(parse_seeds(request.seeds))
     label = "the sweep" if request.sweep is None else f"sweep {request.sweep}"
     definition = check_sweep(tables, label)
-    return NamedSweep(name if request.sweep is not None else _folder_name(name, definition), definition)
+    own_name = name if request.sweep is not None else _folder_name(name, definition)
+    return NamedSweep(own_name, definition), notes
 
 
 def _folder_name(preset: str, definition: SweepDefinition) -> str:

@@ -113,6 +113,13 @@ def layer_problems(layers: Mapping[str, LayerSettings]) -> list[Fault]:
     if OUTPUT not in layers:
         names = ", ".join(layers)
         problems.append(Fault("network.layers", f"one layer must be called out, found {names}"))
+    order = list(layers)
+    for name in order[order.index(OUTPUT) + 1 :] if OUTPUT in layers else ():
+        rule = (
+            "comes after out, so what leads from it to out would be feedback; write it before out in a "
+            "preset of your own (hep presets NAME > mine.toml), for --set adds layers at the end"
+        )
+        problems.append(Fault(f"network.layers.{name}", rule))
     return problems
 
 

@@ -12,10 +12,12 @@ class Fault(NamedTuple):
     Attributes:
         key: the dotted key, with its value where that helps: `run.epochs = 0`.
         message: what is allowed instead.
+        is_about_key: whether it is the key that is wrong or missing, not its value.
     """
 
     key: str
     message: str
+    is_about_key: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}"

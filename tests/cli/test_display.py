@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hepcli.cli._display import LiveTable, PlainLines, duration
-from hepcli.experiments.train import BatchDone, EpochDone, RunStarted
+from hepcli.cli._display import Clock, LiveTable, PlainLines, duration
+from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
 
 def metrics(epoch, nonfinite=0):
@@ -68,6 +68,37 @@ def test_a_pipe_gets_a_whole_line_an_epoch(capsys):
     assert lines[3].startswith("epoch 2/2  loss 0.5000")
     assert len(lines[3]) > 200
     assert "1 test examples with NON-FINITE states" in lines[3]
+
+
+SCORES = {"top1": 0.8125}
+SELECTIONS = {
+    "latest": {"epoch": 2, "validation": None, "test": SCORES},
+    "validation": {"epoch": 1, "validation": {"top1": 0.75}, "test": {"top1": 0.5}},
+}
+
+
+@pytest.mark.parametrize("by", SELECTIONS)
+def test_the_end_says_how_it_went_and_what_comes_next(by, capsys):
+    summary = {"epochs": 2, "test": SCORES, "selection": SELECTIONS[by]}
+    PlainLines().finished(Finished(Path("runs/a b"), summary, ("A notice.",)))
+    best = ["best epoch, 1: 25.00 % validation error, 50.00 % test error"] if by == "validation" else []
+    assert capsys.readouterr().err.splitlines() == [
+        "A notice.",
+        "last epoch, 2: 18.75 % test error",
+        *best,
+        "next: hep eval 'runs/a b'",
+        "      hep measure-asymmetry 'runs/a b'",
+    ]
+
+
+def test_the_clock_counts_the_whole_run(monkeypatch):
+    now = iter([0.0, 10.0, 10.0, 40.0, 40.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    clock = Clock()
+    assert clock.render(None).plain == "0:10"  # compiling
+    clock.count(21, 100)  # resumed: 20 steps were done before
+    clock.count(51, 100)
+    assert clock.render(None).plain == "0:40, 0:49 left"
 
 
 def test_durations():

@@ -143,7 +143,8 @@ def test_flag_and_set_for_one_key():
 def test_keys_that_do_not_exist(override, message):
     error = problem([override])
     assert message in error.what
-    assert "hep presets quickstart" in error.advice
+    is_about_value = "must be a" in message or message == "run.epochs = "
+    assert ("hep presets quickstart" in error.advice) != is_about_value
 
 
 def test_all_errors_at_once():

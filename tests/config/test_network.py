@@ -65,6 +65,12 @@ def test_no_out_layer():
     assert text == "network.layers: one layer must be called out, found l1, l2"
 
 
+def test_layers_after_the_output():
+    """They would feed back to it only, and the network would stay at chance level."""
+    with pytest.raises(ConfigError, match=r"network\.layers\.l3: comes after out"):
+        load_config("quickstart", ("network.layers.l3={units=8}",))
+
+
 def test_no_layers():
     assert message([], ["in-out"]) == "network.layers = {}: must hold at least the layer out"
 

@@ -6,8 +6,17 @@ import tomllib
 
 import pytest
 
-from hepcli.config import config_hash, list_presets, load_config, preset_header, preset_text, presets_folder
+from hepcli.config import (
+    config_hash,
+    list_presets,
+    load_config,
+    load_sweep,
+    preset_header,
+    preset_text,
+    presets_folder,
+)
 from hepcli.errors import ConfigError
+from hepcli.experiments.presets import preset_text as shown_text
 
 NAMES = [info.name for info in list_presets()]
 BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10", "cifar10-hopfield-resnet13")
@@ -78,6 +87,24 @@ def test_every_preset_opens_with_its_header(name):
 def test_titles(info):
     assert preset_text(info.name).startswith(f"# {info.title}\n")
     assert 10 < len(info.title) < 100
+
+
+def test_names_of_sweeps_are_found():
+    assert shown_text("table1") == shown_text("sweeps/table1") == preset_text("sweeps/table1")
+    with pytest.raises(ConfigError, match="table1 is a sweep, not a preset") as error:
+        load_config("table1")
+    assert error.value.advice == "Type `hep sweep table1`."
+    with pytest.raises(ConfigError, match="quickstart is a preset, not a sweep"):
+        load_sweep("quickstart")
+
+
+def test_advice_fits_the_fault():
+    with pytest.raises(ConfigError) as wrong_value:
+        load_config("quickstart", ("gradient.num_points=many",))
+    with pytest.raises(ConfigError) as wrong_key:
+        load_config("quickstart", ("gradient.points=2",))
+    assert "hep presets" not in wrong_value.value.advice
+    assert "hep presets quickstart" in wrong_key.value.advice
 
 
 def test_preset_text_of_an_unknown_name():

@@ -1,5 +1,7 @@
 """Definitions of sweeps, from files and from options."""
 
+import copy
+
 import pytest
 
 from hepcli.config import (
@@ -14,6 +16,7 @@ from hepcli.config import (
     parse_vary,
     preset_text,
     sweep_differences,
+    take_over,
 )
 from hepcli.errors import ConfigError
 
@@ -92,6 +95,24 @@ def test_a_setting_holds_where_an_axis_leaves_it_open():
     check_sweep(tables | {"axis": [{"name": "x", "points": points}]}, "test")
     with pytest.raises(ConfigError, match="cannot be overridden: axis x already sets this key"):
         check_sweep(tables | {"axis": [{"name": "x", "points": points[:1]}]}, "test")
+
+
+def test_the_command_line_takes_a_key_from_points_that_set_several():
+    points = [
+        {"label": "a", "set": {"run.epochs": 3, "gradient.num_points": 2}},
+        {"label": "b", "set": {"run.epochs": 5, "gradient.num_points": 4}},
+    ]
+    tables = {"axis": [{"name": "x", "points": points}]}
+    assert take_over(tables, {"run.epochs": 1}) == ("run.epochs = 1 at every point; axis x has 3, 5.",)
+    assert [point["set"] for point in points] == [{"gradient.num_points": 2}, {"gradient.num_points": 4}]
+
+
+def test_the_command_line_takes_nothing_from_an_axis_that_varies_nothing_else():
+    points = [{"label": label, "set": {"gradient.num_points": label}} for label in "ab"]
+    tables = {"axis": [parse_vary("run.epochs=1,2"), {"name": "x", "points": points}]}
+    before = copy.deepcopy(tables)
+    assert take_over(tables, {"run.epochs": 3, "gradient.num_points": 3}) == ()
+    assert tables == before
 
 
 def test_one_key_from_the_command_line():
