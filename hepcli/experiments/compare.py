@@ -1,10 +1,12 @@
-"""The function behind `hep plot`: curves of several runs over the epochs, in one figure."""
+"""The functions behind `hep plot`: curves of several runs in one figure, and figures drawn again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hepcli.config import FigureView
 from hepcli.errors import ConfigError, OutputError
+from hepcli.experiments.figure_data import SUFFIX, read_data
 from hepcli.experiments.sweeps.collect import Collection, collect_runs
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -28,14 +30,66 @@ def compare(
         ConfigError: a folder is no run, a run lacks a value, or `out` ends in something else.
         OutputError: records of a run are damaged, or the file cannot be written.
     """
-    if out.suffix not in FORMATS:
-        raise ConfigError(f"--out {out}: figures are written as {', '.join(FORMATS)}.", "Choose one of them.")
+    _check_format(out)
     collection = collect_runs([run.resolve() for run in runs], "")
     if not any(outcome.history for outcome in collection.outcomes):
         raise ConfigError("none of these runs has finished an epoch.", "Wait for one.")
     view = FigureView(kind="curves", y=tuple(values) or _values(collection), series=tuple(collection.axes))
     _draw(collection._replace(figure=view), out)
     return out, tuple(notice for notice in collection.notices if "it is not finished" not in notice)
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a path is that of a figure's data."""
+    return path.name.endswith(SUFFIX)
+
+
+def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Draw figures again from the data that are saved beside them.
+
+    Args:
+        files: each ends in `.figure.json`.
+        out: of one figure, .png, .pdf or .svg; None for NAME.png beside NAME.figure.json.
+
+    Returns:
+        The figures; those that are there are replaced.
+
+    Raises:
+        ConfigError: one file for several figures, or it ends in something else, or a run among them.
+        OutputError: a file holds no figure, or the figure cannot be written.
+    """
+    if others := [str(file) for file in files if not is_figure(file)]:
+        raise ConfigError(
+            f"{others[0]} is no data of a figure, as the others are.", "Draw runs and figures apart."
+        )
+    if out is not None and len(files) > 1:
+        raise ConfigError(f"--out {out} is one file, and these are {len(files)} figures.", "Leave it out.")
+    from hepcli.experiments.drawing import redraw
+
+    made = []
+    for file in files:
+        figure = out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
+        _check_format(figure)
+        data = read_data(file)
+        with _writing(figure):
+            redraw(data, figure)
+        made.append(figure)
+    return made
+
+
+def _check_format(out: Path) -> None:
+    if out.suffix not in FORMATS:
+        raise ConfigError(f"--out {out}: figures are written as {', '.join(FORMATS)}.", "Choose one of them.")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."
+        ) from error
 
 
 def _values(collection: Collection) -> tuple[str, ...]:
@@ -49,9 +103,5 @@ def _draw(collection: Collection, out: Path) -> None:
     from hepcli.experiments.drawing import draw_figure
     from hepcli.experiments.sweeps.figure import figure_of
 
-    try:
+    with _writing(out):
         draw_figure(figure_of(collection), out)
-    except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."
-        ) from error

@@ -16,6 +16,7 @@ _PANEL_HEIGHT = 2.35
 _MOST_NAMES = 6  # along a narrow panel
 _MAP_SIZE = (3.6, 2.8)
 _PAD = 0.06
+_PLAIN_RANGE = 100  # up to this ratio of its ends, a logarithmic axis has plain numbers
 _TITLE_SIZE, _CAPTION_SIZE = 9, 7
 
 
@@ -92,7 +93,7 @@ def _is_empty(panel: Panel) -> bool:
 
 
 def _scale(axes: Any, panel: Panel) -> None:
-    from matplotlib.ticker import MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     x, y = panel.x, panel.y
     axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
@@ -112,7 +113,12 @@ def _scale(axes: Any, panel: Panel) -> None:
     if y.ticks is not None:
         axes.set_yticks(y.ticks)
     shown = [value for one in panel.series for value in _extent(one)]
-    axes.set_ylim(*_limits(shown, y))
+    low, high = _limits(shown, y)
+    axes.set_ylim(low, high)
+    if y.log and y.ticks is None and high < _PLAIN_RANGE * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _extent(series: Series) -> list[float]:
@@ -271,11 +277,22 @@ def _map(axes: Any, panel: Panel) -> None:
 
 
 def _circle(axes: Any, panel: Panel, color: str) -> None:
+    from matplotlib.patheffects import withStroke
+
     circle = (panel.circle or 0.0) * np.exp(2j * np.pi * np.linspace(0, 1, 200))
     axes.plot(circle.real, circle.imag, color=color, linewidth=1, linestyle=(0, (4, 2)))
     if panel.circle_label:
-        place = {"color": color, "ha": "center", "va": "top", "fontsize": 7}
-        axes.text(0, 0.82 * (panel.circle or 0.0), panel.circle_label, **place)
+        radius, edge = panel.circle or 0.0, axes.get_ylim()[1]
+        inside = radius > 0.7 * edge  # a small circle has its label above it
+        place: dict[str, Any] = {
+            "color": color,
+            "ha": "center",
+            "va": "top" if inside else "bottom",
+            "fontsize": 7,
+        }
+        if color == "white":  # the map below may be as bright
+            place["path_effects"] = [withStroke(linewidth=1.5, foreground="#444444")]
+        axes.text(0, 0.82 * radius if inside else radius + 0.03 * edge, panel.circle_label, **place)
 
 
 _DRAWERS: dict[str, Callable[[Any, Panel], None]] = {

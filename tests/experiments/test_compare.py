@@ -6,7 +6,7 @@ import pytest
 
 from hepcli.config import config_hash, dump_config, load_config
 from hepcli.errors import ConfigError
-from hepcli.experiments.compare import compare
+from hepcli.experiments.compare import compare, draw_again
 
 
 def fake_run(folder, *overrides, shift=0.0, validation=True):
@@ -71,3 +71,20 @@ def test_where_a_run_is_trained_and_followed_makes_no_curve_of_its_own(tmp_path,
     runs = [fake_run(tmp_path / str(n), f"run.devices={n}", f"run.seed={n}")[0] for n in (1, 2)]
     compare(runs)
     assert drawn[0].axes == {}
+
+
+def test_figures_are_drawn_again_from_their_data(tmp_path):
+    folder, _ = fake_run(tmp_path / "a")
+    compare([folder], ("test_error",), tmp_path / "first.png")
+    before = (tmp_path / "first.png").read_bytes()
+    (tmp_path / "first.png").unlink()
+    data = tmp_path / "first.figure.json"
+    assert draw_again([data]) == [tmp_path / "first.png"]
+    assert (tmp_path / "first.png").read_bytes() == before
+    assert draw_again([data], tmp_path / "second.svg")[0].read_bytes().startswith(b"<?xml")
+    with pytest.raises(ConfigError, match="2 figures"):
+        draw_again([data, data], tmp_path / "third.png")
+    with pytest.raises(ConfigError, match="no data of a figure"):
+        draw_again([data, folder])
+    with pytest.raises(ConfigError, match="figures are written as"):
+        draw_again([data], tmp_path / "third.txt")
