@@ -1,0 +1,32 @@
+"""Keep the results of a sweep, and make the tables of RESULTS.md.
+
+Run: python -m tests.results FOLDER NAME --command "hep sweep …" --commit abc1234 --machine "…" --show 50
+     python -m tests.results            only make the tables anew
+"""
+
+import argparse
+from pathlib import Path
+
+from tests.results.records import collect
+from tests.results.tables import write
+
+
+def main() -> None:
+    """Parse, collect, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?")
+    for fact in ("command", "commit", "machine"):
+        parser.add_argument(f"--{fact}")
+    parser.add_argument("--show", type=int, nargs="*")
+    given = vars(parser.parse_args())
+    folder, name = given.pop("folder"), given.pop("name")
+    if folder is not None:
+        print(collect(folder, name, **given))
+    print(write())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What is kept of a sweep: the curves of its runs, in a file that git can hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "presets" / "results"
+_DIGITS = 5
+
+
+def collect(sweep: Path, name: str, **facts: Any) -> Path:
+    """Keep a sweep's runs, finished or not, as presets/results/NAME.json.
+
+    Args:
+        sweep: folder of the sweep.
+        name: of the file; one that is there keeps the facts that are not given again, and the runs that
+            the sweep lacks.
+        facts: what stands above the table: `command`, `commit`, `machine`, `show` (epochs to tabulate).
+
+    Returns:
+        The file.
+    """
+    file = FOLDER / f"{name}.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"runs": []}
+    runs = {(run["hash"], run["seed"]): run for run in before.pop("runs")}
+    for point in json.loads((sweep / "points.json").read_text(encoding="utf-8")):
+        folder = sweep / "runs" / point["folder"]
+        if (folder / "metrics.jsonl").is_file():
+            runs[point["hash"], point["seed"]] = _run(folder, point)
+    given = {key: value for key, value in facts.items() if value}
+    kept = {"sweep": name, **before, **given, "runs": list(runs.values())}
+    FOLDER.mkdir(exist_ok=True)
+    lines = ",\n".join(f"  {json.dumps(run, ensure_ascii=False)}" for run in kept.pop("runs"))
+    head = json.dumps(kept, ensure_ascii=False, indent=1)[:-2]
+    file.write_text(f'{head},\n "runs": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    return file
+
+
+def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    times = [json.loads(line) for line in (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
+    curves = {
+        "test_error": [_percent(line["test"]["top1"]) for line in lines],
+        "train_error": [_percent(line["train"]["top1"]) for line in lines],
+        "weight_angle_deg": [_short(line["weight_angle_deg"]) for line in lines],
+        "homeostatic_loss": [_short(line["homeostatic_loss"]) for line in lines],
+        "unsettled_share": [_short(line["train"]["unsettled_signal_share"]) for line in lines],
+    }
+    return {
+        "labels": point["labels"],
+        "seed": point["seed"],
+        "hash": point["hash"],
+        "epochs": len(lines),
+        "minutes": round(sum(one["seconds"] or 0 for one in times) / 60, 1),
+        **curves,
+    }
+
+
+def _percent(accuracy: float) -> float:
+    return round(100 * (1 - accuracy), 3)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{_DIGITS}g}")

@@ -1,0 +1,124 @@
+"""Tables of RESULTS.md, made of presets/results/ between a pair of comments for each sweep."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from hepcli.experiments.captions import shown_label, symbol_of
+from tests.results.records import FOLDER
+
+RESULTS = FOLDER.parent / "RESULTS.md"
+_LAST = 10
+_CONFIDENCE = 0.95
+
+
+def rewritten(text: str) -> str:
+    """The text with every table made anew."""
+    pattern = re.compile(r"(<!-- table of ([\w-]+) -->\n).*?(<!-- end of table -->)", re.S)
+    return pattern.sub(lambda found: found[1] + table(found[2]) + found[3], text)
+
+
+def table(name: str) -> str:
+    """The table of presets/results/NAME.json, in Markdown, with what differs seed by seed below it."""
+    record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    parts = [*_facts(record)]
+    for epoch in record["show"]:
+        groups = _groups(record["runs"], epoch)
+        parts += [*_table(groups, epoch), "", *_differences(groups, epoch)]
+    return "\n".join(parts) + "\n"
+
+
+def _facts(record: dict[str, Any]) -> Iterator[str]:
+    count = len(record["runs"])
+    yield f"`{record['command']}`, commit `{record['commit']}`, {count} runs. {record['machine']}"
+    yield ""
+
+
+Groups = dict[str, dict[int, dict[str, Any]]]
+"""Row of a table to seed to run."""
+
+
+def _groups(runs: Sequence[dict[str, Any]], epoch: int) -> Groups:
+    groups: Groups = {}
+    for run in runs:
+        if run["epochs"] >= epoch:
+            groups.setdefault(_row(run["labels"]), {})[run["seed"]] = run
+    return dict(sorted(groups.items()))
+
+
+def _row(labels: dict[str, str]) -> str:
+    """Such as N = 2, |β| = 0.05: a number goes with its axis, words stand for themselves."""
+    return ", ".join(
+        f"{symbol_of(axis)} = {label}" if label[0] in "+-.0123456789" else shown_label(label)
+        for axis, label in labels.items()
+    )
+
+
+def _table(groups: Groups, epoch: int) -> Iterator[str]:
+    first = max(1, epoch - _LAST + 1)
+    yield (
+        f"| after {epoch} epochs | seeds | test error / % | mean of epochs {first}–{epoch} / % "
+        "| train error / % | weight angle / ° | homeostatic loss | unsettled share of the signal / % |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for row, runs in groups.items():
+        cells = [
+            _spread([_at(run, "test_error", epoch) for run in runs.values()]),
+            _spread([_over(run, epoch) for run in runs.values()]),
+            _spread([_at(run, "train_error", epoch) for run in runs.values()]),
+            _spread([_at(run, "weight_angle_deg", epoch) for run in runs.values()], ".1f"),
+            _spread([_at(run, "homeostatic_loss", epoch) for run in runs.values()], ".2g"),
+            _spread([_at(run, "unsettled_share", epoch, 100) for run in runs.values()], ".2g"),
+        ]
+        seeds = ", ".join(map(str, sorted(runs)))
+        yield f"| {' | '.join((row.replace('|', chr(92) + '|'), seeds, *cells))} |"
+
+
+def _differences(groups: Groups, epoch: int) -> Iterator[str]:
+    """Against the first row, over the seeds that both have: mean and confidence interval, paired."""
+    (first, base), *others = groups.items() if groups else [("", {})]
+    for row, runs in others:
+        seeds = sorted(base.keys() & runs.keys())
+        if len(seeds) < 2:
+            continue
+        gaps = [_over(runs[seed], epoch) - _over(base[seed], epoch) for seed in seeds]
+        half = student.ppf((1 + _CONFIDENCE) / 2, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
+        low, high = mean(gaps) - half, mean(gaps) + half
+        yield (
+            f"{row} less {first}, mean of those epochs, seed by seed: {_signed(mean(gaps))} points (95 % "
+            f"confidence interval {_signed(low)} to {_signed(high)}, paired t, {len(gaps)} seeds)."
+        )
+        yield ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _at(run: dict[str, Any], curve: str, epoch: int, scale: float = 1.0) -> float | None:
+    value = run[curve][epoch - 1]
+    return None if value is None else scale * value
+
+
+def _over(run: dict[str, Any], epoch: int) -> float:
+    return mean(run["test_error"][max(0, epoch - _LAST) : epoch])
+
+
+def _spread(values: Sequence[float | None], pattern: str = ".2f") -> str:
+    """Mean ± sample standard deviation of what is defined."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    spread = f" ± {stdev(known):{pattern}}" if len(known) > 1 else ""
+    return f"{mean(known):{pattern}}{spread}"
+
+
+def write() -> Path:
+    """Make all tables of RESULTS.md anew."""
+    RESULTS.write_text(rewritten(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
+    return RESULTS
