@@ -64,7 +64,7 @@ def register(parts: Parts, name: str, part: Any) -> None:
             "A name is lower-case letters, digits and _, a letter first.",
         )
     if name in parts and (_loading is not None or (parts.kind, name) not in _of_python):
-        raise CodeError(f"There is a {parts.kind} {name} already.", "Choose another name.")
+        raise CodeError(f'the {parts.kind} "{name}" exists already.', "Choose another name.")
     if _loading is not None:
         _loading.append((parts, name))
     else:
