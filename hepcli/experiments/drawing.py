@@ -16,7 +16,8 @@ _PANEL_HEIGHT = 2.35
 _MOST_NAMES = 6  # along a narrow panel
 _MAP_SIZE = (3.6, 2.8)
 _PAD = 0.06
-_PLAIN_RANGE = 100  # up to this ratio of its ends, a logarithmic axis has plain numbers
+_PLAIN_RANGE = 100  # up to this ratio of its ends, a logarithmic axis has numbers at 1, 2 and 5
+_FEW_NUMBERS = 10_000  # and up to this one at the powers of ten
 _TITLE_SIZE, _CAPTION_SIZE = 9, 7
 
 
@@ -93,7 +94,7 @@ def _is_empty(panel: Panel) -> bool:
 
 
 def _scale(axes: Any, panel: Panel) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     x, y = panel.x, panel.y
     axes.set(xscale="log" if x.log else "linear", yscale="log" if y.log else "linear")
@@ -110,15 +111,28 @@ def _scale(axes: Any, panel: Panel) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     elif x.integer:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    elif x.log:
+        places = [value for one in panel.series for value in one.x if value]
+        _plain_numbers(axes.xaxis, min(places, default=1.0), max(places, default=1.0))
     if y.ticks is not None:
         axes.set_yticks(y.ticks)
     shown = [value for one in panel.series for value in _extent(one)]
     low, high = _limits(shown, y)
     axes.set_ylim(low, high)
-    if y.log and y.ticks is None and high < _PLAIN_RANGE * low:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+    if y.log and y.ticks is None:
+        _plain_numbers(axes.yaxis, low, high)
+
+
+def _plain_numbers(axis: Any, low: float, high: float) -> None:
+    """Numbers instead of powers of ten along a logarithmic axis that spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if high < _PLAIN_RANGE * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    elif high < _FEW_NUMBERS * low:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _extent(series: Series) -> list[float]:

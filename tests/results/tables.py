@@ -14,6 +14,21 @@ from tests.results.records import FOLDER
 
 RESULTS = FOLDER.parent / "RESULTS.md"
 _LAST = 10
+SIGNALS = {
+    "radius_median": "spectral radius of a step, median",
+    "radius_99": "spectral radius, 99 % quantile",
+    "gain_median": "signal over output error, median",
+    "gain_99": "signal over output error, 99 % quantile",
+    "rank_correlation_gain": "rank correlation of that ratio with the spectral radius",
+    "rank_correlation_error": "rank correlation of signal and output error",
+    "share_of_top_hundredth": "share of the signal of the hundredth with the largest",
+    "settled_among_top": "settled among that hundredth",
+    "unsettled": "examples that do not settle",
+    "share_of_unsettled": "their share of the signal",
+    "near_critical": "examples with a radius above 0.97",
+    "share_near_critical": "their share of the signal",
+}
+"""What `tests.results.signals` measures, in words."""
 _CONFIDENCE = 0.95
 
 
@@ -26,6 +41,8 @@ def rewritten(text: str) -> str:
 def table(name: str) -> str:
     """The table of presets/results/NAME.json, in Markdown, with what differs seed by seed below it."""
     record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    if "groups" in record:
+        return "\n".join(_measured(dict(sorted(record["groups"].items())))) + "\n"
     parts = [*_facts(record)]
     for epoch in record["show"]:
         groups = _groups(record["runs"], epoch)
@@ -98,6 +115,15 @@ def _differences(groups: Groups, epoch: int) -> Iterator[str]:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
+
+
+def _measured(groups: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """A line for each number of `tests.results.signals`, a column for each condition."""
+    yield f"| mean ± sd over seeds | {' | '.join(groups)} |"
+    yield f"|---|{'---|' * len(groups)}"
+    for key, title in SIGNALS.items():
+        cells = [_spread([run[key] for run in runs], ".3g") for runs in groups.values()]
+        yield f"| {title} | {' | '.join(cells)} |"
 
 
 def _at(run: dict[str, Any], curve: str, epoch: int, scale: float = 1.0) -> float | None:
