@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from hepcli.experiments.request import TrainRequest
 
 POLL_S = 0.5
-LARGEST_GROUP = 10
+LARGEST_GROUP = {"cpu": 10, "gpu": 40}
+"""Runs that train together, by platform: on a GPU twenty dense ones took 1.16 times as long as ten."""
 _BUSY_S = 2.0
 
 
@@ -100,12 +101,22 @@ def _is_over(folder: SweepFolder, points: Sequence[Point], search: Search | None
     return not wait or not any(folder.state(point) in ("waiting", "running") for point in points)
 
 
+def _largest_group() -> int:
+    import jax
+
+    from hepcli.experiments.ambient import fix_ambient
+
+    fix_ambient()  # before the first question to JAX, which settles what devices there are
+    return LARGEST_GROUP.get(jax.default_backend(), LARGEST_GROUP["cpu"])
+
+
 def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list[Job]:
     """Claim the first free point, or with `together` the free points of its program."""
     jobs: list[Job] = []
     program = None
+    largest = _largest_group() if together else 1
     for point in points:
-        if len(jobs) == (LARGEST_GROUP if together else 1):
+        if len(jobs) == largest:
             break
         if folder.state(point) != "waiting":
             continue
