@@ -159,3 +159,30 @@ def test_settings_that_are_none_are_named(run, tmp_path):
         hepcli.train("quickstart", {"run.seed": 1}, tmp_path / "run", seed=1)
     with pytest.raises(CheckpointError, match="does not exist"):
         hepcli.load_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("method", ["hep", "hep_exact"])
+def test_a_tied_network_learns_as_an_untied_pair_with_equal_updates(tiny, method):
+    """Kolen & Pollack: a pair that starts equal and takes each step together stays one kernel, tied."""
+    tied = hepcli.init_model("quickstart", tiny | {"network.tied": True})
+    apart = hepcli.init_model("quickstart", tiny)
+    pairs = {"l2-l1": "l1-l2", "out-l2": "l2-out"}
+    mirrored = {back: {"kernel": tied.params[forth]["kernel"].T} for back, forth in pairs.items()}
+    apart = apart.with_params(
+        {name: dict(own) for name, own in apart.params.items()} | tied.params | mirrored
+    )
+    images, labels, *_ = tied.split("train")
+    for step in range(5):
+        rows = slice(20 * step, 20 * step + 20)
+        ours, theirs = (
+            hepcli.estimate(model, images[rows], labels[rows].astype(np.int32), method).gradient
+            for model in (tied, apart)
+        )
+        tied = tied.with_params(jax.tree.map(lambda w, g: w - 0.5 * g, dict(tied.params), dict(ours)))
+        total = {forth: theirs[forth]["kernel"] + theirs[back]["kernel"].T for back, forth in pairs.items()}
+        for back, forth in pairs.items():
+            theirs[forth]["kernel"], theirs[back]["kernel"] = total[forth], total[forth].T
+        apart = apart.with_params(jax.tree.map(lambda w, g: w - 0.5 * g, dict(apart.params), dict(theirs)))
+    for back, forth in pairs.items():
+        for kernel in (apart.params[forth]["kernel"], apart.params[back]["kernel"].T):
+            np.testing.assert_allclose(kernel, tied.params[forth]["kernel"], rtol=0, atol=2e-5)
