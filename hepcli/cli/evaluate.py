@@ -25,6 +25,7 @@ _TITLES = {
     "top5": "top-5 error",
     "log10_residual": "log10 residual",
     "converged": "settled",
+    "nonfinite": "non-finite",
 }
 """What the screen calls the keys of --json, where it says something else: errors for accuracies."""
 

@@ -53,7 +53,7 @@ def measure_command(
     preset: Preset = None,
     seed: Seed = None,
     step: Step = None,
-    all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every step the run kept.")] = False,
+    all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every saved step.")] = False,
     examples: Annotated[
         int, typer.Option("--examples", metavar="N", help="How many, the first ones of the split.")
     ] = 256,

@@ -76,7 +76,7 @@ def sweep_command(
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", metavar="0-4", help="A run for each, at every point.", show_default=False),
+        typer.Option("--seeds", metavar="0-4", help="One run per seed at every point.", show_default=False),
     ] = None,
     settings: Settings = None,
     epochs: Annotated[
@@ -140,8 +140,8 @@ def sweep_command(
         typer.Option(
             "--search",
             metavar="K=V,…",
-            help="Choose points by what came of those before: trials=30,sampler=tpe,pruner=median; an axis "
-            "may be a range, KEY=LOW..HIGH or LOW..HIGH:log.",
+            help="Choose points by the results so far: trials=30,sampler=tpe,pruner=median; an axis may be a "
+            "range, KEY=LOW..HIGH or LOW..HIGH:log.",
             show_default=False,
         ),
     ] = None,
