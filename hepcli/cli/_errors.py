@@ -1,7 +1,9 @@
 """How errors reach the user: one line what, one line what to do, exit status 1."""
 
 import functools
+import math
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -100,14 +102,28 @@ def shown(path: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 
+_ASKED = re.compile(r"allocat\w+ (\d+) bytes")
+_ROOM = 0.9  # of the memory, for a step
+
+
 def _out_of_memory(text: str) -> HepError:
-    """JAX's own error of a device without room, of which the first line tells how much was asked for."""
+    """JAX's own error of a device without room, of which the first line tells how much was asked for.
+
+    A step's memory is in proportion to the examples that it takes at once.
+    """
     reason = text.partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0].rstrip(".")
+    parts = 4
+    if found := _ASKED.search(text):
+        asked, memory = int(found[1]), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        reason = f"{asked / 2**30:.1f} GiB at once"
+        if asked > memory:  # else it is a GPU's that is full
+            reason += f", and this machine has {memory / 2**30:.1f}"
+            parts = 2 ** math.ceil(math.log2(asked / (_ROOM * memory)))
     return HepError(
         f"The device is out of memory: {reason}.",
-        "Set data.accumulate=4 or more, which takes each batch in parts with the same result, lower "
-        "data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more devices; a run that has "
-        "begun keeps its checkpoints: hep train --resume --out DIR.",
+        f"Set data.accumulate={parts} (or {parts} times what it is), which takes each batch in parts with "
+        "the same result, lower data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more "
+        "devices; a run that has begun keeps its checkpoints: hep train --resume --out DIR.",
     )
 
 

@@ -1,5 +1,6 @@
 """How errors of the device reach the user."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -25,7 +26,7 @@ def test_a_device_without_memory_says_what_to_lower(capsys):
         raising(jax.errors.JaxRuntimeError(text))()
     assert ended.value.exit_code == 1
     shown = capsys.readouterr().err
-    assert "out of memory: Out of memory while trying to allocate 12884901888 bytes." in shown
+    assert "out of memory: 12.0 GiB at once" in shown
     assert "data.accumulate" in shown
     assert "free_precision" in shown
     assert "BufferAssignment" not in shown
@@ -69,3 +70,18 @@ def test_what_went_wrong_besides_is_shown_too(capsys):
     shown = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0].strip() for line in shown] == ["error", "also", "try"]
     assert "No space left on device" in shown[1]
+
+
+@pytest.mark.parametrize(("times", "parts"), [(1.5, 2), (3.5, 4), (7.1, 8), (0.1, 4)])
+def test_a_step_that_needs_too_much_memory_is_told_into_how_many_parts_it_fits(capsys, times, parts):
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    @handle_errors
+    def command():
+        raise RuntimeError(f"RESOURCE_EXHAUSTED: Out of memory allocating {int(times * memory)} bytes.")
+
+    with pytest.raises(typer.Exit):
+        command()
+    shown = capsys.readouterr().err
+    assert f"data.accumulate={parts} " in shown
+    assert ("this machine has" in shown) == (times > 1)
