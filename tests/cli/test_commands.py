@@ -79,7 +79,7 @@ def test_a_killed_run_resumes(tmp_path, whole_run):
     arguments = ("train", *SMALL, "--epochs", 4, "--set", "checkpoints.every_steps=7", "--out", folder)
     delays = iter((0.05, 0.3, 0.7))
     process = start(*arguments)
-    wait_until(lambda: any(folder.glob("checkpoints/[0-9]*/manifest.json")), process)  # not the one being saved
+    wait_until(lambda: any(folder.glob("checkpoints/[0-9]*/manifest.json")), process)  # a whole one
     for delay in delays:
         time.sleep(delay)
         process.kill()
