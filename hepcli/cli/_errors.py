@@ -13,7 +13,6 @@ import typer
 from rich.text import Text
 
 from hepcli.cli._stderr import StderrConsole, attempt, say
-from hepcli.code import error_in_code
 from hepcli.errors import HepError
 from hepcli.files import legible
 
@@ -79,6 +78,8 @@ def _reader_is_gone() -> bool:
 
 def _known(error: Exception) -> HepError | None:
     """An error of a user's own part, of a device without room or of the system in words; None for others."""
+    from hepcli.code import error_in_code
+
     if own := error_in_code(error):
         return own
     if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):

@@ -28,7 +28,6 @@ from hepcli.cli._options import (
 )
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number, print_table
-from hepcli.settings import MEASURES
 
 EPILOG = examples(
     "hep measure-asymmetry runs/n4 --all-steps",
@@ -164,6 +163,8 @@ def _show(records: list[dict[str, Any]], *, along: bool) -> None:
 
 
 def _network_table(record: dict[str, Any]) -> Table:
+    from hepcli.settings import MEASURES
+
     errors = record["standard_error"]
     table = Table(box=None, show_header=False)
     rows = [
@@ -213,6 +214,8 @@ def _gradient_table(record: dict[str, Any]) -> Table:
 
 
 def _along_table(records: list[dict[str, Any]]) -> Table:
+    from hepcli.settings import MEASURES
+
     table = Table(box=None)
     shorts = [measure.short for measure in MEASURES.values()]
     names = ("epoch", "angle", *shorts, *(f"cos {name}" for name in _BIASES.values()))
