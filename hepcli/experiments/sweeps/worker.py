@@ -1,5 +1,6 @@
 """A worker: claims points one after the other and trains them until none is left."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -101,6 +102,7 @@ def _is_over(folder: SweepFolder, points: Sequence[Point], search: Search | None
     return not wait or not any(folder.state(point) in ("waiting", "running") for point in points)
 
 
+@functools.cache
 def _largest_group() -> int:
     import jax
 
