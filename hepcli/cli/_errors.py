@@ -112,10 +112,12 @@ def _out_of_memory(text: str) -> HepError:
 
     A step's memory is in proportion to the examples that it takes at once.
     """
+    from hepcli.experiments.devices import memory_limit
+
     reason = text.partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0].rstrip(".")
     parts = 4
     if found := _ASKED.search(text):
-        asked, memory = int(found[1]), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        asked, memory = int(found[1]), memory_limit()
         reason = f"{asked / 2**30:.1f} GiB at once"
         if asked > memory:  # else it is a GPU's that is full
             reason += f", and this machine has {memory / 2**30:.1f}"

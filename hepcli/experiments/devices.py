@@ -1,7 +1,10 @@
 """Which devices share a run's batches."""
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 
@@ -12,6 +15,7 @@ from hepcli.networks import Network
 
 _FORCED = "xla_force_host_platform_device_count"
 _WORTHWHILE = 1e8  # multiply-adds of a training step for each device: about a millisecond of one core
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _FEWEST_EXAMPLES = 4  # for each device
 
 
@@ -36,6 +40,36 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may use: the machine's, or less where its control groups say so."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for file in _memory_limits():
+        with suppress(OSError, ValueError):  # not there, or "max"
+            limit = min(limit, int(file.read_text(encoding="ascii")))
+    return limit
+
+
+def _memory_limits() -> Iterator[Path]:
+    """Files with the limits of this process's control groups, of version 2 and 1, from the root down."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return  # no Linux
+    for group in groups:
+        _, controllers, own = group.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder, name = (
+            (_CONTROL_GROUPS / "memory", "memory.limit_in_bytes")
+            if controllers
+            else (_CONTROL_GROUPS, "memory.max")
+        )
+        yield folder / name
+        for part in Path(own).parts[1:]:
+            folder /= part
+            yield folder / name
 
 
 def devices_for(config: Config, network: Network) -> list[jax.Device]:

@@ -1,8 +1,10 @@
 """What a configuration computes, for training, evaluating and measuring: data, network, steps, meters."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
-from hepcli.experiments.devices import devices_for
+from hepcli.experiments.devices import devices_for, memory_limit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
@@ -38,8 +40,15 @@ from hepcli.training import (
     make_joint_step,
     make_train_step,
     normalizer,
+    step_bytes,
     weights_as_read,
 )
+
+_WORTH_TRACING = (
+    1e-3  # of the memory, for states and parameters of a batch: a step takes up to 150 times them
+)
+_OVER_TRACE = 1.45  # what XLA sets aside for the widest networks, over what their traces come to
+_ROOM = 0.9  # of the memory, for a step
 
 
 class Task:
@@ -162,14 +171,43 @@ class Task:
                 f"Choose a multiple of {devices}, or fewer devices: CUDA_VISIBLE_DEVICES=0 hep …",
             )
 
+    def check_memory(self) -> None:
+        """Check, before anything is compiled, that a training step can fit a processor's memory.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self.layout.devices[0].platform != "cpu":
+            return  # a GPU says what it lacks before it computes
+        data, memory = self.config.data, memory_limit()
+        image = jnp.zeros((1, *self.spec.image_shape), jnp.float32)
+        state = jax.eval_shape(self.network.zero_state, image)
+        params = jax.eval_shape(self.fresh_params)
+        if data.batch_size * _tree_bytes(state) + _tree_bytes(params) < _WORTH_TRACING * memory:
+            return
+        needed = step_bytes(
+            self.network, self.spec.num_classes, self._learning(self.config), self.preprocess, params,
+            self.spec.image_shape, data.batch_size,
+        )  # fmt: skip
+        if needed > memory:
+            parts = 2 ** math.ceil(math.log2(_OVER_TRACE * needed / (_ROOM * memory)))
+            raise ConfigError(
+                f"data.batch_size = {data.batch_size}: a training step needs at least "
+                f"{needed / 2**30:.1f} GiB of memory, and there are {memory / 2**30:.1f} GiB.",
+                f"Set data.accumulate={parts * data.accumulate}, which takes each batch in parts with the "
+                "same result, or relaxation.free_precision=bfloat16, or train a smaller network.",
+            )
+
     def prepare(self) -> None:
         """Open all that training needs, so that what is wrong shows before anything is written.
 
         Raises:
-            ConfigError: a batch is larger than the split, or a crop could miss the image altogether.
+            ConfigError: a batch is larger than the split, a crop could miss the image altogether, or a step
+                needs more memory than there is.
             DatasetError: the data set is missing or damaged.
         """
         self._augment()
+        self.check_memory()
         for name in SPLIT_NAMES:
             self.feed(name)
 
@@ -267,6 +305,10 @@ class Task:
             )
         augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
         return augmentation(self.num_batches, data.crop_padding)
+
+
+def _tree_bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _preprocess(config: Config, channels: int) -> Preprocess:

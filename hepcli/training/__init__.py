@@ -31,6 +31,7 @@ from hepcli.training._step import (
     make_joint_step,
     make_train_step,
     scale_pixels,
+    step_bytes,
 )
 from hepcli.training._summary import summarise
 
@@ -73,6 +74,7 @@ __all__ = [
     "quantised",
     "same_everywhere",
     "scale_pixels",
+    "step_bytes",
     "summarise",
     "updates_as_taken",
     "weights_as_read",

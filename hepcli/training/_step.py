@@ -25,6 +25,7 @@ from hepcli.engine import (
     signal_sums,
 )
 from hepcli.settings import GradientSettings, HardwareSettings, HomeostasisSettings, RelaxationSettings
+from hepcli.training._footprint import peak_bytes
 from hepcli.training._hardware import updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
@@ -146,6 +147,40 @@ def make_train_step(
         return Apart(learner, optimizer, layout)
     step = partial(_step, learner, optimizer, layout)
     return jax.jit(step, donate_argnums=0, out_shardings=layout.everywhere)
+
+
+def step_bytes(
+    system: System,
+    num_classes: int,
+    settings: LearningSettings,
+    preprocess: Preprocess,
+    params: Gradient,
+    image_shape: Sequence[int],
+    batch_size: int,
+) -> int:
+    """The memory that a step takes, about, from its trace: nothing is computed or compiled.
+
+    Args:
+        system: the network.
+        num_classes: classes of the targets.
+        settings: estimator, phases and homeostasis.
+        preprocess: uint8 images to real inputs.
+        params: parameters, or their shapes.
+        image_shape: (height, width, channels).
+        batch_size: examples of a step, over all devices that share the memory.
+
+    Returns:
+        Bytes, see `peak_bytes`; without the optimiser's own state.
+    """
+    learner = Learner(system, num_classes, settings, preprocess, None, bool(settings.homeostasis.weight))
+
+    def arguments() -> tuple[Examples, Array]:
+        numbers = jnp.zeros(batch_size, jnp.int32)
+        images = jnp.zeros((batch_size, *image_shape), jnp.uint8)
+        return Examples(images, numbers, numbers, numbers, None), jnp.int32(0)
+
+    own, step = jax.eval_shape(arguments)
+    return peak_bytes(jax.make_jaxpr(learner.learn)(own, (params, step)))
 
 
 def make_joint_step(

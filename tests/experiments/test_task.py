@@ -1,6 +1,7 @@
 """Networks for the images of a data set, and what does not fit them."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -95,3 +96,14 @@ def test_a_mean_for_each_channel_or_one_for_all(built):
     with pytest.raises(ConfigError, match=r"data\.mean .* have 1 channels"):
         built(image=GREY)
     built("data.mean=[0.5]", "data.std=[0.25]", image=GREY)
+
+
+def test_a_step_that_cannot_fit_is_refused_before_it_is_compiled(built, monkeypatch):
+    task = built("run.devices=1")
+    task.check_memory()
+    monkeypatch.setattr("hepcli.experiments.task.memory_limit", lambda: 30 * 2**20)
+    with pytest.raises(ConfigError) as caught:
+        task.check_memory()
+    assert "a training step needs at least" in caught.value.what
+    parts = re.search(r"data\.accumulate=(\d+)", caught.value.advice)[1]
+    built("run.devices=1", f"data.accumulate={parts}").check_memory()
