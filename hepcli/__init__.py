@@ -1,16 +1,16 @@
 """hep: the experiment tool for holomorphic equilibrium propagation, as a library.
 
-What the commands do is what these functions do. They print nothing, raise `HepError` where something is
-wrong, and warn (`HepWarning`) of what a command would say beside its result. JAX is loaded at first use.
+These functions do what the commands do. They print nothing, raise `HepError` if something is wrong, and issue
+a `HepWarning` for anything a command would print in addition to its result. JAX is loaded on first use.
 
 - `load_run` opens a saved run, `init_model` an untrained network: configuration, network, parameters, and
   `states(images)`, the free phase.
 - `estimate` gives error signals and gradients by any estimator, `evaluate` loss and accuracy, `measure` how
-  far the signal is from the gradient, and why.
+  far the error signal deviates from the gradient, and why.
 - `train` trains, as `hep train` does.
 - `register_activation`, `register_loss`, `register_estimator`, `register_solver`, `register_layer_kind`,
-  `register_optimizer`, `register_dataset`, `register_measure` add parts of your own; best in a file that
-  `hep … --code FILE.py` or `code=` names, of which a run keeps a copy.
+  `register_optimizer`, `register_dataset`, `register_measure` add your own components, ideally in a file
+  passed as `hep … --code FILE.py` or `code=`; a run keeps a copy of it.
 """
 
 TYPE_CHECKING = False  # typing's own would be imported before `hep` heeds Ctrl-C

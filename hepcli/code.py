@@ -19,7 +19,7 @@ from hepcli.settings import Parts
 
 CODE_FOLDER = "code"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_KEPT_ADVICE = "Put the copy back as it was, or start anew with --code FILE.py and another --out."
+_KEPT_ADVICE = "Restore the original copy, or start a new run with --code FILE.py and another --out."
 
 
 class CodeFile(NamedTuple):
@@ -61,10 +61,10 @@ def register(parts: Parts, name: str, part: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CodeError(
             f"{name!r} cannot be the name of a {parts.kind}.",
-            "A name is lower-case letters, digits and _, a letter first.",
+            "Names consist of lower-case letters, digits and _, and start with a letter.",
         )
     if name in parts and (_loading is not None or (parts.kind, name) not in _of_python):
-        raise CodeError(f'the {parts.kind} "{name}" exists already.', "Choose another name.")
+        raise CodeError(f'the {parts.kind} "{name}" already exists.', "Choose another name.")
     if _loading is not None:
         _loading.append((parts, name))
     else:
@@ -90,7 +90,7 @@ def load_code(paths: Sequence[Path]) -> tuple[CodeFile, ...]:
     names = [file.name for file in files]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise CodeError(
-            f"Two files of --code are called {twice[0]}.", "Rename one: runs keep them side by side."
+            f"Two --code files are named {twice[0]}.", "Rename one of them: a run keeps both in one folder."
         )
     for file in files:
         _load(file)
@@ -116,10 +116,13 @@ def load_kept(table: Mapping[str, Any], folder: Path | None, label: str) -> None
             continue
         if folder is None or not (folder / Path(name).name).is_file():
             where = "" if folder is None else f", and there is no copy in {folder}"
-            raise CodeError(f"{label} needs {name} with own parts{where}.", f"Give it: --code {name}")
+            raise CodeError(
+                f"{label} needs the file {name} with your own components{where}.",
+                f"Pass it with --code {name}.",
+            )
         file = _read(folder / Path(name).name)
         if file.sha256 != digest:
-            raise CodeError(f"{file.path} has changed since the run was started.", _KEPT_ADVICE)
+            raise CodeError(f"{file.path} has been changed since the run was started.", _KEPT_ADVICE)
         _load(file)
 
 
@@ -134,7 +137,7 @@ def check_same(files: Sequence[CodeFile], table: Mapping[str, Any], label: str) 
         if kept.get(file.name, file.sha256) != file.sha256:
             raise CodeError(
                 f"{file.path} has changed since {label} was started with it.",
-                f"Leave out --code {file.path}: {label} keeps a copy. Or start anew with another --out.",
+                f"Leave out --code {file.path}: {label} keeps a copy. Or start a new run with another --out.",
             )
 
 
@@ -184,7 +187,7 @@ def _read(path: Path) -> CodeFile:
         reason = getattr(error, "strerror", None) or error
         raise CodeError(f"--code {path} cannot be read: {reason}.", "Give a Python file.") from error
     if path.suffix != ".py":
-        raise CodeError(f"--code {path}: is no Python file.", "Give one whose name ends in .py.")
+        raise CodeError(f"--code {path} is not a Python file.", "Its name must end in .py.")
     return CodeFile(path.name, hashlib.sha256(source).hexdigest(), source, path)
 
 
@@ -226,9 +229,12 @@ def _failed(file: CodeFile, error: BaseException) -> CodeError:
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == str(file.path)), None)
     place = f"{file.path}, line {line}" if line else str(file.path)
-    advice = error.advice if isinstance(error, CodeError) else "Correct it and give the command again."
+    advice = error.advice if isinstance(error, CodeError) else "Correct it and run the command again."
     if isinstance(error, ModuleNotFoundError):
-        advice = "Install that module; of files of your own, runs keep only the one that --code names."
+        advice = (
+            "Install that module. If it is a file of your own, merge it into the --code file: runs "
+            "keep only the files named with --code."
+        )
     return CodeError(f"{place}: {_in_short(error)}", advice)
 
 

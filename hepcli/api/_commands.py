@@ -31,7 +31,7 @@ def train(
     on_event: Callable[[TrainEvent], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Finished | Interrupted:
-    """Train a network, or continue to: what `hep train` does.
+    """Train a network or continue a run, like `hep train`.
 
     Args:
         preset: a preset's name, the path of a TOML file, a configuration, or its tables; None is
@@ -40,9 +40,9 @@ def train(
         out: run folder; None for runs/<preset>-<time>.
         seed: of the run; None for the preset's.
         epochs: passes over the training images; None for the preset's.
-        init_from: a run, RUN:STEP, RUN:best or a file of `hep export`, whose weights that fit by name and
-            shape it begins with.
-        resume: continue the run in `out` exactly where its last checkpoint is.
+        init_from: a run, RUN:STEP, RUN:best or a file written by `hep export`; weights that match by name and
+            shape are used as the start.
+        resume: continue the run in `out` exactly from its last checkpoint.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves, "png", "pdf" or "svg".
         code: files with own parts; the run keeps copies.
@@ -57,7 +57,7 @@ def train(
         DatasetError: the data set is missing or damaged.
         CheckpointError: there is nothing intact to resume from.
         OutputError: the folder holds a run, is in use, or cannot be written.
-        DivergenceError: the loss left the finite numbers.
+        DivergenceError: the loss became NaN or infinite.
 
     Example:
         >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12, "data.batch_size": 500}
@@ -94,7 +94,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
-        split: "test", "validation" (the held out examples), or "train" (those that are trained on).
+        split: "test", "validation" (the held-out examples), or "train" (the examples used for training).
 
     Returns:
         What `hep eval --json` prints; `step` and `checkpoint` only of a run.
@@ -113,9 +113,9 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
 @in_session
 def measure(model: Model | str | Path, examples: int = 256, split: SplitName = "test") -> dict[str, Any]:
-    """Measure how far a network's learning signal is from the gradient, and why; writes and draws nothing.
+    """Measure how far a network's error signal deviates from the gradient, and why; no files are written.
 
-    All is computed in float64.
+    Everything is computed in float64.
 
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.

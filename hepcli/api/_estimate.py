@@ -27,7 +27,7 @@ def estimate(
     method: str | None = None,
     overrides: Overrides | None = None,
 ) -> Estimate:
-    """The learning signal of a batch: error signals, gradient, and how its phases ended.
+    """The error signals and gradient of a batch, and how its phases ended.
 
     The batch runs as one; a run's optimiser would add homeostasis and weight decay to this gradient.
 
@@ -44,8 +44,8 @@ def estimate(
         pre-activations; `free` and `nudged`, residual and flags of the phases.
 
     Raises:
-        ConfigError: a method or a setting that is not allowed, or one of another network.
-        ValueError: the images are no such array, or labels are not one class for each.
+        ConfigError: a method or setting that is not allowed or does not suit this network.
+        ValueError: the images are not such an array, or there is not one label per image.
 
     Example:
         >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}

@@ -26,7 +26,7 @@ from hepcli.training import normalizer
 
 
 class States(NamedTuple):
-    """Where images lead a network without a nudge; NumPy arrays.
+    """The states that images produce in the free phase, as NumPy arrays.
 
     Attributes:
         pre_activations: u per layer (batch, *units), float32.
@@ -65,14 +65,14 @@ class Model:
     step: int = dataclasses.field(default=0, kw_only=True)
 
     def with_params(self, params: Params) -> Self:
-        """The same with other parameters.
+        """A copy of this model with other parameters.
 
         Raises:
             ValueError: they are of another network.
         """
         shapes, own = (jax.tree.map(jnp.shape, tree) for tree in (params, self.params))
         if shapes != own:
-            raise ValueError(f"these parameters are of another network: {shapes} instead of {own}")
+            raise ValueError(f"these parameters belong to another network: {shapes} instead of {own}")
         return dataclasses.replace(self, params=params)
 
     def fix_numbers(self) -> None:
@@ -99,13 +99,13 @@ class Model:
         """Run the free phase on images, as many at a time as `data.eval_batch_size`.
 
         Args:
-            images: pixels of 0 … 255; those of one channel may go without their last axis.
+            images: pixels of 0 … 255; images with one channel may omit the last axis.
 
         Returns:
             States, residuals and scores.
 
         Raises:
-            ValueError: the images are no such array.
+            ValueError: the images are not such an array.
 
         Example:
             >>> model = hepcli.init_model("quickstart", {"network.layers.l1.units": 16})

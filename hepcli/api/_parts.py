@@ -1,4 +1,4 @@
-"""Parts of one's own, from a file given as --code or from Python."""
+"""Your own components, from a --code file or from Python."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ def register_loss(name: str, loss: Loss) -> None:
             by the output must be holomorphic in it where nudges are complex.
 
     Raises:
-        CodeError: the name is taken, or the loss is none.
+        CodeError: the name is taken, or `loss` is not a Loss.
     """
     _check(
         isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss
@@ -82,7 +82,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
         **traits: of a function, fields of `hepcli.engine.Estimator`, such as ``uses_circle=True``.
 
     Raises:
-        CodeError: the name is taken, or traits are none.
+        CodeError: the name is taken, or a trait is unknown.
 
     Example:
         Central differences at β and β/2, extrapolated to β = 0: an error of β⁴ with real nudges alone.
@@ -130,7 +130,7 @@ def register_solver(name: str) -> Callable[[Part], Part]:
     """Register a solver, for `relaxation.solver`.
 
     What is decorated is a function from `hepcli.settings.RelaxationSettings` to a `hepcli.engine.Solver`, or
-    a class that is made of them.
+    a class constructed from them.
 
     Args:
         name: lower-case letters, digits and _.
@@ -142,12 +142,12 @@ def register_solver(name: str) -> Callable[[Part], Part]:
 
 
 def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
-    """Register a kind of layers, for `network.layers.NAME.kind`.
+    """Register a kind of layer, for `network.layers.NAME.kind`.
 
     Args:
         name: lower-case letters, digits and _.
-        settings: a frozen dataclass of what [network.layers] may say of such a layer, with a field `kind` and
-            what `hepcli.settings.DenseLayer` has beside its fields.
+        settings: a frozen dataclass of the keys that [network.layers] may set for such a layer, with a field
+            `kind` and the methods and class attributes of `hepcli.settings.DenseLayer`.
         kind: what its connections do.
 
     Raises:
@@ -245,7 +245,9 @@ def _decorator(parts: Parts, name: str) -> Callable[[Part], Part]:
 
 def _check(is_right: bool, what: str, wanted: str, part: object) -> None:
     if not is_right:
-        raise CodeError(f"{what} must be {wanted}, not {type(part).__name__}.", "Correct what is registered.")
+        raise CodeError(
+            f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
+        )
 
 
 def _check_members(what: str, part: object, names: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ Overrides = Mapping[str, object] | Sequence[str]
 
 
 class HepWarning(UserWarning):
-    """What a command would say beside its result, such as a damaged checkpoint that was passed over."""
+    """A notice that a command would print besides its result, such as a skipped damaged checkpoint."""
 
 
 def in_session(function: Callable[P, R]) -> Callable[P, R]:
@@ -66,7 +66,8 @@ def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[st
         return (), {key: _plain(value) for key, value in overrides.items()}
     if isinstance(overrides, str) or not all(isinstance(own, str) for own in overrides):
         raise ConfigError(
-            f"overrides = {overrides!r}: must hold keys and their values.",
+            f"overrides = {overrides!r}: must be a mapping of keys to values, or a list of KEY=VALUE "
+            "strings.",
             'Write overrides={"gradient.num_points": 4}.',
         )
     return overrides, {}

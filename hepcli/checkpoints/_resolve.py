@@ -21,7 +21,10 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
     Raises:
         CheckpointError: when it does not exist, is none of the three, or holds no step.
     """
-    usage = "Give a run folder, its checkpoints/ folder or one step in it, such as runs/NAME/checkpoints/100."
+    usage = (
+        "Give a run folder, its checkpoints/ folder or one checkpoint in it, such as "
+        "runs/NAME/checkpoints/100."
+    )
     try:
         folder = path.resolve()
     except RuntimeError as error:  # how Python 3.11 says that links lead in a circle
@@ -38,7 +41,7 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
         raise CheckpointError(f"{path} is not (part of) a run: there is no {run / CONFIG_FILE}.", usage)
     if not step_folders(run / CHECKPOINTS_FOLDER):
         raise CheckpointError(
-            f"{run} holds no checkpoint yet.",
-            "Train it until the first is saved, by the command that began it.",
+            f"{run} contains no checkpoint yet.",
+            "Run the command that started it until the first checkpoint is saved.",
         )
     return run, step

@@ -78,7 +78,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"{MANIFEST} and {_CHECKSUM} disagree")
     manifest: dict[str, Any] = json.loads(text)
     if manifest["format"] != FORMAT:
-        raise CheckpointError(f"{folder} is of an unknown format.", "It needs a newer version of hepcli.")
+        raise CheckpointError(f"{folder} has an unknown format.", "It needs a newer version of hepcli.")
     return manifest
 
 
@@ -94,7 +94,7 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     """Read a manifest after checking every byte of the step against it."""
     manifest = _read_manifest(folder)
     if str(manifest["step"]) != folder.name:
-        raise DamagedError(f"its manifest is of step {manifest['step']}")
+        raise DamagedError(f"its manifest is for step {manifest['step']}")
     for name, file in manifest["files"].items():
         try:
             digest = file_digest(folder / name)
@@ -123,7 +123,7 @@ def read_step(
         leaves[name] = leaf
     for name, spec in saved.items():
         if _leaf_digest(leaves[name]) != spec["sha256"]:
-            raise DamagedError(f"the leaf {name} is not what was saved")
+            raise DamagedError(f"the array {name} differs from what was saved")
     tree = jax.tree.unflatten(jax.tree.structure(target), [leaves[name] for name in wanted])
     return tree, manifest["metadata"]
 
@@ -174,7 +174,8 @@ def _check_target(folder: Path, result: Mapping[str, Any], wanted: Mapping[str, 
         expected, saved = describe(wanted.get(name)), describe(result.get(name))
         if expected != saved:
             raise CheckpointError(
-                f"{folder} is of another network: its leaf {name} is {saved}, expected is {expected}.",
+                f"{folder} belongs to another network: its array {name} is {saved}, but {expected} is "
+                "expected.",
                 "Use the configuration it was trained with: the config.toml of its run folder.",
             )
 

@@ -39,11 +39,11 @@ from hepcli.checkpoints._step_files import (
 from hepcli.errors import CheckpointError, OutputError
 from hepcli.files import sync
 
-_NO_STEP_ADVICE = "Copy the run folder again from its source, or train into a new one: hep train --out DIR"
+_NO_STEP_ADVICE = "Restore the run folder from a copy, or train in a new one: hep train --out DIR"
 
 
 def _lines(damaged: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(f"Step {step} is not intact: {damaged[step]}." for step in sorted(damaged, reverse=True))
+    return tuple(f"Step {step} is damaged: {damaged[step]}." for step in sorted(damaged, reverse=True))
 
 
 class Restored(NamedTuple):
@@ -150,7 +150,7 @@ class CheckpointStore:
             raise error
         raise OutputError(
             f"Step {step} could not be saved in {self._directory}: {reason}.",
-            "Make room or make the folder writable, then continue from the last step that was saved: "
+            "Free disk space or make the folder writable, then continue from the last saved step: "
             + shlex.join(["hep", "train", "--resume", "--out", str(self._directory.parent)]),
         ) from error
 
@@ -199,8 +199,8 @@ class CheckpointStore:
                 rated += [] if metric is None else [(metric, step)]
         if not rated:
             raise CheckpointError(
-                f"No intact step in {self._directory} has a metric to be the best by.",
-                "Take the newest one, or name one.",
+                f"No intact checkpoint in {self._directory} has a validation result to rank it by.",
+                "Use the newest one, or choose one with --step.",
             )
         return max(rated)[1]
 
@@ -239,7 +239,7 @@ class CheckpointStore:
                 continue
             skipped = {other: reason for other, reason in damaged.items() if other > number}
             return Restored(number, state, metadata, _lines(skipped))
-        result = " ".join(_lines(damaged)) or "It holds no step."
+        result = " ".join(_lines(damaged)) or "It contains no checkpoint."
         advice = _NO_STEP_ADVICE if step is None else self._advice(step)
         raise CheckpointError(f"No intact checkpoint in {self._directory}. {result}", advice)
 
@@ -251,7 +251,7 @@ class CheckpointStore:
         return max((n for n in folders if n not in damaged and step in (None, n)), default=None)
 
     def _unfinished(self) -> dict[int, str]:
-        reason = "its save was cut short, or is still going on"
+        reason = "saving it was interrupted or is still in progress"
         finished = step_folders(self._directory)
         return {n: reason for n in step_folders(self._directory, SAVING) if n not in finished}
 

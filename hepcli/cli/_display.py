@@ -37,10 +37,10 @@ _MEANING = {
     "loss": "training loss",
     "error": "test error, %",
     "top-5": "test top-5 error, %",
-    "valid.": "error on the validation examples, %",
-    "resid.": "log10 of the residual on test examples",
-    "settled": "test examples, %",
-    "uns. e": "unsettled examples' share of the error signal in training, %",
+    "valid.": "validation error, %",
+    "resid.": "mean log10 residual, test examples",
+    "settled": "settled test examples, %",
+    "uns. e": "share of the error signal from unsettled training examples, %",
     "homeo.": "homeostatic loss",
     "angle": "weight angle, °",
 }
@@ -100,10 +100,12 @@ class Speaking(Silent):
         """Say the errors of the epochs that count, and the next commands."""
         super().finished(record)
         summary, selection = record.summary, record.summary["selection"]
-        say(f"last epoch, {summary['epochs']}: {error_percent(summary['test']['top1'])} % test error")
+        say(f"last epoch ({summary['epochs']}): {error_percent(summary['test']['top1'])} % test error")
         if selection["validation"] is not None:
             errors = [error_percent(selection[split]["top1"]) for split in ("validation", "test")]
-            say(f"best epoch, {selection['epoch']}: {errors[0]} % validation error, {errors[1]} % test error")
+            say(
+                f"best epoch ({selection['epoch']}): {errors[0]} % validation error, {errors[1]} % test error"
+            )
         folder = shlex.quote(str(record.folder))
         say(f"next: hep eval {folder}\n      hep measure-asymmetry {folder}")
 
@@ -156,9 +158,9 @@ class PlainLines(Speaking):
             *_validation(metrics),
             f"log10 residual {number(test['log10_residual'], '.2f')}",
             f"settled {number(test['settled'], '.1f', 100)} %",
-            f"unsettled signal {number(train['unsettled_signal_share'], '.1f', 100)} %",
+            f"unsettled share of signal {number(train['unsettled_signal_share'], '.1f', 100)} %",
             f"homeostatic loss {number(metrics['homeostatic_loss'], '.3g')}",
-            f"weight angle {number(metrics['weight_angle_deg'], '.1f')} deg",
+            f"weight angle {number(metrics['weight_angle_deg'], '.1f')}°",
             f"{record.images_per_second:.0f} images/s",
             duration(record.seconds),
         ]
@@ -276,7 +278,7 @@ def _validation(metrics: dict[str, Any]) -> list[str]:
 def _nonfinite(metrics: dict[str, Any]) -> list[str]:
     """Non-finite states are never hidden."""
     return [
-        f"{metrics[split]['nonfinite']} {split} examples with NON-FINITE states"
+        f"{metrics[split]['nonfinite']} {split} examples have non-finite states (NaN or infinity)"
         for split in ("train", "test")
         if metrics[split]["nonfinite"]
     ]

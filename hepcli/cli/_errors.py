@@ -92,7 +92,8 @@ def _of_the_system(error: OSError) -> HepError:
     where = "standard output or a file" if error.filename is None else shown(error.filename)
     return HepError(
         f"{where}: {error.strerror or error}.",
-        "Check that the path exists, is yours and has room; hep --debug … shows where it was needed.",
+        "Check that the path exists, that you may write to it and that the disk is not full; hep --debug "
+        "… shows the traceback.",
     )
 
 
@@ -118,15 +119,16 @@ def _out_of_memory(text: str) -> HepError:
     parts = 4
     if found := _ASKED.search(text):
         asked, memory = int(found[1]), memory_limit()
-        reason = f"{asked / 2**30:.1f} GiB at once"
+        reason = f"{asked / 2**30:.1f} GiB were requested at once"
         if asked > memory:  # else it is a GPU's that is full
-            reason += f", and this machine has {memory / 2**30:.1f}"
+            reason += f", but this machine has only {memory / 2**30:.1f} GiB"
             parts = 2 ** math.ceil(math.log2(asked / (_ROOM * memory)))
     return HepError(
         f"The device is out of memory: {reason}.",
-        f"Set data.accumulate={parts} (or {parts} times what it is), which takes each batch in parts with "
-        "the same result, lower data.eval_batch_size, set relaxation.free_precision=bfloat16, or use more "
-        "devices; a run that has begun keeps its checkpoints: hep train --resume --out DIR.",
+        f"Set data.accumulate={parts} (or {parts} times its current value), which processes each batch in "
+        "parts with the same result; or lower data.eval_batch_size, set "
+        "relaxation.free_precision=bfloat16, or "
+        "use more devices. A run that is resumed keeps these settings, so start a new one.",
     )
 
 

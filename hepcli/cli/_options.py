@@ -13,7 +13,7 @@ from hepcli.errors import ConfigError
 def user_path(text: str) -> Path:
     """A path as a user writes it: ~ is expanded, nothing at all is refused."""
     if not text:
-        raise typer.BadParameter("is empty; give a path, or . for the working folder")
+        raise typer.BadParameter("is empty; give a path, or . for the current folder")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # no home, or no such user
@@ -33,7 +33,8 @@ Code = Annotated[
         "--code",
         parser=user_path,
         metavar="FILE.py",
-        help="Register parts of your own from a file; runs keep a copy. May be repeated.",
+        help="Load your own components (estimators, losses, …) from a Python file; runs keep a copy. May "
+        "be repeated.",
         show_default=False,
     ),
 ]
@@ -43,12 +44,12 @@ DataDir = Annotated[
         "--data-dir",
         parser=user_path,
         metavar="DIR",
-        help="Folder data sets are kept in. Default: $HEP_DATA_DIR, else ~/.local/share/hep.",
+        help="Folder for data sets. Default: $HEP_DATA_DIR, or ~/.local/share/hep.",
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout as a JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Do not show progress.")]
 
 
 class FigureFormat(StrEnum):
@@ -66,7 +67,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         autocompletion=complete.keys,
-        help="Set a key of the preset, such as relaxation.free_steps=200. May be repeated.",
+        help="Override a setting, such as relaxation.free_steps=200. May be repeated.",
         show_default=False,
     ),
 ]
@@ -76,30 +77,36 @@ Preset = Annotated[
         "--preset",
         metavar="NAME|FILE.toml",
         autocompletion=complete.preset_names,
-        help="A preset of `hep presets` or a TOML file.",
+        help="Name of a preset (see `hep presets`) or a TOML file.",
         show_default=False,
     ),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", metavar="N", help="Seed. Default: the preset's.", show_default=False),
+    typer.Option("--seed", metavar="N", help="Random seed. Default: the preset's.", show_default=False),
 ]
-SplitName = Annotated[SplitChoice, typer.Option("--split", help="Which images.")]
+SplitName = Annotated[SplitChoice, typer.Option("--split", help="Which split to use.")]
 Checkpoint = Annotated[
     Path,
     typer.Argument(
         parser=user_path,
         metavar="CHECKPOINT",
         autocompletion=complete.runs,
-        help="A run folder, its checkpoints/ folder, or one step in it.",
+        help="A run folder, its checkpoints/ folder, or one checkpoint in it.",
     ),
 ]
 Step = Annotated[
     int | None,
-    typer.Option("--step", metavar="N", help="Which saved step. Default: the newest.", show_default=False),
+    typer.Option(
+        "--step",
+        metavar="N",
+        help="Training step of the checkpoint to use. Default: the newest.",
+        show_default=False,
+    ),
 ]
 Best = Annotated[
-    bool, typer.Option("--best", help="The step that was best on the validation examples, not the newest.")
+    bool,
+    typer.Option("--best", help="Use the checkpoint with the lowest validation error instead of the newest."),
 ]
 
 
@@ -110,5 +117,5 @@ def chosen_step(step: int | None, *, best: bool) -> int | Literal["best"] | None
         ConfigError: both are given.
     """
     if best and step is not None:
-        raise ConfigError(f"--best and --step {step} name two steps.", "Give one of them.")
+        raise ConfigError(f"--best and --step {step} cannot be combined.", "Give only one of them.")
     return "best" if best else step

@@ -43,7 +43,7 @@ class SilentSweep:
             for text in record.notices:
                 self.notice(text)
         if isinstance(record, PointSettled) and record.error is not None:
-            self.notice(f"FAILED {record.point.title}: {record.error}")
+            self.notice(f"failed {record.point.title}: {record.error}")
 
 
 class PlainSweep(SilentSweep):
@@ -141,7 +141,10 @@ def make_display(*, quiet: bool) -> SilentSweep:
 def show_plan(planned: Plan) -> None:
     """The points of a sweep on stderr, or the axes of a search."""
     if (search := planned.definition.search) is not None:
-        title = f"{planned.folder}: {search.trials} trials by {search.sampler}, {search.objective}"
+        title = (
+            f"{planned.folder}: {search.trials} trials, sampler {search.sampler}, objective "
+            f"{search.objective}"
+        )
         _print(title, [_axes_table(planned)])
         return
     tables = [_plan_table(planned, with_folder=with_folder) for with_folder in (True, False)]
@@ -151,7 +154,7 @@ def show_plan(planned: Plan) -> None:
 def _axes_table(planned: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("axis", no_wrap=True)
-    table.add_column("places", overflow="fold")
+    table.add_column("values", overflow="fold")
     for axis in planned.definition.axis:
         between = " to " if axis.bounds else ", "
         scale = " (log)" if axis.log else ""

@@ -21,7 +21,7 @@ Name = Annotated[
     typer.Argument(
         metavar="NAME",
         autocompletion=complete.data_names,
-        help="Data set, as hep data list names it, or for import a name of your own.",
+        help="Name of the data set (see hep data list). For hep data import it may be a new name.",
     ),
 ]
 
@@ -48,7 +48,7 @@ def list_command(
 @app.command("prepare", cls=Command, epilog=examples("hep data prepare fashion_mnist"))
 @handle_errors
 def prepare_command(name: Name, data_dir: DataDir = None) -> None:
-    """Download a data set and print the folder it was prepared in."""
+    """Download and prepare a data set, and print its folder."""
     from hepcli.experiments.data import prepare_data
 
     typer.echo(prepare_data(name, data_dir, _report))
@@ -63,13 +63,13 @@ def import_command(
         typer.Argument(
             parser=user_path,
             metavar="SOURCE",
-            help="Folder that holds the official archives, packed or unpacked. For a new NAME: an .npz file "
-            "of images and labels, or a folder with a folder of PNG or JPEG images for each class.",
+            help="Folder with the official archives, packed or unpacked. For a new NAME: an .npz file "
+            "with images and labels, or a folder with one subfolder of PNG or JPEG images per class.",
         ),
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Prepare a data set from local archives, or make one of your own images; print its folder."""
+    """Prepare a data set from local archives or your own images, and print its folder."""
     from hepcli.experiments.data import import_data
 
     typer.echo(import_data(name, source_dir, data_dir, _report))
@@ -86,6 +86,6 @@ def _show(records: list[dict[str, Any]]) -> None:
     for record in records:
         sizes = [f"{record[f'{split}_examples']:,}" for split in ("train", "test")]
         lines.append(Text(row.format(record["name"], record["state"], *sizes, record["num_classes"])))
-        where = record["location"] or f"get it with: hep data prepare {record['name']}"
+        where = record["location"] or f"download it with: hep data prepare {record['name']}"
         lines.append(Text(f"  {legible(where)}", style="dim"))
     attempt(lambda: StderrConsole(soft_wrap=True).print(*lines, sep="\n"))

@@ -38,7 +38,7 @@ class EvalSplitChoice(StrEnum):
     TRAIN = "train"
 
 
-EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which images.")]
+EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which split to use.")]
 
 
 @handle_errors

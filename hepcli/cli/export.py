@@ -18,12 +18,14 @@ def export_command(
     checkpoint: Checkpoint,
     out: Annotated[
         Path,
-        typer.Option("--out", parser=user_path, metavar="FILE", help="FILE.safetensors or FILE.npz."),
+        typer.Option(
+            "--out", parser=user_path, metavar="FILE", help="Output file, ending in .safetensors or .npz."
+        ),
     ],
     step: Step = None,
     best: Best = False,
 ) -> None:
-    """Write the weights of a saved network as one file, with its configuration."""
+    """Write the weights and configuration of a saved network to one file."""
     from hepcli.experiments.weights import export
 
     file, notices = export(checkpoint, out, chosen_step(step, best=best))

@@ -45,16 +45,16 @@ def measure_command(
             parser=user_path,
             metavar="CHECKPOINT",
             autocompletion=complete.runs,
-            help="A run folder, its checkpoints/ folder, or one step in it.",
+            help="A run folder, its checkpoints/ folder, or one checkpoint in it.",
             show_default=False,
         ),
     ] = None,
     preset: Preset = None,
     seed: Seed = None,
     step: Step = None,
-    all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every saved step.")] = False,
+    all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every saved checkpoint.")] = False,
     examples: Annotated[
-        int, typer.Option("--examples", metavar="N", help="How many, the first ones of the split.")
+        int, typer.Option("--examples", metavar="N", help="Number of examples, from the start of the split.")
     ] = 256,
     split: SplitName = SplitChoice.TEST,
     settings: Settings = None,
@@ -64,7 +64,8 @@ def measure_command(
             "--out",
             parser=user_path,
             metavar="DIR",
-            help="Folder of measures.json and figures. Default: asymmetry/ in the run folder.",
+            help="Folder for measures.json and figures. Default: asymmetry/ in the run folder; with "
+            "--preset, runs/asymmetry-<preset>-seed<N>.",
             show_default=False,
         ),
     ] = None,
@@ -74,11 +75,11 @@ def measure_command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how far the learning signal is from the gradient, and why.
+    """Measure how far the error signal deviates from the gradient, and why.
 
-    Splits the bias of the error signal into that of finite nudges (the run's own estimator against
-    hep exact) and that of asymmetry (hep exact against recurrent backpropagation). With --preset in
-    place of CHECKPOINT it measures the untrained network. Computed in float64.
+    Splits the bias of the error signal into the part due to finite nudges (the run's estimator compared with
+    hep exact) and the part due to asymmetry (hep exact compared with recurrent backpropagation). With
+    --preset instead of CHECKPOINT, the untrained network is measured. Everything is computed in float64.
     """
     from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
 
@@ -107,7 +108,7 @@ def measure_command(
                     if all_steps and not quiet:
                         say(_line(outcome.record))
                 case StepSkipped():
-                    say(f"Left out: {outcome.reason}")
+                    say(f"Skipped: {outcome.reason}")
                 case Measured():
                     result = outcome
                     for notice in outcome.notices:
@@ -156,7 +157,7 @@ def _show(records: list[dict[str, Any]], *, along: bool) -> None:
         print_table(_network_table(records[0]))
         say("\nBias of the error signal, mean ± standard error over examples:")
         print_table(_bias_table(records[0]))
-        say("\nCosine of the parameter gradient to that of bptt:")
+        say("\nCosine between the parameter gradient and that of bptt:")
         print_table(_gradient_table(records[0]))
     for note in dict.fromkeys(note for record in records for note in record["notes"]):
         say(note)
@@ -171,9 +172,12 @@ def _network_table(record: dict[str, Any]) -> Table:
         ("weight angle / °", number(record["weight_angle_deg"], ".2f")),
         *((f"  {name}", number(angle, ".2f")) for name, angle in record["weight_angle_deg_by_pair"].items()),
         *((own.title, _pm(record, errors, key, own.pattern)) for key, own in MEASURES.items()),
-        ("Jacobian", record["jacobian"]),
-        ("settled in the run's own free phase / %", number(record["converged"], ".1f", 100)),
-        ("unsettled examples' share of the signal / %", number(record["unsettled_signal_share"], ".1f", 100)),
+        ("Jacobian norms (S, homeostatic loss)", record["jacobian"]),
+        ("settled in the run's free phase / %", number(record["converged"], ".1f", 100)),
+        (
+            "share of the error signal from unsettled examples / %",
+            number(record["unsettled_signal_share"], ".1f", 100),
+        ),
     ]
     for row in rows:
         table.add_row(*row)

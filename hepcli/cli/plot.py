@@ -26,7 +26,7 @@ def plot_command(
             parser=user_path,
             metavar="RUN",
             autocompletion=complete.runs,
-            help="Run folders, or data of figures.",
+            help="Run folders, or .figure.json files to redraw.",
         ),
     ],
     y: Annotated[
@@ -34,7 +34,8 @@ def plot_command(
         typer.Option(
             "--y",
             metavar="KEY",
-            help="A panel: test_error, train_error, validation_error, or a dotted key of metrics.jsonl. "
+            help="What to plot in a panel: test_error, train_error, validation_error, or a dotted key of "
+            "metrics.jsonl. "
             "May be repeated. Default: loss and errors.",
             show_default=False,
         ),
@@ -50,16 +51,16 @@ def plot_command(
         ),
     ] = None,
 ) -> None:
-    """Draw curves of several runs in one figure, or figures again from their data.
+    """Plot the curves of several runs in one figure, or redraw saved figures.
 
-    Runs that differ in their seed only become a mean with a band of one standard deviation.
-    A FILE.figure.json, which lies beside every figure, is drawn again, as FILE.png or --out.
+    Runs that differ only in their seed are shown as their mean with a band of one standard deviation.
+    FILE.figure.json, saved next to every figure, is redrawn as FILE.png or --out.
     """
     from hepcli.experiments.compare import compare, draw_again, is_figure
 
     if any(map(is_figure, runs)):
         if y:
-            raise ConfigError("--y chooses curves of runs, and a figure has its own.", "Leave it out.")
+            raise ConfigError("--y applies to runs only; a saved figure has fixed panels.", "Leave out --y.")
         typer.echo("\n".join(map(str, draw_again(runs, out))))
         return
     file, notices = compare(runs, y or (), out or Path("curves.png"))

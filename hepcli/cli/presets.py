@@ -24,7 +24,7 @@ def presets_command(
         typer.Argument(
             metavar="NAME",
             autocompletion=complete.all_names,
-            help="Print this preset (or TOML file), every value with its source, or this sweep.",
+            help="Print this preset (or TOML file) with the source of every value, or this sweep.",
             show_default=False,
         ),
     ] = None,

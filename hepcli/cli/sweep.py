@@ -29,16 +29,21 @@ EPILOG = examples(
 Together = Annotated[
     bool,
     typer.Option(
-        "--together", help="Train runs that differ only in seed, beta, lambda, rate or angle at once."
+        "--together",
+        help="Train runs that differ only in seed, beta, lambda, learning rate or angle together, in one "
+        "program.",
     ),
 ]
 FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; the others save and end.")
+    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; the other runs save and stop.")
 ]
 Shard = Annotated[
     str | None,
     typer.Option(
-        "--shard", metavar="I/N", help="Only points I, I+N, …, such as 0/4 of 0/4 to 3/4.", show_default=False
+        "--shard",
+        metavar="I/N",
+        help="Run only points I, I+N, …; for four shards use 0/4, 1/4, 2/4 and 3/4.",
+        show_default=False,
     ),
 ]
 
@@ -50,7 +55,7 @@ def sweep_command(
         typer.Argument(
             metavar="SWEEP",
             autocompletion=complete.sweep_names,
-            help="A shipped sweep, or a TOML file.",
+            help="Name of a built-in sweep (see `hep presets`) or a TOML file.",
             show_default=False,
         ),
     ] = None,
@@ -60,7 +65,7 @@ def sweep_command(
             "--preset",
             metavar="NAME",
             autocompletion=complete.preset_names,
-            help="Base preset, instead of SWEEP.",
+            help="Base preset to vary, instead of SWEEP.",
             show_default=False,
         ),
     ] = None,
@@ -70,22 +75,29 @@ def sweep_command(
             "--vary",
             metavar="KEY=V1,V2",
             autocompletion=complete.keys,
-            help="An axis; K1:K2=V1:W1,V2:W2 sets keys together. May be repeated.",
+            help="Values to try for a key; K1:K2=V1:W1,V2:W2 varies keys together. May be repeated.",
             show_default=False,
         ),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", metavar="0-4", help="One run per seed at every point.", show_default=False),
+        typer.Option(
+            "--seeds", metavar="0-4", help="Seeds; every point is run once per seed.", show_default=False
+        ),
     ] = None,
     settings: Settings = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", metavar="N", help="Epochs of every run.", show_default=False)
+        int | None,
+        typer.Option("--epochs", metavar="N", help="Number of epochs of every run.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", parser=user_path, metavar="DIR", help="Default: sweeps/<name>.", show_default=False
+            "--out",
+            parser=user_path,
+            metavar="DIR",
+            help="Sweep folder. Default: sweeps/<name>.",
+            show_default=False,
         ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
@@ -100,7 +112,8 @@ def sweep_command(
         typer.Option(
             "--slurm",
             metavar="K=V,…",
-            help="Submit --jobs Slurm workers, such as partition=gpu,time=60 (minutes), and return.",
+            help="Submit --jobs workers to Slurm with these options, such as partition=gpu,time=60 "
+            "(minutes), and return.",
             show_default=False,
         ),
     ] = None,
@@ -111,7 +124,7 @@ def sweep_command(
             "--report",
             parser=user_path,
             metavar="DIR",
-            help="Remake table and figure of a sweep, or of a folder of run folders.",
+            help="Rebuild the table and figure of a sweep, or of a folder that contains run folders.",
             show_default=False,
         ),
     ] = None,
@@ -140,8 +153,8 @@ def sweep_command(
         typer.Option(
             "--search",
             metavar="K=V,…",
-            help="Choose points by the results so far: trials=30,sampler=tpe,pruner=median; an axis may be a "
-            "range, KEY=LOW..HIGH or LOW..HIGH:log.",
+            help="Search instead of running the full grid, e.g. trials=30,sampler=tpe,pruner=median. --vary "
+            "may then give a range: KEY=LOW..HIGH or KEY=LOW..HIGH:log.",
             show_default=False,
         ),
     ] = None,
@@ -151,10 +164,10 @@ def sweep_command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a grid of settings and seeds, and end in a table and a figure.
+    """Run a grid of settings and seeds, and summarise it in a table and a figure.
 
-    The same command again, or at the same time elsewhere, joins the work. The files are printed to
-    stdout at the end, progress goes to stderr.
+    Running the same command again, or elsewhere at the same time, joins the work. The paths of the files are
+    printed to stdout at the end; progress goes to stderr.
     """
     from hepcli.cli._sweep_display import make_display, show_plan, show_report
     from hepcli.experiments import sweep as experiment
@@ -164,7 +177,7 @@ def sweep_command(
     for option, given in (("--value KEY", value), ("--keys K1,K2", keys)):
         if given is not None and report_dir is None:
             raise ConfigError(
-                f"{option.split()[0]} belongs to --report.", f"Type hep sweep --report DIR {option}."
+                f"{option.split()[0]} works only with --report.", f"Type hep sweep --report DIR {option}."
             )
     if report_dir is not None:
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
@@ -220,7 +233,9 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
     from hepcli.experiments.sweeps.report import as_json as report_json
 
     last: experiment.SweepEvent | None = None
-    saving = "Interrupted: workers finish their step and save. Press Ctrl-C again to quit immediately."
+    saving = (
+        "Interrupted: workers are finishing their step and saving. Press Ctrl-C again to quit immediately."
+    )
     with stop_requests(lambda: display.notice(saving)) as stop, display:
         for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):
             display.show(record)
@@ -241,8 +256,10 @@ def worker_command(
     together: Together = False,
     fail_fast: FailFast = False,
     shard: Shard = None,
-    cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="Processors to run on.")] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay while others hold points.")] = True,
+    cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="CPU cores to run on.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait while other workers hold points.")
+    ] = True,
     data_dir: DataDir = None,
 ) -> None:
     """Work on a sweep folder until nothing is left; `hep sweep` starts these."""
@@ -259,6 +276,6 @@ def worker_command(
         data_dir,
     )
     parent = os.getppid()
-    with stop_requests(lambda: say("asked to stop")) as stop:
+    with stop_requests(lambda: say("stop requested")) as stop:
         for line in work(request, lambda: stop() or os.getppid() != parent):
             say(line)

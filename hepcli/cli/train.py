@@ -37,7 +37,12 @@ def train_command(
     seed: Seed = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", metavar="N", help="Passes over the training images.", show_default=False),
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            help="Number of epochs in total, also with --resume. Default: the preset's.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -55,20 +60,20 @@ def train_command(
             "--init-from",
             metavar="RUN[:STEP|:best]",
             autocompletion=complete.runs,
-            help="Begin with the weights of another run, or of a file of hep export, that fit by name "
-            "and shape.",
+            help="Start from the weights of another run, or of a file written by hep export; those that "
+            "match by name and shape are used.",
             show_default=False,
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out exactly where its last checkpoint is.")
+        bool, typer.Option("--resume", help="Continue the run in --out exactly from its last checkpoint.")
     ] = False,
     distributed: Annotated[
         bool,
         typer.Option(
             "--distributed",
-            help="One of several processes that train this run, each on its own devices: started by srun, or "
-            "with JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.",
+            help="Train this run with several processes, each on its own devices. Start them with srun, or "
+            "set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in each.",
         ),
     ] = False,
     data_dir: DataDir = None,
@@ -79,8 +84,8 @@ def train_command(
 ) -> None:
     """Train a network by holomorphic equilibrium propagation.
 
-    Without --preset it trains `quickstart`: bundled data, no network, under two minutes on two cores.
-    The run folder is printed to stdout at the end, progress goes to stderr.
+    Without --preset, the preset `quickstart` is trained: bundled data, no internet access needed, under two
+    minutes on two cores. The path of the run folder is printed to stdout at the end; progress goes to stderr.
     """
     from hepcli.api import train
     from hepcli.cli._display import make_display

@@ -84,7 +84,9 @@ class Axis(Table):
             self._check_range()
             return self
         if self.log or self.integer:
-            raise Faults([Fault(f"axis {self.name}", "log and integer belong to low and high")])
+            raise Faults(
+                [Fault(f"axis {self.name}", "log and integer apply only to a range with low and high")]
+            )
         by_key, by_points = self.key is not None and self.values is not None, self.points is not None
         if by_key == by_points or (by_points and (self.key is not None or self.values is not None)):
             raise Faults([Fault(f"axis {self.name}", "must have either key and values, or points")])
@@ -95,13 +97,13 @@ class Axis(Table):
     def _check_range(self) -> None:
         problem = None
         if self.key is None or self.values is not None or self.points is not None:
-            problem = "a range has key, low and high, and neither values nor points"
+            problem = "a range needs key, low and high, and cannot have values or points"
         elif self.low is None or self.high is None or not self.low < self.high:
             problem = "low must be below high"
         elif self.log and self.low <= 0:
-            problem = "low must be above 0 with log"
+            problem = "low must be above 0 if log is set"
         elif self.integer and not (self.low.is_integer() and self.high.is_integer()):
-            problem = "low and high must be whole numbers with integer"
+            problem = "low and high must be whole numbers if integer is set"
         if problem is not None:
             raise Faults([Fault(f"axis {self.name}", problem)])
 

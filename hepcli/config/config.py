@@ -70,16 +70,15 @@ class Config(BaseModel):
         estimator = ESTIMATORS[self.gradient.method]
         if self.relaxation.persistent_state and not estimator.has_free_phase:
             key = assigned("relaxation.persistent_state", True)
-            problems.append(Fault(key, f"{self.gradient.method} has no free phase to start"))
+            problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to false"))
         if estimator.is_feedforward:
             problems += _feedforward_problems(self)
         if estimator.is_contrastive:
             problems += _contrast_problems(self)
         if estimator.clamps_output and self.network.readout:
             key, method = assigned("network.readout", True), self.gradient.method
-            rule = (
-                f'{method} holds layer out at the targets: set it to false, with network.loss="squared_error"'
-            )
+            rule = f"{method} clamps layer out to the targets; "
+            rule += 'set network.readout=false and network.loss="squared_error"'
             problems.append(Fault(key, rule))
         if self.gradient.beta_radius > estimator.largest_radius:
             key = assigned("gradient.beta_radius", self.gradient.beta_radius)
@@ -87,7 +86,7 @@ class Config(BaseModel):
             problems.append(Fault(key, most))
         if self.run.patience and not self.data.validation_examples:
             key = assigned("run.patience", self.run.patience)
-            problems.append(Fault(key, "needs data.validation_examples above 0, which it goes by"))
+            problems.append(Fault(key, "needs data.validation_examples above 0 to judge progress"))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)
@@ -105,7 +104,7 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
     problems = [
         Fault(
             assigned(f"optimizer.{table}.{name}", getattr(optimizer, table)[name]),
-            f"{name} is tied and learns with {network.partner(name)}",
+            f"{name} is tied to {network.partner(name)}; set that one instead",
         )
         for name in tied
         for table in MULTIPLIERS
@@ -114,10 +113,10 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
     if tied and not free:
         if network.initial_angle_deg:
             key = assigned("network.initial_angle_deg", network.initial_angle_deg)
-            problems.append(Fault(key, "must be 0 where all feedback is tied (network.tied)"))
+            problems.append(Fault(key, "must be 0 if all feedback is tied (network.tied)"))
         if optimizer.feedback_learning != "gradient":
             key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
-            problems.append(Fault(key, 'must be "gradient" where all feedback is tied (network.tied)'))
+            problems.append(Fault(key, 'must be "gradient" if all feedback is tied (network.tied)'))
     return problems
 
 
@@ -127,7 +126,7 @@ def _nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> lis
     # Only then is it worth loading the estimator, and with it JAX.
     if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
         return []
-    why = f"{real_only[0]} is not holomorphic, so that nudges must be real"
+    why = f"{real_only[0]} is not holomorphic, so nudges must be real"
     use = 'use gradient.method = "hep" with gradient.num_points = 1 or 2, or "hep_exact"'
     if ESTIMATORS[gradient.method].always_complex:
         return [Fault(assigned("gradient.method", gradient.method), f"{why}; {use}")]
@@ -171,8 +170,8 @@ def new_run_problems(config: "Config") -> list[Fault]:
     return [
         Fault(
             assigned("relaxation.order", CYCLIC),
-            f"the cycles of the network have no common period, so {solver} would take all layers at once; "
-            'give relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
+            f"the cycles of the network have no common period, so {solver} would update all layers at once; "
+            'set relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
             'relaxation.solver = "synchronous"',
         )
     ]
@@ -182,12 +181,14 @@ def _feedforward_problems(config: Config) -> list[Fault]:
     """Check that nothing needs the feedback which the network goes without, neither a layer nor a setting."""
     method, learning = config.gradient.method, config.optimizer.feedback_learning
     problems = [
-        Fault(problem.key, f"{problem.message}, but for feedback, which {method} leaves out")
+        Fault(problem.key, f"{problem.message} without feedback, which {method} leaves out")
         for problem in config.network.forward_path_problems()
     ]
     if config.homeostasis.weight:
         key = assigned("homeostasis.weight", config.homeostasis.weight)
-        problems.append(Fault(key, f"{method} leaves out the feedback that it aligns; set it to 0"))
+        problems.append(
+            Fault(key, f"{method} leaves out the feedback that homeostasis would align; set it to 0")
+        )
     if learning != "gradient":
         key = assigned("optimizer.feedback_learning", learning)
         problems.append(Fault(key, f'{method} leaves out feedback; set it to "gradient"'))
@@ -197,7 +198,7 @@ def _feedforward_problems(config: Config) -> list[Fault]:
 def _contrast_problems(config: Config) -> list[Fault]:
     """Check that every connection between layers has one that leads back."""
     method, network = config.gradient.method, config.network
-    rule = f"nothing leads back, and {method} is for connections both ways"
+    rule = f"there is no connection back, and {method} needs connections in both directions"
     return [
         Fault(assigned("network.connections", f"{pre}-{post}"), f"{rule}; add {post}-{pre}")
         for pre, post in network.connection_pairs
@@ -221,7 +222,7 @@ def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettin
         for table in MULTIPLIERS:
             factors = getattr(optimizer, table)
             if factors.get(name, 1.0) != factors.get(partner, 1.0):
-                problems.append(Fault(key, f"needs equal optimizer.{table} of {name} and {partner}"))
+                problems.append(Fault(key, f"needs equal optimizer.{table} for {name} and {partner}"))
     return problems
 
 

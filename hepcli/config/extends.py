@@ -107,7 +107,7 @@ def _chain(preset: str | Mapping[str, object]) -> list[_File]:
         if base.path.resolve() in seen:
             circle = " extends ".join(file.label for file in chain)
             raise ConfigError(
-                f"presets extend each other in a circle: {circle}", "Take `extends` out of one of them."
+                f"presets extend each other in a circle: {circle}", "Remove `extends` from one of them."
             )
     return chain
 
@@ -118,7 +118,7 @@ def _base_of(file: _File) -> _File:
     place = f"{file.label}: {assigned(EXTENDS, base)}"
     if not isinstance(base, str) or not base.isprintable():
         raise ConfigError(
-            f"{place}: must be the name of a preset or the path of a TOML file, as text",
+            f"{place}: must be a string: the name of a preset or the path of a TOML file",
             'Write extends = "fashion-mnist" or extends = "mine.toml", before the first table.',
         )
     try:

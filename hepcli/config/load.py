@@ -24,11 +24,14 @@ from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
 
-SEE_KEYS = f"Type `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
+SEE_KEYS = f"Run `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 
 _FLAG = "flag"
 _DEFAULT = "default"
-_CORRECT = "Correct it where it was set, or leave it out to keep the preset's value."
+_CORRECT = (
+    "Correct the value, or leave it out; a value that you did not set comes from the preset (see "
+    "`hep presets NAME`)."
+)
 
 
 class ResolvedConfig(NamedTuple):
@@ -199,7 +202,7 @@ def read_value(text: str) -> object:
 def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
     """Set a dotted key, making tables on the way; refuse to look inside a plain value."""
     if key == EXTENDS:
-        return Fault(assigned(key, value), "only a file extends another; choose one with --preset")
+        return Fault(assigned(key, value), "works only inside a preset file; choose the base with --preset")
     *path, name = key.split(".")
     here = tables
     for depth, part in enumerate(path, start=1):

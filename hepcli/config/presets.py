@@ -56,7 +56,7 @@ def preset_text(name: str) -> str:
     if name not in presets:
         raise ConfigError(
             f'there is no preset "{name}"{did_you_mean(name, presets)} (presets: {", ".join(presets)})',
-            "Type `hep presets` to see them; a preset of your own is a path ending in .toml.",
+            "Run `hep presets` to see them; your own preset is given as a path ending in .toml.",
         )
     return presets[name].read_text(encoding="utf-8")
 
@@ -89,8 +89,8 @@ def sweep_text(name: str) -> str:
     if name not in sweeps:
         raise ConfigError(
             f'there is no sweep "{name}"{did_you_mean(name, sweeps)} (sweeps: {", ".join(sweeps)})',
-            "Type `hep presets` to see them; a sweep of your own is a path ending in .toml, "
-            "or --preset NAME --vary KEY=V1,V2.",
+            "Run `hep presets` to see them; your own sweep is given as a path ending in .toml, "
+            "or as --preset NAME --vary KEY=V1,V2.",
         )
     return sweeps[name].read_text(encoding="utf-8")
 

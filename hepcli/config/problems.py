@@ -58,7 +58,7 @@ def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Fa
         given = value["kind"]
         return Fault(assigned(f"{key}.kind", given), _choice(detail["ctx"]["expected_tags"], given))
     if kind == "missing":
-        return Fault(key, "must be given", True)
+        return Fault(key, "is required", True)
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         what = "table" if isinstance(value, dict) else "key"
         shown = key if isinstance(value, dict) else assigned(key, value)
@@ -86,10 +86,10 @@ _TYPE_RULES = {
     "finite_number": "must be a finite number",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "int_parsing_size": "must be a smaller number",
+    "int_parsing_size": "is too large",
     "float_type": "must be a number, written like 0.5 or 1e-3",
     "bool_type": "must be true or false",
-    "string_type": "must be text",
+    "string_type": "must be a string",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
     "dataclass_type": "must be a table",

@@ -89,13 +89,13 @@ def read_config(path: Path) -> Config:
     file = path if path.name == CONFIG_FILE else path / CONFIG_FILE
     if not file.is_file():
         raise ConfigError(
-            f"{file.parent} holds no {CONFIG_FILE}, so it is not a run",
-            "Give the folder that `hep train` printed at its end.",
+            f"{file.parent} contains no {CONFIG_FILE}, so it is not a run folder",
+            "Give the folder that `hep train` printed at the end.",
         )
     try:
         return parse_config(read_text(file), str(file)).config
     except ConfigError as error:
-        raise ConfigError(error.what, "Put it back as the run was started with it.") from error
+        raise ConfigError(error.what, "Restore the file as it was when the run was started.") from error
 
 
 def _one_line(source: str) -> str:

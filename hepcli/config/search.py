@@ -55,13 +55,13 @@ def search_problems(
     """
     ranges = [axis for axis in axes if axis.bounds is not None]
     if search is None:
-        rule = "a range needs a search: a table [search], or --search trials=30"
+        rule = "a range needs a search: add a [search] table or --search trials=30"
         return [Fault(f"axis {axis.name}", rule) for axis in ranges]
-    problems = [Fault(name, "goes with no [search]") for name in others]
+    problems = [Fault(name, "cannot be combined with [search]") for name in others]
     if not axes:
         problems.append(Fault("search", "there is no axis to search"))
     if search.sampler == "grid":
-        problems += [Fault(f"axis {axis.name}", "a grid needs values, not a range") for axis in ranges]
+        problems += [Fault(f"axis {axis.name}", "sampler grid needs values, not a range") for axis in ranges]
     size = math.prod(map(_size, axes))
     if axes and search.trials > size:
         rule = f"there are only {size:g} points to try"
@@ -72,7 +72,7 @@ def search_problems(
         problems.append(Fault(assigned("search.objective", search.objective), rule))
     is_followed = search.objective == VALIDATION_ERROR and search.direction == "minimize"
     if search.pruner != "none" and not (is_followed and len(seeds) == 1):
-        rule = f"needs {VALIDATION_ERROR}, minimized, and a single seed"
+        rule = f"needs objective {VALIDATION_ERROR}, direction minimize and a single seed"
         problems.append(Fault(assigned("search.pruner", search.pruner), rule))
     return problems
 

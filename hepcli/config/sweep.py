@@ -126,7 +126,7 @@ class SweepDefinition(Table):
         for grid in self.grids:
             names = Counter(axis.name for axis in grid.axis)
             twice = [name for name, count in names.items() if count > 1]
-            problems += [Fault(f"axis {name}", "there are two axes of that name") for name in twice]
+            problems += [Fault(f"axis {name}", "there are two axes with that name") for name in twice]
             problems += _key_problems(grid.axis, {**self.sweep.set, **grid.set}) + _label_problems(grid.axis)
         problems += _exclude_problems(self)
         problems += _view_problems(list(self.labels), self.table, self.figure)
@@ -191,7 +191,7 @@ def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Faul
                 problems.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"
     if SEED_KEY in owners or SEED_KEY in fixed:
-        problems.append(Fault(SEED_KEY, "is what seeds are for: sweep.seeds, --seeds"))
+        problems.append(Fault(SEED_KEY, "cannot be set or varied here; use sweep.seeds or --seeds"))
     return problems
 
 
@@ -234,7 +234,7 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
             for name in used:
                 check(key, name)
         if missing := [name for name in names if (*table.rows, *table.columns).count(name) != 1]:
-            problems.append(Fault("table", f"rows and columns must name axis {missing[0]} once"))
+            problems.append(Fault("table", f"rows and columns must name axis {missing[0]} exactly once"))
     if figure is not None:
         for name in figure.series:
             check("figure.series", name)
@@ -243,5 +243,5 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
         if figure.x is not None and figure.kind != "curves":
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):
-            problems.append(Fault(assigned("figure.x", figure.x), f'curves are over "{EPOCH}"'))
+            problems.append(Fault(assigned("figure.x", figure.x), f'must be "{EPOCH}" for curves'))
     return problems

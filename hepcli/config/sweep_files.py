@@ -19,7 +19,7 @@ from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, T
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
 
-SEE_SWEEPS = "Type `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
+SEE_SWEEPS = "Run `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
 
 
 class NamedSweep(NamedTuple):

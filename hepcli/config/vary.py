@@ -51,7 +51,7 @@ def parse_vary(text: str) -> dict[str, Any]:
     for place in places:
         values = split_outside(place, ":")
         if len(values) != len(keys):
-            raise ConfigError(f"--vary {text}: {place} must give {len(keys)} values, one a key.", _VARY)
+            raise ConfigError(f"--vary {text}: {place} must give {len(keys)} values, one per key.", _VARY)
         settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
         points.append({"label": place, "set": settings})
     return {"name": name, "points": points}
@@ -84,7 +84,8 @@ def take_over(tables: dict[str, Any], settings: Mapping[str, Any]) -> tuple[str,
                     own.pop(key, None)
                 instead = ", ".join(dict.fromkeys(map(show, given)))
                 notes.append(
-                    f"{assigned(key, settings[key])} at every point; axis {axis['name']} has {instead}."
+                    f"{assigned(key, settings[key])} is used at every point, overriding {instead} from "
+                    f"axis {axis['name']}."
                 )
     return tuple(notes)
 
@@ -148,7 +149,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if match is None or int(match[1]) >= int(match[2]):
         raise ConfigError(
-            f"--shard {text}: must be INDEX/NUMBER with an index from 0 to below the number.",
+            f"--shard {text}: must be INDEX/NUMBER, with INDEX from 0 to NUMBER − 1.",
             "Write --shard 0/4, 1/4, 2/4 and 3/4 for four shards.",
         )
     return int(match[1]), int(match[2])

@@ -47,7 +47,8 @@ def checked_splits(pairs: Mapping[SplitName, tuple[Any, Any]], source: str) -> d
     largest = int(checked["test"][1].max())
     if largest >= num_classes:
         raise DatasetError(
-            f"{source}: test label {largest} is outside 0 … {num_classes - 1}, the training labels.",
+            f"{source}: test label {largest} is outside 0 … {num_classes - 1}, the range of the training "
+            "labels.",
             "Give training examples of every class.",
         )
     return {split: Split(*pair, num_classes) for split, pair in checked.items()}
@@ -59,26 +60,26 @@ def _checked(images: Any, labels: Any, source: str) -> Pair:
         scale = "np.round(255 * images)" if np.issubdtype(images.dtype, np.floating) else "images"
         raise DatasetError(
             f"{source} images are {images.dtype}, not uint8.",
-            f"Give pixels of 0 … 255, such as np.uint8({scale}) of images in that range.",
+            f"Give pixels from 0 to 255, for example np.uint8({scale}).",
         )
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or 0 in images.shape:
         raise DatasetError(
-            f"{source} images have the shape {images.shape}.",
+            f"{source} images have shape {images.shape}.",
             "It must be (examples, height, width) or (examples, height, width, channels).",
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
         raise DatasetError(
-            f"{source} labels are {labels.dtype} of the shape {labels.shape}.",
+            f"{source} labels are {labels.dtype} of shape {labels.shape}.",
             f"They must be whole numbers, one for each of the {len(images)} images.",
         )
     wrong = np.flatnonzero((labels < 0) | (labels >= _MOST_CLASSES))
     if wrong.size:
         raise DatasetError(
-            f"{source} label {labels[wrong[0]]} of example {wrong[0]} is no class.",
+            f"{source} label {labels[wrong[0]]} of example {wrong[0]} is not a valid class.",
             "Number the classes 0, 1, 2, …",
         )
     return np.ascontiguousarray(images), labels.astype(np.int32)
@@ -114,7 +115,7 @@ class OwnDataset:
             pair = self.load(split)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise DatasetError(
-                    f"{self.place}: data set {self.name} returned no pair.", "Return images, labels."
+                    f"{self.place}: data set {self.name} did not return a pair.", "Return images, labels."
                 )
             pairs[split] = pair[0], pair[1]
         splits = checked_splits(pairs, f"{self.place}: {self.name}")

@@ -66,7 +66,7 @@ def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: 
     """The split through its cache, or why it can have none."""
     folder = _folders.prepared_folder(spec, data_dir) / "cache"
     cached = open_arrays(spec, folder, split)
-    reason = "is not what was written"
+    reason = "is damaged"
     if cached is None:
         try:
             with clean_start(spec, data_dir, report):
@@ -80,7 +80,7 @@ def _open_or_build(spec: DatasetSpec, data_dir: Path, split: SplitName, report: 
         cached = open_arrays(spec, folder, split)
     if cached is not None:
         return cached
-    return f"{folder} {reason}: the {split} split of {spec.name} is decoded anew, and held in memory."
+    return f"{folder} {reason}: the {split} split of {spec.name} is decoded again and kept in memory."
 
 
 class _Paths(NamedTuple):

@@ -60,7 +60,7 @@ class CifarBatches:
         while content := file.read(BLOCK_EXAMPLES * record_bytes):
             if len(content) % record_bytes:
                 raise DatasetError(
-                    f"{source} is truncated or no file of 32×32×3 images: its length is not a multiple "
+                    f"{source} is truncated or not a file of 32×32×3 images: its length is not a multiple "
                     f"of {record_bytes} bytes.",
                     FETCH_AGAIN,
                 )

@@ -80,7 +80,8 @@ def require_space(spec: DatasetSpec, data_dir: Path, download_bytes: int) -> Non
         raise DatasetError(
             f"The data folder {data_dir} has {free / 2**30:.1f} GiB free; {spec.name} needs "
             f"{needed / 2**30:.1f} GiB.",
-            "Make room, or choose another one with --data-dir DIR or the environment variable HEP_DATA_DIR.",
+            "Free disk space, or choose another folder with --data-dir DIR or the environment variable "
+            "HEP_DATA_DIR.",
         )
 
 

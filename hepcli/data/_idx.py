@@ -78,12 +78,14 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
     with _opened(path) as file:
         header = _read(path, file, header_length)
         if len(header) < header_length:
-            raise DatasetError(f"{path} is truncated: {len(header)} bytes are no IDX header.", _ADVICE)
+            raise DatasetError(
+                f"{path} is truncated: {len(header)} bytes are too few for an IDX header.", _ADVICE
+            )
         magic, *shape = struct.unpack(f">{1 + num_dimensions}I", header)
         expected_magic = _UNSIGNED_BYTE << 8 | num_dimensions
         if magic != expected_magic:
             raise DatasetError(
-                f"{path} is no IDX file of {num_dimensions}-dimensional bytes: its magic number is "
+                f"{path} is not an IDX file of {num_dimensions}-dimensional bytes: its magic number is "
                 f"0x{magic:08x}, not 0x{expected_magic:08x}.",
                 _ADVICE,
             )

@@ -40,8 +40,8 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
                 path.unlink(missing_ok=True)
         if leftovers:
             report(
-                f"An earlier preparation of {spec.name} was interrupted. Finished downloads and whatever is "
-                "prepared are kept; the step it was in starts again."
+                f"An earlier preparation of {spec.name} was interrupted. Finished downloads and "
+                "prepared files are kept; the interrupted step starts over."
             )
         _lock(handle, fcntl.LOCK_SH)  # waits only for one who is clearing up
         yield

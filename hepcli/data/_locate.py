@@ -24,7 +24,7 @@ def locate_archives(spec: DatasetSpec, source: Archives, source_dir: Path) -> di
     """
     if not source_dir.is_dir():
         raise DatasetError(
-            f"{source_dir} is not a folder.", f"Name the folder that holds the {spec.name} files."
+            f"{source_dir} is not a folder.", f"Give the folder that contains the {spec.name} files."
         )
     result: dict[str, Path] = {}
     missing: list[str] = []
@@ -36,7 +36,11 @@ def locate_archives(spec: DatasetSpec, source: Archives, source_dir: Path) -> di
             missing += _missing_names(source, source_dir, name)
     if missing:
         others = [name for name in source.other_versions if (source_dir / name).exists()]
-        told = f" {others[0]} holds the same data in another version, which is not read." if others else ""
+        told = (
+            f" {others[0]} contains the same data in another version, which hep cannot read."
+            if others
+            else ""
+        )
         raise DatasetError(
             f"{source_dir} lacks {', '.join(missing)}.{told}",
             "Put the official files into one folder; they may be unpacked.",

@@ -75,7 +75,7 @@ def _errors_named(source: str) -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
-        raise DatasetError(f"{source} is damaged or of another kind: {error}.", FETCH_AGAIN) from error
+        raise DatasetError(f"{source} is damaged or has the wrong format: {error}.", FETCH_AGAIN) from error
     except OSError as error:
         raise DatasetError(
             f"{source} cannot be read: {error.strerror or error}.", "Check that it is a readable file."
@@ -110,7 +110,7 @@ def _tar_opener(path: Path, folder: str, archive: tarfile.TarFile) -> Callable[[
     def open_member(name: str) -> IO[bytes]:
         file = archive.extractfile(members[_name_inside(path, folder, name, members)])
         if file is None:
-            raise tarfile.ReadError(f"{name} is no file")
+            raise tarfile.ReadError(f"{name} is not a file")
         return file
 
     return open_member

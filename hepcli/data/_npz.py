@@ -67,7 +67,7 @@ def open_array(npz: zipfile.ZipFile, name: str, source: str) -> Iterator[ArraySt
         DatasetError: there is no such array, or it is not stored row by row.
     """
     if f"{name}.npy" not in npz.namelist():
-        raise DatasetError(f"{source} holds no array `{name}`.", FETCH_AGAIN)
+        raise DatasetError(f"{source} contains no array `{name}`.", FETCH_AGAIN)
     with npz.open(f"{name}.npy") as file:
         yield ArrayStream(file, f"{source}: {name}")
 
@@ -84,5 +84,5 @@ def _read_header(file: IO[bytes], source: str) -> tuple[tuple[int, ...], np.dtyp
     except HEADER_ERRORS as error:
         raise DatasetError(f"{source} has a damaged header: {error}.", FETCH_AGAIN) from error
     if fortran_order or not shape or dtype.hasobject:
-        raise DatasetError(f"{source} is not an array of numbers stored row by row.", FETCH_AGAIN)
+        raise DatasetError(f"{source} is not a numeric array in C (row-major) order.", FETCH_AGAIN)
     return shape, dtype

@@ -54,18 +54,21 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
     """
     if not is_own_name(name):
         hint = did_you_mean(name, DATASETS).removeprefix("; ").capitalize()
-        rule = "Choose lower-case letters, digits and _, and nothing that looks like another data set."
-        raise DatasetError(f"A data set of your own cannot be called {name!r}.", f"{hint} {rule}".lstrip())
+        rule = "Use lower-case letters, digits and _, and a name unlike those of other data sets."
+        raise DatasetError(f"Your data set cannot be named {name!r}.", f"{hint} {rule}".lstrip())
     directory = _folders.resolve_data_dir(data_dir)
     folder = _own_folder(name, directory)
     if folder.exists():
         raise DatasetError(
-            f"{folder} holds a data set {name} already.", "Choose another name, or remove that folder first."
+            f"{folder} already contains a data set {name}.",
+            "Choose another name, or remove that folder first.",
         )
     report(f"Reading {name} from {source}")
     pairs, classes = _read_folders(source) if source.is_dir() else (_read_npz(source), None)
     if "test" not in pairs:
-        report(f"{source} has no test split: a sixth of the examples of each class becomes it.")
+        report(
+            f"{source} has no test split: one sixth of the examples of each class is used as the test split."
+        )
         pairs = _divided(*pairs["train"], str(source))
     splits = checked_splits(pairs, str(source))
     spec = spec_of(name, splits)
@@ -145,7 +148,7 @@ def _own_folder(name: str, data_dir: Path) -> Path:
 
 def _damaged(name: str, folder: Path) -> DatasetError:
     return DatasetError(
-        f"{folder} is not what was imported as {name}.",
+        f"{folder} has changed since {name} was imported.",
         f"Remove it and type `hep data import {name} SOURCE` again.",
     )
 
@@ -163,12 +166,12 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
                 if {images, labels} <= set(file.files):
                     return {"train": (file[images], file[labels])}
             raise DatasetError(
-                f"{path} holds {', '.join(file.files) or 'nothing'}.",
-                "Call its arrays images and labels, or train_images, train_labels, test_images, test_labels.",
+                f"{path} contains {', '.join(file.files) or 'nothing'}.",
+                "Name its arrays images and labels, or train_images, train_labels, test_images, test_labels.",
             )
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DatasetError(
-            f"There is no {path}.", "Give an .npz file, or a folder with a folder of images for each class."
+            f"There is no {path}.", "Give an .npz file, or a folder with one subfolder of images per class."
         ) from error
     except (OSError, zipfile.BadZipFile, *HEADER_ERRORS) as error:
         raise _no_source(path) from error
@@ -176,7 +179,7 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
 
 def _no_source(path: Path) -> DatasetError:
     return DatasetError(
-        f"{path} is no .npz file of numbers.",
+        f"{path} is not an .npz file of numeric arrays.",
         "Write one with numpy.savez_compressed(FILE, images=…, labels=…), or give a folder of images.",
     )
 
@@ -192,13 +195,14 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
     classes = _visible_folders(roots["train"])
     if len(classes) < 2:
         raise DatasetError(
-            f"{roots['train']} holds {len(classes)} folders of classes.",
-            "Give a folder with a folder of PNG or JPEG images for each class.",
+            f"{roots['train']} contains {len(classes)} class folders; at least 2 are needed.",
+            "Give a folder with one subfolder of PNG or JPEG images per class.",
         )
     for root in roots.values():
         if unknown := sorted(set(_visible_folders(root)) - set(classes)):
             raise DatasetError(
-                f"{root / unknown[0]}: training has no such class.", "Give both the same folders."
+                f"{root / unknown[0]}: the training split has no such class.",
+                "Use the same class folders in train and test.",
             )
     files = {
         split: [(path, label) for label, name in enumerate(classes) for path in _images_in(root / name)]
@@ -245,7 +249,8 @@ def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
         if pixels.shape != result.shape[1:]:
             sizes = [f"{shape[0]} × {shape[1]}" for shape in (pixels.shape, result.shape[1:])]
             raise DatasetError(
-                f"{path} has {sizes[0]} pixels, {paths[0]} has {sizes[1]}.", "Bring all images to one size."
+                f"{path} has {sizes[0]} pixels, {paths[0]} has {sizes[1]}.",
+                "Resize all images to the same size.",
             )
         result[number] = pixels
     if result is None:
@@ -278,8 +283,9 @@ def _divided(images: Any, labels: Any, source: str) -> dict[SplitName, Pair]:
         own = np.flatnonzero(labels == label)
         if len(own) == 1:
             raise DatasetError(
-                f"{source}: class {label} has one example, too few for training and test.",
-                "Give more, or both splits.",
+                f"{source}: class {label} has only one example, which cannot be split into training and "
+                "test.",
+                "Add examples, or provide both splits.",
             )
         chosen[rng.permutation(own)[: max(1, len(own) // _TEST_SHARE)]] = True
     return {"train": (images[~chosen], labels[~chosen]), "test": (images[chosen], labels[chosen])}

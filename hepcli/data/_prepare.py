@@ -117,7 +117,7 @@ def import_data(name: str, source_dir: Path, data_dir: Path | None, report: OnPr
 
 
 def _own_code_error(name: str) -> DatasetError:
-    return DatasetError(f"{name} is made by your own code.", "Nothing has to be prepared: train on it.")
+    return DatasetError(f"{name} is provided by your own code.", "It needs no preparation; use it directly.")
 
 
 def _is_done(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> bool:
@@ -203,7 +203,7 @@ def _download_error(spec: DatasetSpec, data_dir: Path, url: str, error: Exceptio
     reason = str(cause).partition("\n")[0].rstrip(" .:")
     return DatasetError(
         f"{spec.name} cannot be downloaded from {url.rsplit('/', 1)[0]}/: {reason}.",
-        f"Fetch {_folders.official_files(spec)} by other means and type "
+        f"Download {_folders.official_files(spec)} in another way, then type "
         f"{_folders.import_command(spec, data_dir)}.",
     )
 

@@ -23,9 +23,9 @@ def _read_blocks(paths: Mapping[str, Path], split: SplitName) -> Iterator[Block]
         images, labels = content["X"], content["y"].ravel()
     # What SciPy raises for files of another kind or cut short, found by damaging them.
     except (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError) as error:
-        raise DatasetError(f"{path} is no MATLAB file of SVHN: {error}.", _ADVICE) from error
+        raise DatasetError(f"{path} is not an SVHN MATLAB file: {error}.", _ADVICE) from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(labels):
-        raise DatasetError(f"{path} holds no images with their labels.", _ADVICE)
+        raise DatasetError(f"{path} contains no images with labels.", _ADVICE)
     yield np.ascontiguousarray(images.transpose(3, 0, 1, 2)), (labels % 10).astype(np.int32)
 
 

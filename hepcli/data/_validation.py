@@ -27,7 +27,7 @@ def held_out(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int
     classes, sizes = np.unique(labels, return_counts=True)
     if count >= len(labels):
         raise ConfigError(
-            f"data.validation_examples = {count}: there are {len(labels)} training examples",
+            f"data.validation_examples = {count}: there are only {len(labels)} training examples",
             f"Choose at most {len(labels) - len(classes)}.",
         )
     shares = _shares(sizes, count)

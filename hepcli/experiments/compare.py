@@ -33,7 +33,7 @@ def compare(
     _check_format(out)
     collection = collect_runs([run.resolve() for run in runs], "")
     if not any(outcome.history for outcome in collection.outcomes):
-        raise ConfigError("none of these runs has finished an epoch.", "Wait for one.")
+        raise ConfigError("none of these runs has finished an epoch.", "Wait until one has.")
     view = FigureView(kind="curves", y=tuple(values) or _values(collection), series=tuple(collection.axes))
     _draw(collection._replace(figure=view), out)
     return out, tuple(notice for notice in collection.notices if "it is not finished" not in notice)
@@ -60,10 +60,13 @@ def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
     """
     if others := [str(file) for file in files if not is_figure(file)]:
         raise ConfigError(
-            f"{others[0]} is no data of a figure, as the others are.", "Draw runs and figures apart."
+            f"{others[0]} is not a .figure.json file, unlike the other arguments.",
+            "Use separate commands for runs and for figures.",
         )
     if out is not None and len(files) > 1:
-        raise ConfigError(f"--out {out} is one file, and these are {len(files)} figures.", "Leave it out.")
+        raise ConfigError(
+            f"--out {out} names one file, but there are {len(files)} figures.", "Leave out --out."
+        )
     from hepcli.experiments.drawing import redraw
 
     made = []
@@ -79,7 +82,9 @@ def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
 
 def _check_format(out: Path) -> None:
     if out.suffix not in FORMATS:
-        raise ConfigError(f"--out {out}: figures are written as {', '.join(FORMATS)}.", "Choose one of them.")
+        raise ConfigError(
+            f"--out {out}: figures can be written only as {', '.join(FORMATS)}.", "Choose one of them."
+        )
 
 
 @contextmanager

@@ -105,8 +105,8 @@ def check_devices(config: Config) -> None:
     count = len(jax.devices())
     if config.run.devices > count:
         raise ConfigError(
-            f"run.devices = {config.run.devices}: JAX finds {count} here.",
-            f"Choose at most {count}, or 0 for as many as help.",
+            f"run.devices = {config.run.devices}: JAX finds only {count} device(s) here.",
+            f"Choose at most {count}, or 0 to let hep choose.",
         )
 
 

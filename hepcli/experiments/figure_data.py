@@ -153,8 +153,8 @@ def read_data(file: Path) -> FigureData:
         raise OutputError(f"{file}: {error.strerror or error}.", "Check its name.") from error
     except ValidationError as error:
         raise OutputError(
-            f"{file} holds no data of a figure, or is damaged.",
-            f"Give a file ending in {SUFFIX}, as hep saves them beside its figures.",
+            f"{file} is not a figure file, or is damaged.",
+            f"Give a file ending in {SUFFIX}; hep saves one next to every figure.",
         ) from error
 
 

@@ -49,18 +49,20 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     unfit: dict[str, str] = {}
     for name, value in wanted.items():
         if name not in arrays:
-            unfit[name] = "is not there"
+            unfit[name] = "is missing"
         elif arrays[name].shape != value.shape:
             unfit[name] = f"has shape {list(arrays[name].shape)}, not {list(value.shape)}"
         elif not np.issubdtype(arrays[name].dtype, np.floating):
             unfit[name] = f"is {arrays[name].dtype}, not floating-point"
         elif not np.isfinite(arrays[name]).all():
-            raise CheckpointError(f"{name} in {source} is not finite.", "Choose an earlier step.")
+            raise CheckpointError(
+                f"{name} in {source} contains NaN or infinite values.", "Choose an earlier step."
+            )
     taken = [name for name in wanted if name not in unfit]
     if not taken:
         lines = "".join(f"\n  {name} {reason}" for name, reason in unfit.items())
         raise CheckpointError(
-            f"{source} is of another network: no weight fits by name and shape:{lines}",
+            f"{source} belongs to another network; no weights match by name and shape:{lines}",
             "Give a run or file with connections of the same names and sizes.",
         )
     params = {
@@ -75,9 +77,9 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     record |= {"taken": taken, "begins_fresh": unfit, "unused": unused}
     if unfit:
         listed = ", ".join(f"{name} ({reason})" for name, reason in unfit.items())
-        notices.append(f"Of {source} these weights do not fit and begin fresh: {listed}.")
+        notices.append(f"These weights do not match {source} and are freshly initialised: {listed}.")
     if unused:
-        notices.append(f"Of {source} these weights are not used: {', '.join(unused)}.")
+        notices.append(f"These weights of {source} are not used: {', '.join(unused)}.")
     return Initial(params, record, notices)
 
 
@@ -95,7 +97,7 @@ def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], 
     run = SavedRun(path, data_dir=data_dir)
     if step is not None and step != "best" and not step.isdecimal():
         usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."
-        raise ConfigError(f"run.init_from = {source}: {step} is no step.", usage)
+        raise ConfigError(f"run.init_from = {source}: {step} is not a step.", usage)
     chosen = run.best_step() if step == "best" else None if step is None else int(step)
     restored = run.restore(run.chosen_step(chosen))
     record = {"run": str(run.folder), "config_hash": config_hash(run.config), "step": restored.step}

@@ -157,27 +157,34 @@ def _replaced(file: Path, record: dict[str, Any]) -> str | None:
     steps = before.get("steps", [before]) if isinstance(before, dict) else None
     before = steps[0] if isinstance(steps, list) and steps else None
     if not isinstance(before, dict):
-        return f"{file}: what was there was not of hep measure-asymmetry, and was replaced."
+        return f"{file} was not written by hep measure-asymmetry; it has been replaced."
     keys, absent = ("step", "split", "examples", "relaxation", "gradient", "hardware"), {"hardware": _EXACT}
     differing = [key for key in keys if before.get(key, absent.get(key)) != record[key]]
-    return f"{file}: measures with another {', '.join(differing)} were replaced." if differing else None
+    return (
+        f"{file}: replaced measures made with different settings ({', '.join(differing)})."
+        if differing
+        else None
+    )
 
 
 def _source(request: MeasureRequest) -> _Source:
     """The network to measure: of a checkpoint, or a fresh one."""
     if (request.checkpoint is None) == (request.preset is None):
         raise ConfigError(
-            "What to measure is either a saved run or, untrained, a preset.",
+            "Give either a saved run or, to measure an untrained network, --preset.",
             "Type hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
         )
     if request.checkpoint is not None:
         if request.seed is not None:
-            raise ConfigError("--seed belongs to --preset: a saved network has its own.", "Leave out --seed.")
+            raise ConfigError(
+                "--seed works only with --preset; a saved network has its own seed.", "Leave out --seed."
+            )
         run = SavedRun(request.checkpoint, request.overrides, request.data_dir, code=request.code)
         return _Source(run.task, run, request.out or run.folder / "asymmetry")
     if request.step is not None or request.all_steps:
         raise ConfigError(
-            "--step and --all-steps belong to a saved run: a fresh network has no steps.", "Leave them out."
+            "--step and --all-steps need a saved run; an untrained network has no checkpoints.",
+            "Leave them out.",
         )
     flags = {"run.seed": request.seed, **code_settings(load_code(request.code))}
     resolved = load_config(request.preset, request.overrides, flags)
@@ -198,7 +205,7 @@ def _steps(
         yield measurement.saved(run, run.chosen_step(request.step))
         return
     if request.step is not None or run.named_step is not None:
-        raise ConfigError("--all-steps and a single step exclude each other.", f"Give {run.folder} alone.")
+        raise ConfigError("--all-steps and a single step cannot be combined.", f"Give {run.folder} alone.")
     failed: CheckpointError | None = None
     measured = 0
     if missing := run.missing_step():
@@ -281,32 +288,34 @@ class Measurement:
         settings = self._meter.settings.reference
         if missing := left_out["no_fixed_point"]:
             notes.append(
-                f"{len(missing)} of {self._request.examples} examples left out: no free fixed point "
+                f"{len(missing)} of {self._request.examples} examples left out: their free phase reached "
+                "no fixed point "
                 f"within {settings.max_steps} steps (residual above {settings.fixed_point_residual:g})."
             )
         if missing := left_out["not_solved"]:
             notes.append(
-                f"{len(missing)} of {self._request.examples} examples left out: the linear solves of the "
-                f"references stayed above {settings.relative_residual:g} after {settings.max_steps} steps."
+                f"{len(missing)} of {self._request.examples} examples left out: the reference signals "
+                "did not converge "
+                f"(relative residual above {settings.relative_residual:g} after {settings.max_steps} steps)."
             )
         method = self._task.config.gradient.method
         estimator = estimator_of(method)
         if estimator.limit == "rbp":
             notes.append(
-                f"{method} has no bias of asymmetry: finite_nudge compares it with hep exact, which has."
+                f"{method} has no asymmetry bias; its finite_nudge values compare it with hep exact, "
+                "which does, so only total is its bias."
             )
         if not estimator.has_error_vector:
             undefined = "finite_nudge, total and gradient_cosine are undefined"
             notes.append(f"{method} has no error vector: {undefined}.")
         if real_only := self._task.network.real_only:
             notes.append(
-                f"{real_only[0]} is not holomorphic, so that nudges must be real: no figures, which show "
-                "complex ones. Choose sigmoid, dsilu, tanh, softplus or linear to have them."
+                f"{real_only[0]} is not holomorphic, so nudges must be real; the figures show complex "
+                "nudges and "
+                "are not drawn. Use sigmoid, dsilu, tanh, softplus or linear to get them."
             )
         if angle is None and not self._task.network.pairs:
-            notes.append(
-                "No pair of connections leads both ways between two layers: the weight angle is undefined."
-            )
+            notes.append("No two layers are connected in both directions, so the weight angle is undefined.")
         return notes
 
     def along(self, records: Sequence[dict[str, Any]]) -> dict[str, FigureData]:

@@ -118,7 +118,7 @@ def _spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], caption: str) -> F
                 y=Scale(label="imaginary part"),
                 series=(Series(x=numbers(values.real), y=numbers(values.imag)),),
                 circle=circle,
-                circle_label="stable inside" if circle else "",
+                circle_label="stable inside the circle" if circle else "",
             )
         )
     title = f"The {len(jacobian)} eigenvalues at the fixed point"
@@ -133,7 +133,7 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
     values = Map(
         axis=tuple(map(float, axes.axis)),
         values=tuple(numbers(row) for row in whole),
-        label="log10 residual, worst example",
+        label="log10 residual (worst example)",
         limits=(-8.0, 0.0),
     )
     panel = Panel(
@@ -142,7 +142,7 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
         y=Scale(label="Im β"),
         map=values,
         circle=axes.own_radius,
-        circle_label=f"|β| = {axes.own_radius:g}, this run's" if axes.own_radius else "",
+        circle_label=f"|β| = {axes.own_radius:g} (this run)" if axes.own_radius else "",
     )
     title = f"Residual after this run's {axes.nudged_steps} nudged steps"
     return FigureData(title=title, caption=caption, panels=(panel,), columns=1)
@@ -157,7 +157,7 @@ def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureDat
     limit = circle_of(axes.method).limit.replace("_", " ")
     by_number = tuple(
         Series(
-            label=f"|β| = {radius:g}" + (", this run's" if radius == axes.own_radius else ""),
+            label=f"|β| = {radius:g}" + (" (this run)" if radius == axes.own_radius else ""),
             x=numbers(axes.numbers),
             y=numbers(errors[row]),
             settled=tuple(map(bool, settled[row])),

@@ -43,9 +43,9 @@ def curves_of(history: Sequence[dict[str, Any]], title: str, caption: str = "") 
             },
         ),
         (
-            Scale(label="not settled / %", include=IN_VIEW["share"]),
-            {f"of {split} examples": _missing(of(split, "settled")) for split in splits}
-            | {"their share of the signal": _percent(of("train", "unsettled_signal_share"))},
+            Scale(label="unsettled / %", include=IN_VIEW["share"]),
+            {f"{split} examples": _missing(of(split, "settled")) for split in splits}
+            | {"share of the error signal": _percent(of("train", "unsettled_signal_share"))},
         ),
         (
             Scale(label="weight angle / °", include=IN_VIEW["angle"], ticks=RIGHT_ANGLE),

@@ -78,7 +78,7 @@ def in_every_process(act: Callable[[], object]) -> None:
         failed = error
     if all_agree(failed is None):
         return
-    raise failed or ProcessError("Another process of this run failed.", "See what it printed.")
+    raise failed or ProcessError("Another process of this run failed.", "See the output of that process.")
 
 
 def check_same_step(step: int) -> None:

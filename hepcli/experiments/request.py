@@ -53,13 +53,11 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
         resolved = load_config(request.preset, request.overrides, flags)
         return resolved, _folder(request.out, resolved.preset)
     if request.out is None:
-        raise ConfigError(
-            "--resume needs to know which run.", "Give its folder: hep train --resume --out DIR"
-        )
+        raise ConfigError("--resume needs the folder of the run.", "Run: hep train --resume --out DIR")
     folder = RunFolder(request.out)
     if not folder.holds_run:
         raise CheckpointError(
-            f"{request.out} holds no run to resume.",
+            f"{request.out} contains no run to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
     check_same(code, kept_code(request.out), str(request.out))
@@ -72,7 +70,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             continue
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
-            f"Resume it as it is: {folder.resume_command}   or start anew with another --out.",
+            f"Resume it unchanged: {folder.resume_command}   or start a new run with another --out.",
         )
     return asked, folder
 

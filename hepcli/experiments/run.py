@@ -109,11 +109,11 @@ class Run:
             lines = self.folder.read_lines(TIMING_FILE)
         except OutputError as error:
             lines = []
-            notices.append(f"{error.what} How long the epochs before took is lost.")
+            notices.append(f"{error.what} The times of earlier epochs are lost.")
         complete = all(map(_is_timing, lines))
         if not complete:
-            what = "lacks entries, or holds some that are no times"
-            notices.append(f"{self.folder.path / TIMING_FILE} {what}: how long epochs took is lost.")
+            what = "lacks entries or contains invalid ones"
+            notices.append(f"{self.folder.path / TIMING_FILE} {what}: the times of earlier epochs are lost.")
         self.timing = [line for line in lines if complete and line["epoch"] <= done]
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         notices += self._track()
@@ -143,9 +143,11 @@ class Run:
             float(schedule(settings.learning_rate, n * self.num_batches)(self.step)) for n in (before, epochs)
         )
         return [
-            f"optimizer.schedule = {settings.schedule}: step {self.step} was reached on the schedule of "
-            f"{before} epochs, at a learning rate of {old:.3g}; from here on it is that of {epochs} epochs, "
-            f"{new:.3g}. A run of {epochs} epochs from the start comes out otherwise."
+            f"optimizer.schedule = {settings.schedule}: up to step {self.step} the schedule for {before} "
+            "epochs was used "
+            f"(learning rate {old:.3g}); from here on, the schedule for {epochs} epochs is used "
+            "(learning rate "
+            f"{new:.3g}). A run of {epochs} epochs from the start would give different results."
         ]
 
     def _notices(self) -> list[str]:

@@ -87,13 +87,15 @@ class RunFolder:
         """
         what = None
         if (self.path / SUMMARY_FILE).exists():
-            what = f"{SUMMARY_FILE} of a finished run whose checkpoints are gone, or of something else"
+            what = f"{SUMMARY_FILE} of a finished run without checkpoints, or of something else"
         elif (config := self.path / CONFIG_FILE).exists():
             start = config.read_bytes()[: len(RUN_HEADER)]
             if not RUN_HEADER.encode().startswith(start):  # what is cut short is ours too
-                what = f"{CONFIG_FILE} that no run wrote"
+                what = f"{CONFIG_FILE} that hep did not write"
         if what is not None:
-            raise OutputError(f"{self.path} holds a {what}.", "Choose another --out, or move that file away.")
+            raise OutputError(
+                f"{self.path} contains a {what}.", "Choose another --out, or move that file away."
+            )
 
     def write_code(self, names: Sequence[str]) -> None:
         """Keep copies of loaded files with own parts."""
@@ -123,7 +125,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(
                 f"{self.path} cannot be written: {error.strerror or error}.",
-                "Make room or make it writable, or choose another folder with --out.",
+                "Free disk space or make the folder writable, or choose another one with --out.",
             ) from error
 
     @contextmanager
@@ -151,11 +153,13 @@ class RunFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise FolderBusyError(
-                    f"Another process is training into {self.path}.", "Wait for it, or choose another --out."
+                    f"Another process is already training in {self.path}.",
+                    "Wait for it, or choose another --out.",
                 ) from error
             except OSError as error:  # some network file systems have no locks
                 self.notices.append(
-                    f"{self.path} cannot be locked ({error.strerror}): only one process may train there."
+                    f"{self.path} cannot be locked ({error.strerror}); make sure that only one process "
+                    "trains there."
                 )
             else:
                 with self.writing():
@@ -181,8 +185,8 @@ class RunFolder:
         parent = self.path.parent
         if parent.is_symlink() and not parent.exists():
             raise OutputError(
-                f"{parent} is a link to {os.readlink(parent)}, which is not there.",
-                "Mount or make that folder, or choose another one with --out.",
+                f"{parent} is a link to {os.readlink(parent)}, which does not exist.",
+                "Mount or create that folder, or choose another one with --out.",
             )
         parent.mkdir(parents=True, exist_ok=True)
 
@@ -225,7 +229,7 @@ class RunFolder:
         Raises:
             OutputError: it is damaged.
         """
-        return self._read_json(SUMMARY_FILE, f"It is written anew by: {self.resume_command}")
+        return self._read_json(SUMMARY_FILE, f"To recreate it, run: {self.resume_command}")
 
     def read_init(self) -> dict[str, Any] | None:
         """What the run began with; None where it began with weights of its own.
@@ -233,7 +237,7 @@ class RunFolder:
         Raises:
             OutputError: it is damaged.
         """
-        return self._read_json(INIT_FILE, "Remove it: nothing but summary.json quotes it.")
+        return self._read_json(INIT_FILE, "Delete it; only summary.json uses its content.")
 
     def _read_json(self, name: str, advice: str) -> dict[str, Any] | None:
         file = self.path / name
@@ -271,8 +275,8 @@ class RunFolder:
 
     def _damaged(self, name: str, number: int) -> OutputError:
         return OutputError(
-            f"{self.path / name} is damaged in line {number}.",
-            f"It is written anew from the newest checkpoint by: {self.resume_command}",
+            f"{self.path / name} is damaged at line {number}.",
+            f"To recreate it from the newest checkpoint, run: {self.resume_command}",
         )
 
 

@@ -51,8 +51,8 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
         if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
-                f"{_shown(before.get(key))}, and its config.toml was changed since.",
-                "Put the value back, or start anew with another --out.",
+                f"{_shown(before.get(key))}, and its config.toml has been changed since.",
+                "Restore the value, or start a new run with another --out.",
             )
 
 
@@ -153,13 +153,14 @@ class SavedRun:
         """
         if not self._own_config.data.validation_examples:
             raise ConfigError(
-                f"{self.folder} has no best step: it was trained with data.validation_examples = 0.",
-                "Leave out --best for the latest step, or train with --set data.validation_examples=N.",
+                f"{self.folder} has no best checkpoint: it was trained with data.validation_examples = 0.",
+                "Leave out --best to use the newest checkpoint, or train with --set "
+                "data.validation_examples=N.",
             )
         # Not metrics.jsonl: the records in a checkpoint are verified with it.
         best = best_epoch(self.restore(None).metadata["history"])
         if best is None:
-            raise CheckpointError(f"{self.folder} has finished no epoch yet.", "Leave out --best.")
+            raise CheckpointError(f"No epoch of {self.folder} has finished yet.", "Leave out --best.")
         return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:
@@ -174,7 +175,7 @@ class SavedRun:
         newest = max(self.store.folders(), default=0)
         for name, step in _last_steps(self.folder).items():
             if step > newest and not any(line.startswith(f"Step {step} ") for line in said):
-                return f"Step {step} is not there, though {self.folder / name} ends with it."
+                return f"Step {step} has no checkpoint, although {self.folder / name} ends there."
         return None
 
     def path_of(self, step: int) -> Path:

@@ -192,17 +192,19 @@ def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point
     check_optuna()
     if request.shard is not None:
         raise ConfigError(
-            "--shard cannot divide a search, whose trials follow from each other.",
-            "Leave it out: workers that are given the same command share the trials.",
+            "--shard cannot be used with a search, because each trial depends on earlier ones.",
+            "Leave out --shard: workers started with the same command share the trials.",
         )
     if request.together and definition.search.pruner != "none":
-        raise ConfigError("--together cannot prune.", "Leave out --together, or the pruner.")
+        raise ConfigError(
+            "--together cannot be combined with a pruner.", "Leave out --together, or the pruner."
+        )
     points = probe(definition)
     by_validation = definition.search.objective.startswith(("validation", "selection."))
     if by_validation and not all(resolve(point).config.data.validation_examples for point in points):
         raise ConfigError(
-            f"{definition.search.objective} needs examples that are held out of training.",
-            "Add for instance --set data.validation_examples=1000.",
+            f"{definition.search.objective} needs validation examples.",
+            "Add, for example, --set data.validation_examples=1000.",
         )
     return points
 
@@ -250,7 +252,8 @@ def sweep(
     elif request.fail_fast and (point := watch.first_failed) is not None:
         raise SweepError(
             f"Stopped by --fail-fast: {point.title} failed.",
-            f"What was done is kept. To try it again and go on: add --resume --out {planned.folder}",
+            "Finished work is kept. To retry the failed run and continue, add --resume --out "
+            f"{planned.folder}.",
         )
     else:
         yield SweepInterrupted(shlex.join(command))
@@ -355,7 +358,7 @@ def _dying(folder: Path) -> SweepError:
     reason = ": no space is left on the disk" if is_full else ""
     return SweepError(
         f"Workers keep dying without finishing anything{reason}.",
-        f"See why in {folder / 'logs'}; then give the same command again.",
+        f"See the logs in {folder / 'logs'}, then run the same command again.",
     )
 
 
@@ -369,7 +372,7 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
     """The definition of a request, options on top of what a file says, and what they took over from axes."""
     if (request.sweep is None) == (request.preset is None):
         raise ConfigError(
-            "a sweep is either a definition or a --preset with --vary.",
+            "give either SWEEP or --preset with --vary.",
             "Write hep sweep table1, or hep sweep --preset fashion-mnist --vary gradient.num_points=1,2.",
         )
     if request.sweep is not None:
@@ -380,7 +383,10 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
         tables = {"sweep": {"preset": request.preset}, "axis": []}
     axes = [parse_vary(text) for text in request.vary]
     if request.sweep is not None and axes:
-        raise ConfigError(f"--vary cannot be added to {request.sweep}.", "Copy its TOML and add an [[axis]].")
+        raise ConfigError(
+            f"--vary cannot be added to {request.sweep}.",
+            "Copy its TOML file and add an [[axis]] to the copy.",
+        )
     tables["axis"] = [*tables["axis"], *axes]
     settings, problems = read_settings(request.overrides, {"run.epochs": request.epochs})
     if problems:

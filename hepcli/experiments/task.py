@@ -77,8 +77,8 @@ class Task:
         estimator = estimator_of(config.gradient.method)
         if estimator.is_contrastive and not network.linear_drive:
             raise ConfigError(
-                f"gradient.method = {config.gradient.method}: its energy is that of dense layers.",
-                "Use hep, whose rule is local to every connection, or dense layers.",
+                f"gradient.method = {config.gradient.method}: its energy is defined for dense layers only.",
+                "Use gradient.method=hep, which works with any layer, or dense layers only.",
             )
         self.network: Network = network.without_feedback if estimator.is_feedforward else network
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
@@ -110,8 +110,9 @@ class Task:
                 self._feeds[name] = Feed(split.images, split.labels, self.layout)
             except jax.errors.JaxRuntimeError as error:
                 raise DatasetError(
-                    f"The images ({split.images.nbytes / 2**20:.0f} MiB) do not fit the device's memory.",
-                    "Free the device, or run on the CPU: JAX_PLATFORMS=cpu hep …",
+                    f"The images ({split.images.nbytes / 2**20:.0f} MiB) do not fit into the device's "
+                    "memory.",
+                    "Free some memory on the device, or run on the CPU: JAX_PLATFORMS=cpu hep …",
                 ) from error
         return self._feeds[name]
 
@@ -161,9 +162,9 @@ class Task:
         parts = self.config.data.accumulate
         if batch % (parts * devices) and batch % devices == 0:
             raise ConfigError(
-                f"data.accumulate = {parts}: it does not divide the {batch // devices} examples that each of "
-                f"{devices} devices has of a batch.",
-                "Choose a divisor.",
+                f"data.accumulate = {parts}: it must divide the {batch // devices} examples of a batch that "
+                f"each of the {devices} devices processes.",
+                f"Choose a divisor of {batch // devices}.",
             )
         if batch % devices:
             raise ConfigError(
@@ -301,7 +302,7 @@ class Task:
             raise ConfigError(
                 f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
                 "pixels",
-                f"Give less than {min(height, width)}, else crops are black all over.",
+                f"Choose a value below {min(height, width)}; otherwise crops may be entirely black.",
             )
         augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
         return augmentation(self.num_batches, data.crop_padding)

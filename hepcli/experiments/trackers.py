@@ -106,7 +106,9 @@ class Trackers:
             except Exception as error:  # noqa: BLE001 - whatever these libraries, disks and networks raise
                 del self._open[name]
                 reason = f"{type(error).__name__}: {error}"
-                self._news.append(f"{name} no longer follows this run, metrics.jsonl does: {reason}")
+                self._news.append(
+                    f"{name} has stopped logging this run ({reason}); metrics.jsonl is still written."
+                )
 
 
 class _TensorBoard:
@@ -167,8 +169,8 @@ class _WandB:
         if mode is None and not _has_wandb_key():
             mode = "offline"
             notices.append(
-                "W&B has no API key, and follows this run offline. Later: wandb login, and "
-                f"wandb sync {folder.path / 'wandb'}/offline-run-*"
+                "No W&B API key found; this run is logged offline. To upload it later: wandb "
+                f"login, then wandb sync {folder.path / 'wandb'}/offline-run-*"
             )
         try:
             self._run = wandb.init(
@@ -188,7 +190,7 @@ class _WandB:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise OutputError(
                 f"W&B cannot be reached: {reason}.",
-                "Set WANDB_MODE=offline to send later, or leave wandb out of run.trackers.",
+                "Set WANDB_MODE=offline to upload later, or leave wandb out of run.trackers.",
             ) from error
         for line in history if is_new else ():
             self.log(line)

@@ -78,7 +78,7 @@ def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """
     from safetensors import SafetensorError
 
-    advice = "Give a file that hep export wrote, or that holds arrays of such names."
+    advice = "Give a file written by hep export, or one with the same array names (such as in-l1.kernel)."
     try:
         return _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
     except FileNotFoundError as error:
@@ -87,7 +87,7 @@ def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.", advice) from error
     except (SafetensorError, zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.error) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise CheckpointError(f"{file} holds no weights that can be read: {reason}.", advice) from error
+        raise CheckpointError(f"{file} contains no readable weights: {reason}.", advice) from error
 
 
 def _write(out: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:

@@ -101,23 +101,23 @@ def ends(connection: str) -> tuple[str, str]:
 def layer_problems(layers: Mapping[str, LayerSettings]) -> list[Fault]:
     """Check the names of the layers."""
     if not layers:
-        return [Fault("network.layers = {}", "must hold at least the layer out")]
+        return [Fault("network.layers = {}", "must contain at least the layer out")]
     problems = []
     for name in layers:
         key = f"network.layers.{name}"
         if name in (INPUT, READOUT):
-            problems.append(Fault(key, f"{name} is taken; choose another name"))
+            problems.append(Fault(key, f"{name} is reserved; choose another name"))
         elif not _LAYER_NAME.fullmatch(name):
-            rule = "a layer's name is lower-case letters, digits and _, a letter first"
+            rule = "a layer name consists of lower-case letters, digits and _, and starts with a letter"
             problems.append(Fault(key, rule))
     if OUTPUT not in layers:
         names = ", ".join(layers)
-        problems.append(Fault("network.layers", f"one layer must be called out, found {names}"))
+        problems.append(Fault("network.layers", f"one layer must be named out; found {names}"))
     order = list(layers)
     for name in order[order.index(OUTPUT) + 1 :] if OUTPUT in layers else ():
         rule = (
-            "comes after out, so what leads from it to out would be feedback; write it before out in a "
-            "preset of your own (hep presets NAME > mine.toml), for --set adds layers at the end"
+            "comes after out, so its connection to out would be feedback; put it before out in your own "
+            "preset (hep presets NAME > mine.toml), because --set appends layers at the end"
         )
         problems.append(Fault(f"network.layers.{name}", rule))
     return problems
@@ -136,7 +136,7 @@ def connection_problems(connections: Sequence[str], layers: Sequence[str] | None
             problems.append(Fault(key, f"is listed {count} times"))
         pre, post = match.groups()
         if post == INPUT:
-            problems.append(Fault(key, "the input takes no connection"))
+            problems.append(Fault(key, "the input cannot receive connections"))
         for name in dict.fromkeys((pre, post)):
             if layers is not None and name not in (INPUT, *layers):
                 hint = did_you_mean(name, layers) or f"; layers are {', '.join(layers)}"
@@ -153,9 +153,9 @@ def path_problems(graph: Graph) -> list[Fault]:
     for name in graph.layers:
         key = f"network.layers.{name}"
         if name not in driven:
-            problems.append(Fault(key, f"no connections lead from in to {name}"))
+            problems.append(Fault(key, f"no path of connections leads from in to {name}"))
         if name not in useful:
-            problems.append(Fault(key, f"no connections lead from {name} to out"))
+            problems.append(Fault(key, f"no path of connections leads from {name} to out"))
     return problems
 
 
@@ -169,12 +169,14 @@ def kernel_problems(graph: Graph) -> list[Fault]:
             problems.append(Fault(key, f"the network has no connection {name}{hint}"))
             continue
         if graph.kind(name) == "conv" and not graph.layers[graph.low_and_high(name)[1]].is_image:
-            rule = f"{graph.low_and_high(name)[1]} is a dense layer, which no convolution leads to"
+            rule = f"{graph.low_and_high(name)[1]} is a dense layer and cannot receive a convolution"
             problems.append(Fault(assigned(f"{key}.kind", "conv"), rule))
             continue
         if graph.kind(name) == "dense":
             for given in sorted({*own} - {"kind", "gain", "bias"}):
-                problems.append(Fault(f"{key}.{given}", "belongs to convolutions, and this one is dense"))
+                problems.append(
+                    Fault(f"{key}.{given}", "applies only to convolutions, and this connection is dense")
+                )
         if "bias" in own and graph.is_feedback(name):
             problems.append(Fault(f"{key}.bias", "feedback connections have no bias"))
     return problems
@@ -192,13 +194,13 @@ def image_problems(graph: Graph) -> list[Fault]:
             problems.append(Fault(key, f"a {graph.layers[upper].kind} layer cannot be connected to itself"))
         elif lower != INPUT and not graph.layers[lower].is_image:
             kind = f'set network.kernels.{connection}.kind="dense"'
-            rule = f"{lower} is a dense layer and has no image for the convolution of {upper}; {kind}"
+            rule = f"{lower} is a dense layer, so the convolution into {upper} has no image as input; {kind}"
             problems.append(Fault(key, rule))
     for name, layer in graph.layers.items():
         if layer.is_image and graph.sizing(name) is None:
             rule = (
-                f"a {layer.kind} layer needs a connection from in or from a layer listed before it "
-                "whose convolution gives its size"
+                f"a {layer.kind} layer needs a convolution from in or from a layer listed before it, "
+                "which determines its size"
             )
             problems.append(Fault(f"network.layers.{name}", rule))
     return problems
@@ -209,7 +211,10 @@ def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
     if isinstance(tied, bool):
         top_down = [name for name in graph.connections if graph.is_feedback(name) and len({*ends(name)}) == 2]
         if tied and not top_down:
-            rule = "no connection leads back to a layer below; list both directions, such as l1-l2 and l2-l1"
+            rule = (
+                "there is no feedback connection to a lower layer; list both directions, such as "
+                "l1-l2 and l2-l1"
+            )
             return [Fault(assigned("network.tied", tied), rule)]
         named = top_down if tied else []
     else:
@@ -224,7 +229,9 @@ def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
         partner = graph.reverse(name)
         if partner is None:
             why = "is not feedback" if not graph.is_feedback(name) else "has no forward partner"
-            problems.append(Fault(key, f"{name} {why}; list the feedback connections that are tied"))
+            problems.append(
+                Fault(key, f"{name} {why}; list only feedback connections that have a forward partner")
+            )
         elif _without_gain(graph.layer(name)) != _without_gain(graph.layer(partner)):
             rule = f"{name} and {partner} differ in shape: leave out network.kernels.{name}"
             problems.append(Fault(key, rule))

@@ -46,7 +46,7 @@ def _checked(name: object) -> object:
     if part not in ACTIVATIONS:
         raise PydanticKnownError("literal_error", {"expected": choices})
     if part == _CLIPPED and (ceiling is None or not 0 < ceiling < float("inf")):
-        raise PydanticCustomError("ceiling", "must state a ceiling above 0, such as clipped_relu(2.5)")
+        raise PydanticCustomError("ceiling", "needs a ceiling above 0, such as clipped_relu(2.5)")
     return name
 
 

@@ -128,14 +128,17 @@ class ConvLayer:
         rows, columns = shape[:2]
         if 0 in self.shape(shape):
             lost = (
-                f"nothing is left of the {rows} × {columns} image of {below} after "
+                f"the {rows} × {columns} image of {below} shrinks to nothing with "
                 f"kernel_size = {self.kernel_size} ({self.padding}) and pool_size = {self.pool_size}"
             )
-            advice = f'set a smaller {key}.pool_size, padding="same", or fewer conv layers'
+            advice = f'set a smaller {key}.pool_size or padding="same", or use fewer conv layers'
             return [Fault(key, f"{lost}; {advice}")]
         widest = 2 * max(rows, columns) + 1  # from any place beyond the far side
         if self.kernel_size > widest:
-            larger = f"more than twice the {rows} × {columns} image of {below}; give at most {widest}"
+            larger = (
+                f"is more than twice the size of the {rows} × {columns} image of {below}; use at "
+                f"most {widest}"
+            )
             return [Fault(assigned(f"{key}.kernel_size", self.kernel_size), larger)]
         return []
 

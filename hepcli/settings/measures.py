@@ -50,7 +50,7 @@ MEASURES.update(
     for measure in (
         Measure("jacobian_symmetry", "Jacobian symmetry S", "S", f"{_HOME}:symmetry"),
         Measure("homeostatic_loss", "homeostatic loss", "homeo.", f"{_HOME}:homeostatic"),
-        Measure("spectral_radius", "spectral radius of a step", "radius", f"{_HOME}:radius"),
+        Measure("spectral_radius", "spectral radius of one step", "radius", f"{_HOME}:radius"),
         Measure("log10_residual", "log10 residual", "resid.", f"{_HOME}:residual", of_all=True),
     )
 )

@@ -80,7 +80,7 @@ class NetworkSettings:
     @classmethod
     def _check_readout(cls, readout: bool, info: ValidationInfo) -> bool:
         if not readout and info.data.get("loss") == "cross_entropy":
-            message = 'must be true with network.loss = "cross_entropy"; "squared_error" may go without'
+            message = 'must be true with network.loss = "cross_entropy"; only "squared_error" works without'
             raise Faults([Fault(assigned("network.readout", readout), message)])
         return readout
 
@@ -115,7 +115,7 @@ class NetworkSettings:
         order = [INPUT, *layers]
         ranks = {name: [order.index(end) for end in ends(name)] for name in connections}
         top_down = [name for name, (pre, post) in ranks.items() if pre > post]
-        names = f"; feedback connections are {', '.join(top_down)}" if top_down else "; it has none"
+        names = f"; feedback connections are {', '.join(top_down)}" if top_down else "; there are none"
         problems = []
         for name, factor in factors.items():
             if name not in top_down:
@@ -193,11 +193,11 @@ class NetworkSettings:
             led_to = self.graph.layer(connection).shape(shapes[lower])
             if led_to != shapes[upper]:
                 pre, post = ends(connection)
-                made = f"it makes {_by(led_to)} of the {_by(shapes[lower])} of {lower}"
-                sizes = f"{made}, and {upper} is {_by(shapes[upper])}"
+                made = f"it turns the {_by(shapes[lower])} image of {lower} into {_by(led_to)}"
+                sizes = f"{made}, but {upper} is {_by(shapes[upper])}"
                 message = f"the images of {pre} and {post} do not fit the convolution between them: {sizes}"
                 advice = (
-                    "connect layers whose sizes follow from one another, or change stride, padding and "
+                    "connect layers whose sizes match, or change stride, padding and "
                     f"pool_stride in network.kernels.{connection}"
                 )
                 problems.append(Fault(assigned("network.connections", connection), f"{message}; {advice}"))
@@ -212,7 +212,8 @@ class NetworkSettings:
         stated = getattr(out, out.size_key)
         counted = "" if stated == size else f" ({size} units)"
         rule = (
-            f"without a readout it must be the number of classes, {num_classes}, or set network.readout=true"
+            f"without a readout it must equal the number of classes, {num_classes}; change it or set "
+            "network.readout=true"
         )
         return [Fault(f"network.layers.{OUTPUT}.{out.size_key} = {stated}{counted}", rule)]
 

@@ -109,7 +109,7 @@ KERNELS = Parts(
     },
 )
 OPTIMIZERS = Parts(
-    "optimizer",
+    "optimiser",
     {
         "sgd": "hepcli.training._optimizers:sgd",
         "adamw": "hepcli.training._optimizers:adamw",

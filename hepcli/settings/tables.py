@@ -47,19 +47,21 @@ class RunSettings:
     """One run.
 
     Attributes:
-        seed: number that all randomness of the run grows from.
+        seed: seed of all random numbers of the run.
         epochs: passes over the training split.
-        devices: devices that share each batch; 0 takes all GPUs, or as many processor cores as help. A run
-            keeps the number it was started with. It changes results by rounding only, and belongs to no hash.
+        devices: devices that share each batch; 0 uses all GPUs, or as many CPU cores as are useful. A run
+            keeps the number it was started with. It affects results only by rounding and is not part of the
+            configuration hash.
         matmul_precision: what GPUs round float32 numbers to before they multiply matrices or convolve:
             `float32` keeps them whole, `tensorfloat32` keeps 10 bits of 23, several times as fast for wide
             convolutions. CPUs know only the first.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
-        patience: a run ends once that many epochs in a row brought no higher accuracy on the validation
-            examples; 0 trains all epochs.
+        patience: a run ends after that many epochs in a row without a lower validation error; 0 trains all
+            epochs.
         init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
-            `hep export` wrote. What fits by name and shape is taken, the rest begins as ever.
+            `hep export` wrote. Weights that match by name and shape are used; the others are initialised as
+            usual.
         trackers: what follows the run beside metrics.jsonl: `tensorboard`, in its tensorboard/ folder, and
             `wandb`. They belong to no hash.
     """
@@ -86,15 +88,15 @@ class DataSettings:
         accumulate: parts into which each device divides its examples of a batch, one after the other, so that
             memory suffices; it changes results by rounding only.
         eval_batch_size: examples in an evaluation step.
-        mean: of a channel of pixels/255, one for each channel or one for all; taken off the pixels.
+        mean: of a channel of pixels/255, one per channel or one for all; subtracted from the pixels.
         std: standard deviation, likewise.
-        std_scale: pixels/255 less their mean are divided by std times this.
-        augmentation: `flip_crop` flips training images left to right at random, surrounds them with black
-            and crops them at random; `none` leaves them.
+        std_scale: pixels/255 minus the mean are divided by std times this.
+        augmentation: `flip_crop` flips training images left to right at random, pads them with black and
+            crops them at random; `none` leaves them unchanged.
         crop_padding: rows and columns of black on each side.
-        validation_examples: training examples that are held out, of each class its share, chosen by the
-            run's seed. The best checkpoint, `run.patience` and searches go by them and never by the test
-            split; with 0 nothing is selected, and the latest checkpoint counts.
+        validation_examples: training examples held out for validation, stratified by class and chosen by the
+            run's seed. The best checkpoint, `run.patience` and searches use them and never the test split;
+            with 0 nothing is selected, and the latest checkpoint counts.
     """
 
     __pydantic_config__ = STRICT
@@ -114,7 +116,7 @@ class DataSettings:
     @classmethod
     def _check_channels(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         if not values:
-            message = "must hold a number for each channel, or one for all"
+            message = "must contain one number per channel, or one for all channels"
             raise Faults([Fault(assigned(f"data.{info.field_name}", []), message)])
         return values
 
@@ -130,7 +132,8 @@ class RelaxationSettings:
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase.
         nudged_steps: most steps of a nudged phase.
-        tolerance: an example stops once a pass moves it less than this; 0 runs all steps.
+        tolerance: an example stops relaxing once a pass changes its state by less than this; 0 always runs
+            all steps.
         nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
         nudged_tolerance: likewise; `same` as `tolerance`.
         anderson_memory: differences that Anderson mixing remembers (`anderson`).
@@ -140,9 +143,9 @@ class RelaxationSettings:
             The homeostatic loss counts them either way.
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
-            evaluation and the run's own signal; no state then comes to rest.
-        persistent_state: start the free phase of a training example from where it ended last, an epoch
-            ago; the states of all examples are kept on every device and in checkpoints.
+            evaluation and the run's own error signal; states then never settle.
+        persistent_state: start the free phase of a training example from its end state of the previous epoch;
+            the states of all examples are kept on every device and in checkpoints.
     """
 
     __pydantic_config__ = STRICT
@@ -168,7 +171,7 @@ class RelaxationSettings:
             return info.data.get(key) == "anderson" or info.data.get(key, 0) not in (0, "same", *SOLVERS)
 
         keys = filter(rests, ("solver", "nudged_solver", "tolerance", "nudged_tolerance"))
-        message = f"no example comes to rest with relaxation.noise_std = {noise_std}"
+        message = f"cannot be used with relaxation.noise_std = {noise_std}: noisy states never settle"
         faults = [Fault(assigned(f"relaxation.{key}", info.data[key]), message) for key in keys]
         if noise_std and faults:
             raise Faults(faults)
@@ -224,9 +227,13 @@ class GradientSettings:
         if beta_sign == "random" and method is not None:
             key = assigned("gradient.beta_sign", beta_sign)
             if not ESTIMATORS[method].uses_circle:
-                raise Faults([Fault(key, f"{method} has no circle of nudges")])
+                raise Faults(
+                    [Fault(key, f"applies only to estimators that nudge on a circle, and {method} does not")]
+                )
             if num_points != 1:
-                message = f"needs gradient.num_points = 1: {num_points} nudges balance each other already"
+                message = (
+                    f"needs gradient.num_points = 1: with {num_points} nudges these errors cancel already"
+                )
                 raise Faults([Fault(key, message)])
         return beta_sign
 
@@ -251,7 +258,7 @@ class OptimizerSettings:
     """How parameters follow the gradient.
 
     Attributes:
-        name: optimizer.
+        name: optimiser.
         learning_rate: step size at the start.
         schedule: `cosine` decays the learning rate to 0 over all steps.
         momentum: share of the last step that is kept (`sgd`).
@@ -277,7 +284,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """What devices that hold the kernels, the readout's among them, cannot do; biases are exact.
+    """Imperfections of the hardware that stores the kernels, including the readout's; biases are exact.
 
     Attributes:
         weight_bits: bits of a weight, between plus and minus the largest of its kernel; 0 leaves weights as
@@ -303,7 +310,9 @@ class HardwareSettings:
     @classmethod
     def _check_weight_bits(cls, weight_bits: int) -> int:
         if weight_bits == 1:
-            message = "must be 0, which leaves weights as they are, or at least 2, with zero among the values"
+            message = (
+                "must be 0 (weights stay as they are) or at least 2 (a single bit cannot represent zero)"
+            )
             raise Faults([Fault(assigned("hardware.weight_bits", weight_bits), message)])
         return weight_bits
 
@@ -315,7 +324,7 @@ class HardwareSettings:
 
 @dataclass(frozen=True)
 class CodeSettings:
-    """Files with parts of one's own; hep writes this table, from --code.
+    """Files with your own components; written by hep from --code.
 
     Attributes:
         files: their names; a run keeps copies in its folder code/.
@@ -332,7 +341,7 @@ class CodeSettings:
     def _check_number(cls, sha256: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         files = info.data.get("files", ())
         if len(files) != len(sha256):
-            raise Faults([Fault("code.sha256", f"must hold one for each of the {len(files)} files")])
+            raise Faults([Fault("code.sha256", f"must contain one hash for each of the {len(files)} files")])
         return sha256
 
 

@@ -107,7 +107,8 @@ def _differences(groups: Groups, epoch: int) -> Iterator[str]:
         half = student.ppf((1 + _CONFIDENCE) / 2, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
         low, high = mean(gaps) - half, mean(gaps) + half
         yield (
-            f"{row} less {first}, mean of those epochs, seed by seed: {_signed(mean(gaps))} points (95 % "
+            f"{row} minus {first}, mean over those epochs, paired by seed: {_signed(mean(gaps))} points "
+            "(95 % "
             f"confidence interval {_signed(low)} to {_signed(high)}, paired t, {len(gaps)} seeds)."
         )
         yield ""

@@ -131,7 +131,7 @@ class Journal:
         except OSError as error:
             raise OutputError(
                 f"{self.folder} cannot be written: {error.strerror or error}.",
-                "Make room or make it writable, then give the same command again.",
+                "Free disk space or make the folder writable, then run the same command again.",
             ) from error
 
     def is_latest(self, number: int) -> bool:

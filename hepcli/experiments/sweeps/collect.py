@@ -43,13 +43,13 @@ _TITLES: dict[str, str] = {
     "test_error": "test error / %",
     "selected_test_error": "test error, selected epoch / %",
     "validation_error": "validation error, selected epoch / %",
-    "train_error": "train error / %",
+    "train_error": "training error / %",
     "weight_angle_deg": "weight angle / °",
     "homeostatic_loss": "homeostatic loss",
     "test.log10_residual": "log10 residual, test",
     "images_per_second": "images/s",
-    "asymmetry.cosine.total": "cosine of e with rbp's",
-    "asymmetry.gradient_cosine": "cosine of the gradient with bptt's",
+    "asymmetry.cosine.total": "cosine of the error signal with that of rbp",
+    "asymmetry.gradient_cosine": "cosine of the gradient with that of bptt",
 }
 
 
@@ -116,7 +116,8 @@ def collect(path: Path, keys: Sequence[str] | None = None) -> Collection:
         return collect_runs(runs, legible(path.name), lost, keys)
     if keys is not None:
         raise ConfigError(
-            f"--keys belongs to folders of runs; {path} holds a sweep, which is tabulated by its axes.",
+            f"--keys works only on a folder of runs; {path} contains a sweep, which is tabulated by its "
+            "axes.",
             f"Leave out --keys, or edit [table] in {folder.path / SWEEP_FILE}.",
         )
     return _of_sweep(folder)
@@ -181,9 +182,9 @@ def _of_sweep(folder: SweepFolder) -> Collection:
     named = [(point.folder, folder_of(point.labels, point.seed, point.hash)) for point in points]
     if listed != planned or any(folder != own for folder, own in named):
         raise SweepError(
-            f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} are not of the same sweep.",
-            f"Put the one that was changed back; {POINTS_FILE} is written anew, once it is removed, by the "
-            "command that began the sweep.",
+            f"{folder.path}: {SWEEP_FILE} and {POINTS_FILE} do not belong to the same sweep.",
+            f"Restore the file that was changed; or delete {POINTS_FILE} and run the command that started "
+            "the sweep, which recreates it.",
         )
     notices: list[str] = []
     outcomes = [_outcome(folder, point, notices) for point in points]
@@ -201,9 +202,9 @@ def _outcome(folder: SweepFolder, point: Point, notices: list[str]) -> Outcome:
     if summary is not None and state in ("waiting", "running"):
         state = "done"  # the summary is of this configuration, and what is written last
     if (damaged := journal.damaged()) is not None:
-        notices.append(f"{damaged} is damaged; by the rest, the point is {state}.")
+        notices.append(f"{damaged} is damaged; according to the other entries, the point is {state}.")
     if state == "done" and summary is None:
-        notices.append(f"{run.path / SUMMARY_FILE} is gone: the run is done, but left out.")
+        notices.append(f"{run.path / SUMMARY_FILE} is missing: the run is finished, but it is left out.")
     error = journal.error() if state == "failed" else None
     kept = summary if state == "done" else None
     return Outcome(run.path, point.labels, point.seed, kept, run.read_metrics(), state, error)
@@ -231,14 +232,14 @@ def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
     """The run folders in a folder, at least one, and notices of those that lost their configuration."""
     runs = _holding(path, CONFIG_FILE)
     lost = [
-        f"{run} has lost its {CONFIG_FILE}."
+        f"{run} has no {CONFIG_FILE}."
         for run in _holding(path, CHECKPOINTS_FOLDER, SUMMARY_FILE)
         if run not in runs
     ]
     if not runs:
         raise ConfigError(
             " ".join([f"{path} holds neither a sweep nor run folders.", *lost]),
-            "Give the folder of a sweep, or one that holds the --out folders of hep train.",
+            "Give the folder of a sweep, or a folder that contains run folders.",
         )
     return runs, [f"{what} It is left out." for what in lost]
 
@@ -271,7 +272,7 @@ def collect_runs(
     if mixed := mixed_keys(flat, varied, _SEED):
         raise ConfigError(
             f"--keys {','.join(varied)}: runs that share these keys differ in {', '.join(mixed)}.",
-            f"Add what they differ in: --keys {','.join([*varied, *mixed])}.",
+            f"Add the keys in which they differ: --keys {','.join([*varied, *mixed])}.",
         )
     names = {key: _short(key, varied) for key in varied}
     labels = [{names[key]: label_of(one[key]) if key in one else ABSENT for key in varied} for one in flat]
@@ -280,10 +281,12 @@ def collect_runs(
     for run, one, own in zip(runs, flat, labels, strict=True):
         summary = RunFolder(run).read_summary()
         if summary is not None and summary.get("config_hash") != config_hash(configs[run]):
-            notices.append(f"{run / SUMMARY_FILE} is not of the {CONFIG_FILE} beside it. It is left out.")
+            notices.append(
+                f"{run / SUMMARY_FILE} does not match the {CONFIG_FILE} next to it. The run is left out."
+            )
             summary = None
         elif summary is None:
-            notices.append(f"{run} has no {SUMMARY_FILE}: it is not finished, and left out.")
+            notices.append(f"{run} has no {SUMMARY_FILE}: it is not finished, and is left out.")
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
@@ -303,7 +306,7 @@ def _distinct(configs: Mapping[Path, Config]) -> tuple[list[Path], list[str]]:
     for run in sorted(configs, key=lambda run: (not (run / SUMMARY_FILE).exists(), run)):
         first = kept.setdefault(config_hash(configs[run]), run)
         if first != run:
-            notices.append(f"{run} has the configuration and seed of {first}. It is left out.")
+            notices.append(f"{run} has the same configuration and seed as {first}. It is left out.")
     return sorted(kept.values()), notices
 
 

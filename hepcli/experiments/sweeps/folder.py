@@ -27,7 +27,7 @@ from hepcli.files import write_once
 SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
 
-_AGAIN = "Give the command that began the sweep again, with this folder as --out."
+_AGAIN = "Run the command that started the sweep again, with this folder as --out."
 
 
 def code_table(definition: SweepDefinition) -> dict[str, Any]:
@@ -86,7 +86,8 @@ class SweepFolder:
                 self._extend(definition)
                 continue
             raise ConfigError(
-                f"{self.path} holds another sweep: {key} is {_shown(old)} there, {_shown(new)} is asked for.",
+                f"{self.path} holds another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
+                "requested.",
                 "Repeat the original command to continue it, or choose another --out for a new one.",
             )
         if definition.search is not None:
@@ -100,7 +101,8 @@ class SweepFolder:
         begun, asked = len(read_trials(self.path)), definition.search.trials if definition.search else 0
         if asked < begun:
             raise ConfigError(
-                f"search.trials = {asked}: {begun} were begun in {self.path}.", f"Ask for {begun} or more."
+                f"search.trials = {asked}: {begun} trials have already been started in {self.path}.",
+                f"Set it to {begun} or more.",
             )
         with self.writing():
             self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
@@ -140,11 +142,11 @@ class SweepFolder:
         try:
             records = json.loads(file.read_bytes())
         except FileNotFoundError as error:
-            raise SweepError(f"{self.path} lacks its {POINTS_FILE}.", _AGAIN) from error
+            raise SweepError(f"{self.path} has no {POINTS_FILE}.", _AGAIN) from error
         except (ValueError, RecursionError):  # neither JSON nor text
             records = None
         if not isinstance(records, list) or not records or not all(map(is_point, records)):
-            raise SweepError(f"{file} is damaged.", f"Remove it, then: {_AGAIN}")
+            raise SweepError(f"{file} is damaged.", f"Delete it. {_AGAIN}")
         return [Point(**record) for record in records]
 
     def stranger(self, point: Point) -> str | None:
@@ -157,14 +159,14 @@ class SweepFolder:
         summary = run.read_summary()
         if summary is not None:
             is_own = summary.get("config_hash") == point.hash
-            return None if is_own else f"{run.path / SUMMARY_FILE} is of another run."
+            return None if is_own else f"{run.path / SUMMARY_FILE} belongs to another run."
         if not run.holds_run:
             return None
         try:
             is_own = config_hash(read_config(run.path)) == point.hash
         except ConfigError as error:
             return str(error)
-        return None if is_own else f"{run.path / CONFIG_FILE} is of another run."
+        return None if is_own else f"{run.path / CONFIG_FILE} belongs to another run."
 
     def run(self, point: Point) -> RunFolder:
         """The run folder of a point."""
@@ -217,7 +219,7 @@ def _compare(file: Path, there: Sequence[Point], points: Sequence[Point]) -> Non
             return
         if [old for old, _ in pairs] == renamed:
             raise changed_error(pairs[0][1].preset)
-    raise SweepError(f"{file} is not of the sweep in {SWEEP_FILE}.", f"Remove it, then: {_AGAIN}")
+    raise SweepError(f"{file} does not belong to the sweep in {SWEEP_FILE}.", f"Delete it. {_AGAIN}")
 
 
 def _shown(value: object) -> str:

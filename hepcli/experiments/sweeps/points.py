@@ -171,7 +171,7 @@ def changed_error(preset: str) -> ConfigError:
     """The error of a preset that is no longer what the sweep was started with."""
     return ConfigError(
         f"the preset {preset} has changed since this sweep was started.",
-        "Restore it, or start the sweep anew with another --out.",
+        "Restore it, or start a new sweep with another --out.",
     )
 
 
@@ -200,7 +200,7 @@ def _check_distinct(points: list[Point]) -> None:
     for point in points:
         if point.hash in seen:
             raise ConfigError(
-                f"two points are the same configuration: ({seen[point.hash].title}) and ({point.title}).",
+                f"two points have the same configuration: ({seen[point.hash].title}) and ({point.title}).",
                 "Leave one of them out.",
             )
         seen[point.hash] = point
@@ -213,5 +213,8 @@ def absolute_preset(preset: str) -> str:
         ConfigError: TOML cannot hold it.
     """
     if legible(preset) != preset:
-        raise ConfigError(f"the path {legible(preset)} is not UTF-8.", "A sweep stores it: rename the file.")
+        raise ConfigError(
+            f"the path {legible(preset)} is not UTF-8.",
+            "Rename the file; a sweep can store only UTF-8 paths.",
+        )
     return str(Path(preset).absolute()) if is_path(preset) else preset

@@ -32,7 +32,7 @@ from hepcli.files import legible
 _TABLES = ("table.csv", "table.json", "table.md")
 _FIGURE = "figure"
 _MOST_TRIALS = 10
-NOTE = "Mean ± sample standard deviation over the seeds (their number)."
+NOTE = "Mean ± sample standard deviation over seeds (number of seeds in brackets)."
 
 
 class Cell(NamedTuple):
@@ -134,7 +134,7 @@ def _of_search(search: Search, value: str | None, figure_format: FigureFormat) -
     """The report of a search: its trials from the best on, their history, and which axes mattered."""
     if value is not None:
         raise ConfigError(
-            "--value goes with no search, which is judged by its objective.", "Leave out --value."
+            "--value cannot be used with a search, which is ranked by its objective.", "Leave out --value."
         )
     path, notices = search.folder.path, search.record()
     results = search.results()
@@ -148,7 +148,7 @@ def _of_search(search: Search, value: str | None, figure_format: FigureFormat) -
     files, notice = _write(path, texts, record, figure_format, figure)
     shown = grid._replace(rows=grid.rows[:_MOST_TRIALS])
     if len(rows) > _MOST_TRIALS:
-        notices.append(f"The best {_MOST_TRIALS} of {len(rows)} trials; table.md has all of them.")
+        notices.append(f"Only the best {_MOST_TRIALS} of {len(rows)} trials are shown; see table.md for all.")
     return Report(path, shown, record, files, (*notices, *notice), search_note(record))
 
 

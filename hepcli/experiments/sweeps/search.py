@@ -125,9 +125,7 @@ class Search:
         for places in self._candidates(results):
             if places not in tried:
                 return self._trial(number, places)
-        raise SweepError(
-            "The search finds no point that it has not tried.", "Widen an axis, or ask for fewer trials."
-        )
+        raise SweepError("The search found no untried point.", "Widen an axis, or ask for fewer trials.")
 
     def _candidates(self, results: Sequence[Result]) -> Iterator[Places]:
         """What the sampler suggests; where that is known already, whatever is left of a finite space."""

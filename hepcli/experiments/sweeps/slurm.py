@@ -75,14 +75,16 @@ def submit(request: SweepRequest, options: str) -> list[str]:
     """
     settings = parse_options(options)
     if find_spec("submitit") is None:
-        raise SweepError("--slurm needs submitit, which is not installed.", 'pip install "hepcli[slurm]"')
+        raise SweepError(
+            "--slurm needs submitit, which is not installed.", 'Run: python -m pip install "hepcli[slurm]"'
+        )
     import submitit
     from submitit.slurm.slurm import SlurmExecutor
 
     if SlurmExecutor.affinity() < 0:
         raise SweepError(
             "--slurm found no srun: Slurm is not installed here.",
-            "Give the command on a login node, or leave out --slurm for workers on this machine.",
+            "Run the command on a login node, or leave out --slurm to use workers on this machine.",
         )
     planned = prepare(request)
     executor = SlurmExecutor(folder=str(planned.folder / "logs"))

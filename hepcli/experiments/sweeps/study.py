@@ -57,7 +57,9 @@ class Result(NamedTuple):
 def check_optuna() -> None:
     """Raises SweepError where Optuna is not installed."""
     if find_spec("optuna") is None:
-        raise SweepError("A search needs Optuna, which is not installed.", 'pip install "hepcli[search]"')
+        raise SweepError(
+            "A search needs Optuna, which is not installed.", 'Run: python -m pip install "hepcli[search]"'
+        )
 
 
 def suggest(search: SearchTable, axes: Sequence[Axis], results: Sequence[Result], attempt: int) -> Places:
@@ -153,11 +155,11 @@ class Study:
                 aside = self._file.with_name(f"{JOURNAL_FILE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
                 os.replace(self._file, aside)
                 self._add(results)
-                return f"{self._file} was damaged: it was written anew, the old one is {aside.name}."
+                return f"{self._file} was damaged and has been rebuilt; the old file is now {aside.name}."
         except OSError as error:
             raise SweepError(
                 f"{self._file} cannot be written: {error.strerror or error}.",
-                "Make room or make it writable, then give the same command again.",
+                "Free disk space or make the folder writable, then run the same command again.",
             ) from error
         return None
 

@@ -63,7 +63,7 @@ def _read(file: Path) -> Trial:
         record = None
     if not isinstance(record, dict) or not _is_trial(record, int(file.stem)):
         raise SweepError(
-            f"{file} is damaged.", "Remove it, and give the command that began the search again."
+            f"{file} is damaged.", "Delete it and run the command that started the search again."
         )
     return Trial(**record | {"points": [Point(**point) for point in record["points"]]})
 

@@ -180,7 +180,9 @@ class _Settling:
         elif isinstance(error, Exception):
             place = place_in_code(error)
             what = f"{f'{place}: ' if place else ''}{type(error).__name__}: {error}"
-            job.claim.settle(FAILED, what=what, advice="See the worker's log in the sweep's logs folder.")
+            job.claim.settle(
+                FAILED, what=what, advice="See the worker's log in the logs folder of the sweep."
+            )
         else:
             job.claim.settle(RELEASED)
 
@@ -276,5 +278,7 @@ def _is_finished(folder: SweepFolder, point: Point) -> bool:
     """
     run = folder.run(point)
     if what := folder.stranger(point):
-        raise OutputError(f"{what}", f"Move {run.path} away; then: hep sweep --resume --out {folder.path} …")
+        raise OutputError(
+            f"{what}", f"Move {run.path} away, then run: hep sweep --resume --out {folder.path} …"
+        )
     return run.read_summary() is not None
