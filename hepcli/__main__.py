@@ -1,10 +1,12 @@
 """The `hep` command, which is `python -m hepcli` too."""
 
+import _signal as signal  # type: ignore[import-not-found]  # signal imports enum and re: nobody heeds Ctrl-C then
 import os
-import signal
 import sys
-from contextlib import suppress
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main() -> None:
@@ -31,17 +33,19 @@ def _open_closed() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _on_interrupt(number: int, frame: FrameType | None) -> None:
+def _on_interrupt(number: int, frame: "FrameType | None") -> None:
     if not _is_importing(frame):
         raise KeyboardInterrupt
-    with suppress(OSError):  # nobody is there to read it
+    try:
         if os.isatty(2):
             os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor
         os.write(2, b"Interrupted.\n")
+    except OSError:
+        pass  # nobody is there to read it
     os._exit(128 + number)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _is_importing(frame: "FrameType | None") -> bool:
     while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     return frame is not None

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}\.tmp")
 _UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _NO_HARD_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
 
@@ -22,7 +24,8 @@ def temporary_path(path: Path) -> Path:
 def clear_temporaries(folder: Path) -> None:
     """Remove what killed writers left in a folder that nobody else writes into now."""
     for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(leftover.name) and leftover.is_file():
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -61,10 +64,35 @@ def write_once(path: Path, text: str) -> bool:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        return create(path, text)
+        return _place_once(draft, path, text)
     finally:
         draft.unlink(missing_ok=True)
     sync(path.parent)
+    return True
+
+
+def _place_once(draft: Path, path: Path, text: str) -> bool:
+    """`write_once` without hard links: whoever holds the folder's lock puts its file in place whole."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        if not _locked(folder):  # no locks either: only here may a reader meet half of it
+            return create(path, text)
+        if path.exists():
+            return False
+        os.replace(draft, path)
+        sync(path.parent)
+        return True
+    finally:
+        os.close(folder)  # and so lets go of the lock, as death does
+
+
+def _locked(handle: int) -> bool:
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return False
     return True
 
 

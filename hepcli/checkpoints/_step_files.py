@@ -32,6 +32,15 @@ class DamagedError(Exception):
     """A step folder whose content is not what was saved."""
 
 
+class UnreadableError(DamagedError):
+    """A step that the system refuses to read, for now: nobody knows that it is damaged."""
+
+
+def _unread(name: str, error: OSError) -> DamagedError:
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    return (DamagedError if gone else UnreadableError)(f"{name} cannot be read ({error.strerror})")
+
+
 def named_leaves(tree: PyTree) -> dict[str, Any]:
     """Flatten a tree into leaves by path, such as `['params']['w']`; JAX quotes keys, so paths are unique."""
     import jax
@@ -73,7 +82,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         text, checksum = (folder / MANIFEST).read_bytes(), (folder / _CHECKSUM).read_bytes()
     except OSError as error:
-        raise DamagedError(f"its manifest cannot be read ({error.strerror})") from error
+        raise _unread("its manifest", error) from error
     if checksum != _manifest_checksum(text):
         raise DamagedError(f"{MANIFEST} and {_CHECKSUM} disagree")
     manifest: dict[str, Any] = json.loads(text)
@@ -99,7 +108,7 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
         try:
             digest = file_digest(folder / name)
         except OSError as error:
-            raise DamagedError(f"{name} cannot be read ({error.strerror})") from error
+            raise _unread(name, error) from error
         if digest != file["sha256"]:
             raise DamagedError(f"the content of {name} has changed since it was saved")
     return manifest

@@ -26,6 +26,7 @@ from hepcli.checkpoints._step_files import (
     STATE,
     DamagedError,
     PyTree,
+    UnreadableError,
     file_digests,
     is_complete,
     named_leaves,
@@ -85,6 +86,7 @@ class CheckpointStore:
         self._keep_best = keep_best
         self._keep_every_steps = keep_every_steps
         self._intact: dict[int, float | None] | None = None  # step to metric; None until the first save
+        self._unread: set[int] = set()
         self._writer: ThreadPoolExecutor | None = None
         self._pending: tuple[int, Future[None]] | None = None
 
@@ -291,6 +293,8 @@ class CheckpointStore:
         for step, folder in step_folders(self._directory).items():
             try:
                 intact[step] = verified_manifest(folder)["metric"]
+            except UnreadableError:
+                self._unread.add(step)  # never pruned: it may be the best
             except DamagedError:
                 continue  # not counted as kept; `restore` is what reports it
         return intact
@@ -300,7 +304,7 @@ class CheckpointStore:
         metrics = self._intact or {}
         steps = sorted(metrics)
         rated = sorted((-metric, step) for step, metric in metrics.items() if metric is not None)
-        keep = {saved, *steps[-self._keep_latest :]}
+        keep = {saved, *self._unread, *steps[-self._keep_latest :]}
         keep.update(step for _, step in rated[: self._keep_best])
         if self._keep_every_steps:
             keep.update(step for step in steps if step % self._keep_every_steps == 0)

@@ -44,6 +44,13 @@ def data_names(incomplete: str) -> list[str]:
 
 def runs(incomplete: str) -> list[str]:
     """Run folders that begin with the word, a few folders below it at most."""
+    try:
+        return _runs(incomplete)
+    except (OSError, RuntimeError, ValueError):
+        return []  # no such home, a folder that may not be searched, a word that is no path
+
+
+def _runs(incomplete: str) -> list[str]:
     start = Path(incomplete).expanduser()
     whole = incomplete.endswith(("/", "\\")) or not incomplete
     folder, prefix = (start, "") if whole else (start.parent, start.name)

@@ -50,6 +50,8 @@ def handle_errors(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             say("Interrupted.")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except EOFError as error:  # which Typer would take for an answer that the user refused
+            raise RuntimeError("a file ended too soon") from error
         except Exception as error:
             known = None if os.environ.get(DEBUG_VARIABLE) else _known(error)
             if known is None:

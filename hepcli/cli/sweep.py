@@ -260,6 +260,9 @@ def worker_command(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait while other workers hold points.")
     ] = True,
+    parent: Annotated[
+        int | None, typer.Option("--parent", metavar="PID", help="Stop when this process has ended.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Work on a sweep folder until nothing is left; `hep sweep` starts these."""
@@ -275,7 +278,7 @@ def worker_command(
         [int(cpu) for cpu in cpus.split(",")] if cpus else [],
         data_dir,
     )
-    parent = os.getppid()
+    parent = os.getppid() if parent is None else parent
     with stop_requests(lambda: say("stop requested")) as stop:
         for line in work(request, lambda: stop() or os.getppid() != parent):
             say(line)

@@ -24,7 +24,7 @@ from hepcli.config.sweep_files import (
     parse_sweep,
     sweep_differences,
 )
-from hepcli.config.toml_files import read_text
+from hepcli.config.toml_files import expanded, read_text
 from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside, take_over
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "differences",
     "dump_config",
     "dump_sweep",
+    "expanded",
     "flatten",
     "is_path",
     "kept_code",

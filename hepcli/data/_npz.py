@@ -1,9 +1,11 @@
 """Arrays of an .npz file, read a block at a time: numpy.load holds each array in memory whole."""
 
 import contextlib
+import lzma
 import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -19,6 +21,8 @@ _HEADER_READERS = {
 }
 HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, RecursionError)
 """What NumPy raises for damaged headers, found by damaging them."""
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+"""What zipfile raises for damaged members, found by damaging them."""
 
 
 class ArrayStream:

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from hepcli.data import _folders
 from hepcli.data._arrays import checked_splits, spec_of
 from hepcli.data._cache import open_arrays, write_arrays
-from hepcli.data._npz import HEADER_ERRORS
+from hepcli.data._npz import ARCHIVE_ERRORS, HEADER_ERRORS
 from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, Imported, OnProgress, Split, SplitName
 from hepcli.errors import DatasetError
 from hepcli.files import legible
@@ -24,6 +23,7 @@ _FOLDER, _INFO = "own", "own.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _TEST_SHARE = 6  # one in so many examples, where a source has no test split
 _GREY = ("1", "L")  # Pillow's modes
+_COLOUR = ("LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _IN_PAIRS = (
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("x_train", "y_train", "x_test", "y_test"),
@@ -115,10 +115,7 @@ def find_own(name: str, data_dir: Path | None) -> DatasetSpec | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DatasetError(
-            f"{folder / _INFO} cannot be read: {error.strerror or error}.",
-            "Check its permissions and the disk.",
-        ) from error
+        raise _unreadable(folder / _INFO, error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(name, folder) from error
 
@@ -144,6 +141,13 @@ def own_names(data_dir: Path | None) -> list[str]:
 
 def _own_folder(name: str, data_dir: Path) -> Path:
     return data_dir / name / _FOLDER
+
+
+def _unreadable(path: Path, error: OSError) -> DatasetError:
+    """A file that the system refuses to read, which says nothing of its content."""
+    return DatasetError(
+        f"{path} cannot be read: {error.strerror or error}.", "Check its permissions and the disk."
+    )
 
 
 def _damaged(name: str, folder: Path) -> DatasetError:
@@ -173,7 +177,9 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
         raise DatasetError(
             f"There is no {path}.", "Give an .npz file, or a folder with one subfolder of images per class."
         ) from error
-    except (OSError, zipfile.BadZipFile, *HEADER_ERRORS) as error:
+    except OSError as error:
+        raise (_no_source(path) if error.errno is None else _unreadable(path, error)) from error
+    except (*ARCHIVE_ERRORS, *HEADER_ERRORS) as error:
         raise _no_source(path) from error
 
 
@@ -230,9 +236,31 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _modes(paths: list[Path]) -> Iterator[str]:
+    """The kinds of pixels of all images.
+
+    Raises:
+        DatasetError: some have more than 8 bits a channel, which would be cut off, or are transparent.
+    """
     for path in paths:
         with _opened(path) as image:
+            if image.mode not in (*_GREY, *_COLOUR):
+                raise DatasetError(
+                    f"{path} has pixels of mode {image.mode}, which do not fit into 8 bits per channel.",
+                    "Convert it to 8-bit grey or RGB.",
+                )
+            if _is_transparent(image, path):
+                raise DatasetError(f"{path} has transparent pixels.", "Save it without an alpha channel.")
             yield image.mode
+
+
+def _is_transparent(image: Any, path: Path) -> bool:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return False
+    try:
+        least, _ = image.convert("RGBA").getchannel("A").getextrema()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _no_image(path) from error
+    return bool(least < 255)
 
 
 def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
@@ -259,11 +287,17 @@ def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
 
 
 def _opened(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+    except OSError as error:
+        raise (_no_image(path) if error.errno is None else _unreadable(path, error)) from error
+    except (
+        Image.DecompressionBombError,
+        ValueError,
+        SyntaxError,
+    ) as error:  # Pillow's words for damaged files
         raise _no_image(path) from error
 
 

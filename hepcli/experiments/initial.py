@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.config import config_hash
+from hepcli.config import config_hash, expanded
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
@@ -85,7 +85,7 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
 
 def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str]]:
     """The arrays of a source, where they came from, and notices."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.suffix in SUFFIXES:
         arrays, metadata = read_weights(path)
         names = ("config_hash", "step")
@@ -93,7 +93,7 @@ def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], 
     folder, colon, tail = source.rpartition(":")
     step: str | None = None
     if colon and not path.exists():
-        path, step = Path(folder).expanduser(), tail
+        path, step = expanded(folder), tail
     run = SavedRun(path, data_dir=data_dir)
     if step is not None and step != "best" and not step.isdecimal():
         usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."

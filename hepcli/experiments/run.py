@@ -181,6 +181,7 @@ class Run:
         self.history.append(metrics)
         taken = seconds if whole else None
         self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
+        store.wait()  # what has epochs has a checkpoint; `save` would wait as long
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
         self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)

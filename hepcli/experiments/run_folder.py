@@ -88,6 +88,8 @@ class RunFolder:
         what = None
         if (self.path / SUMMARY_FILE).exists():
             what = f"{SUMMARY_FILE} of a finished run without checkpoints, or of something else"
+        elif self.read_lines(METRICS_FILE):
+            what = f"{METRICS_FILE} of a run whose checkpoints are missing, or not mounted"
         elif (config := self.path / CONFIG_FILE).exists():
             start = config.read_bytes()[: len(RUN_HEADER)]
             if not RUN_HEADER.encode().startswith(start):  # what is cut short is ours too
@@ -147,7 +149,10 @@ class RunFolder:
         import fcntl
 
         with self.writing():
-            handle = (self.path / _LOCK_FILE).open("a")
+            flags = (
+                os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
+            )  # a named pipe of that name would wait for a reader
+            handle = os.fdopen(os.open(self.path / _LOCK_FILE, flags, 0o666), "a")
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

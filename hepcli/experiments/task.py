@@ -208,6 +208,8 @@ class Task:
             DatasetError: the data set is missing or damaged.
         """
         self._augment()
+        for name in SPLIT_NAMES:
+            self.split(name)
         self.check_memory()
         for name in SPLIT_NAMES:
             self.feed(name)

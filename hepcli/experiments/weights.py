@@ -1,7 +1,9 @@
 """Weights of a network as one file that other tools read: safetensors, or NumPy's .npz."""
 
+import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -51,7 +53,8 @@ def export(
         "config_hash": config_hash(run.config),
         "step": str(restored.step),
     }
-    _write(out, flat(restored.state.params), metadata)
+    arrays = flat(restored.state.params)
+    _write(out, arrays, metadata | {"sha256": _digest(arrays)})
     return out, restored.damaged
 
 
@@ -80,14 +83,36 @@ def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
     advice = "Give a file written by hep export, or one with the same array names (such as in-l1.kernel)."
     try:
-        return _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
+        arrays, metadata = _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
+        if metadata.get("sha256", _digest(arrays)) != _digest(arrays):
+            raise ValueError("its arrays have changed since they were exported")
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} does not exist.", advice) from error
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.", advice) from error
-    except (SafetensorError, zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.error) as error:
+    except (
+        SafetensorError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+    ) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise CheckpointError(f"{file} contains no readable weights: {reason}.", advice) from error
+    return arrays, metadata
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def _write(out: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:

@@ -197,7 +197,7 @@ def test_what_a_search_lacks_is_told_before_it_starts(tmp_path, monkeypatch):
         plan(request)
 
 
-@pytest.mark.usefixtures("small_data", "quick_compile")
+@pytest.mark.usefixtures("small_data")
 def test_a_worker_trains_what_it_chooses(tmp_path, small):
     settings = dict(override.split("=") for override in small if "schedule" not in override)
     fixed = {key: int(value) for key, value in settings.items()} | {"data.validation_examples": 10}

@@ -11,7 +11,7 @@ from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.worker import Job, WorkRequest, _Settling, work
 
-pytestmark = pytest.mark.usefixtures("small_data", "quick_compile")
+pytestmark = pytest.mark.usefixtures("small_data")
 
 
 def make_sweep(path, small, axis, **sweep):

@@ -9,7 +9,7 @@ from hepcli.experiments.group import train_together
 from hepcli.experiments.records import BatchDone, Finished, Interrupted
 from hepcli.experiments.train import TrainRequest, train
 
-pytestmark = pytest.mark.usefixtures("small_data", "quick_compile")
+pytestmark = pytest.mark.usefixtures("small_data")
 EPOCHS = 2  # of 10 steps each
 SEEDS = [{"run.seed": seed} for seed in range(2)]
 # The order in which a batched product adds up differs, and 20 steps of learning amplify it.

@@ -299,7 +299,6 @@ TRACED = (*PAPERS_IMAGES, "cifar10-vgg5", "cifar10-hopfield-resnet13", "cifar10-
 
 
 @pytest.mark.parametrize("preset", [preset.name for preset in list_presets() if preset.name not in TRACED])
-@pytest.mark.usefixtures("quick_compile")
 def test_every_preset_takes_steps(tmp_path, preset):
     """The convolutional network narrower and with fewer steps than it is."""
     overrides = ["data.batch_size=500"]

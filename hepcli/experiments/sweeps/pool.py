@@ -75,7 +75,7 @@ class Pool:
 
     def _start(self, index: int) -> None:
         self._settings.log_folder.mkdir(parents=True, exist_ok=True)
-        command = [*WORKER, *self._settings.arguments]
+        command = [*WORKER, *self._settings.arguments, "--parent", str(os.getpid())]
         cpus = cpus_of(index, self._settings.jobs, available_cpus())
         if cpus:
             command += ["--cpus", ",".join(map(str, cpus))]

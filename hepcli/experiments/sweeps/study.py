@@ -145,16 +145,17 @@ class Study:
         Raises:
             SweepError: it cannot be written.
         """
+        trials = {result.trial.number: _frozen(self._axes, result) for result in results if result.is_over}
         try:
             _cut_torn_line(self._file)
             try:
-                self._add(results)
+                self._add(trials)
             except (ValueError, KeyError, TypeError, AttributeError):  # what Optuna raises for damage
                 if not self._file.exists():
                     raise
                 aside = self._file.with_name(f"{JOURNAL_FILE}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
                 os.replace(self._file, aside)
-                self._add(results)
+                self._add(trials)
                 return f"{self._file} was damaged and has been rebuilt; the old file is now {aside.name}."
         except OSError as error:
             raise SweepError(
@@ -163,7 +164,8 @@ class Study:
             ) from error
         return None
 
-    def _add(self, results: Sequence[Result]) -> None:
+    def _add(self, trials: Mapping[int, Any]) -> None:
+        """Add the trials, by number, that the study lacks."""
         with _optuna() as optuna:
             journal = optuna.storages.journal
             path = str(self._file)
@@ -175,9 +177,9 @@ class Study:
                 load_if_exists=True,
             )
             there = {trial.user_attrs.get(_NUMBER): trial.state.name for trial in study.get_trials(False)}
-            for result in results:
-                if result.is_over and there.get(result.trial.number) != _STATES[result.state]:
-                    study.add_trial(_frozen(self._axes, result))
+            for number, trial in trials.items():
+                if there.get(number) != trial.state.name:
+                    study.add_trial(trial)
 
 
 def _cut_torn_line(file: Path) -> None:
