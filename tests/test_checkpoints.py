@@ -595,3 +595,22 @@ def test_a_step_that_is_deleted_while_it_is_read_gives_way_to_a_newer_one(tmp_pa
         CheckpointStore(tmp_path / "other").restore(small_state(0))
     with pytest.raises(CheckpointError, match="its arrays cannot be read"):
         CheckpointStore(tmp_path / "other").restore(small_state(0), step=2)
+
+
+def test_a_step_that_cannot_be_read_for_a_moment_is_never_deleted(tmp_path, monkeypatch):
+    from hepcli.checkpoints import _step_files
+
+    with CheckpointStore(tmp_path, keep_latest=1, keep_best=1) as store:
+        for step, metric in ((1, 0.9), (2, 0.1)):
+            store.save(step, small_state(step), {}, metric)
+    digest = _step_files.file_digest
+
+    def refuse(path):
+        if path.parent.name == "1":
+            raise PermissionError(13, "Permission denied")
+        return digest(path)
+
+    monkeypatch.setattr(_step_files, "file_digest", refuse)
+    with CheckpointStore(tmp_path, keep_latest=1, keep_best=1) as store:
+        store.save(3, small_state(3), {}, 0.2)
+    assert (tmp_path / "1").is_dir()

@@ -69,7 +69,33 @@ def test_folders_that_cannot_be_flushed_are_written_all_the_same(tmp_path, monke
 
 
 def test_what_killed_writers_left_is_cleared(tmp_path):
-    for name in (".table.md.12-0a1b2c3d.tmp", "table.md", ".lock"):
+    theirs = [".lock", ".notes.md.tmp", "table.md"]
+    for name in (".table.md.12-0a1b2c3d.tmp", *theirs):
         (tmp_path / name).touch()
+    (tmp_path / ".cache.1-00000000.tmp").mkdir()
     clear_temporaries(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".lock", "table.md"]
+    assert sorted(os.listdir(tmp_path)) == [".cache.1-00000000.tmp", *theirs]
+
+
+def test_without_links_a_writer_that_is_killed_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refusing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            write_once(tmp_path / "file", "half")
+    assert not (tmp_path / "file").exists()
+    assert write_once(tmp_path / "file", "whole")
+
+
+def test_without_links_one_of_many_writers_is_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    won = []
+    threads = [
+        threading.Thread(target=lambda text=text: won.append((write_once(tmp_path / "file", text), text)))
+        for text in "abcdefgh"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [text for first, text in won if first] == [(tmp_path / "file").read_text()]

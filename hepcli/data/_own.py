@@ -159,7 +159,7 @@ def _damaged(name: str, folder: Path) -> DatasetError:
 
 def _read_npz(path: Path) -> dict[SplitName, Pair]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise _no_source(path)
             for keys in _IN_PAIRS:

@@ -85,3 +85,9 @@ def test_a_step_that_needs_too_much_memory_is_told_into_how_many_parts_it_fits(c
     shown = capsys.readouterr().err
     assert f"data.accumulate={parts} " in shown
     assert ("this machine has" in shown) == (times > 1)
+
+
+def test_a_file_that_ends_too_soon_is_no_abort():
+    """Typer takes every EOFError for a question that the user refused."""
+    with pytest.raises(RuntimeError, match="ended too soon"):
+        raising(EOFError())()

@@ -93,6 +93,7 @@ def offered(typed):
         ("hep train --set gradient.beta_r", {"gradient.beta_radius="}),
         ("hep sweep --vary network.layers.l1.un", {"network.layers.l1.units="}),
         ("hep data prepare fashion_mnist_", {"fashion_mnist_mini"}),
+        ("hep eval ~nosuchuser/", set()),
     ],
 )
 def test_the_tab_key_offers_what_there_is(typed, expected):

@@ -179,3 +179,47 @@ def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
     (tmp_path / "test_32x32.mat").write_bytes(b"x" * 500)
     with pytest.raises(DatasetError, match="no MATLAB file"):
         imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
+
+
+def write_pixels(root, pixels):
+    for label in ("ant", "bee"):
+        (root / label).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
+
+
+def test_sixteen_bits_and_transparency_are_refused_not_cut_off(tmp_path, data_dir):
+    deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    with pytest.raises(DatasetError, match="8 bits per channel"):
+        imported("deep", write_pixels(tmp_path / "deep", deep), data_dir)
+    clear = np.full((8, 8, 4), 200, np.uint8)
+    with pytest.raises(DatasetError, match="transparent"):
+        imported("clear", write_pixels(tmp_path / "clear", clear), data_dir)
+    clear[..., 3] = 255
+    imported("opaque", write_pixels(tmp_path / "opaque", clear), data_dir)
+    assert find_spec("opaque", data_dir).image_shape == (8, 8, 3)
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, data_dir, monkeypatch):
+    root = write_folders(tmp_path / "insects")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(DatasetError, match=r"cannot be read: Permission denied") as caught:
+        imported("insects", root, data_dir)
+    assert "Remove" not in caught.value.advice
+
+
+def test_a_damaged_archive_is_refused_in_words(tmp_path, data_dir):
+    np.savez_compressed(tmp_path / "whole.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole)
+        content[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        (tmp_path / "a.npz").write_bytes(content[: rng.integers(len(whole))])
+        with pytest.raises(DatasetError):
+            imported("mine", tmp_path / "a.npz", data_dir)

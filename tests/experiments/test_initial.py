@@ -122,3 +122,20 @@ def test_a_step_that_is_none_and_another_format_are_refused(tmp_path, source):
         initial_params(f"{source}:7", FRESH)
     with pytest.raises(ConfigError, match=r"\.safetensors or \.npz"):
         export(source, tmp_path / "weights.h5")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_exported_weights_that_changed_are_refused(tmp_path, source, suffix):
+    """A safetensors file has no checksum of its own."""
+    file, _ = export(source, tmp_path / f"weights{suffix}")
+    content = bytearray(file.read_bytes())
+    content[-5000 if suffix == ".npz" else -1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="contains no readable weights"):
+        read_weights(file)
+
+
+def test_a_home_that_is_not_there_is_refused_in_words(small, tmp_path):
+    request = TrainRequest(None, (*small, "run.init_from='~nosuchuser/run'"), {}, tmp_path / "new")
+    with pytest.raises(ConfigError, match="~nosuchuser"):
+        list(train(request))

@@ -29,7 +29,7 @@ def test_a_folder_without_a_step_is_no_run(tmp_path):
     folder.checkpoints.mkdir(parents=True)
     (folder.checkpoints / ".saving-0").mkdir()
     (folder.path / "config.toml").write_text("# Every value of th")
-    (folder.path / "metrics.jsonl").write_text("{}\n")
+    (folder.path / "metrics.jsonl").write_text("")
     assert not folder.holds_run
     with folder.claimed():
         folder.create(RESOLVED)
@@ -41,7 +41,13 @@ def test_a_folder_without_a_step_is_no_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("summary.json", '{"epochs": 20}'), ("summary.json", "mine"), ("config.toml", "a = 1")]
+    ("name", "text"),
+    [
+        ("summary.json", '{"epochs": 20}'),
+        ("summary.json", "mine"),
+        ("config.toml", "a = 1"),
+        ("metrics.jsonl", '{"epoch": 1}\n'),  # its checkpoints lie on a disk that is not mounted
+    ],
 )
 def test_what_is_not_of_a_killed_run_is_never_replaced(tmp_path, name, text):
     folder = RunFolder(tmp_path / "run")
@@ -115,3 +121,11 @@ def test_figures_know_nothing_of_the_users_matplotlib(tmp_path, monkeypatch):
     draw_figure(curves_of([line], "cost$a_$b"), tmp_path / "user.png")
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "user.png").read_bytes()
     assert matplotlib.rcParams["text.usetex"]
+
+
+def test_a_named_pipe_as_lock_is_refused_at_once(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    os.mkfifo(folder.path / ".lock")
+    with pytest.raises(OutputError), folder.claimed():
+        pytest.fail("held")
