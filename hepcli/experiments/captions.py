@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from hepcli.config import Config
-from hepcli.settings import GradientSettings
+from hepcli.settings import ESTIMATORS, GradientSettings
 
 _SYMBOLS = {
     "gradient.beta_radius": "|β|",
@@ -15,7 +15,7 @@ _SYMBOLS = {
 }
 _BY_NAME = {key.rpartition(".")[2]: symbol for key, symbol in _SYMBOLS.items()}
 _DATASETS = {
-    "fashion_mnist_mini": "Fashion-MNIST mini (5,000 training images)",
+    "fashion_mnist_mini": "Fashion-MNIST mini (5,000 + 1,000 images)",
     "fashion_mnist": "Fashion-MNIST (full)",
     "mnist": "MNIST",
     "kmnist": "Kuzushiji-MNIST",
@@ -45,7 +45,7 @@ def with_symbols(text: str) -> str:
     """Text in which |beta|, lambda and names of methods are written as in the paper."""
     for spelled, written in (("|beta|", "|β|"), ("lambda", "λ"), ("hep_exact", "hep exact")):
         text = text.replace(spelled, written)
-    return text
+    return text.replace("_", " ") if text in ESTIMATORS else text
 
 
 def assigned_symbol(name: str, label: str) -> str:
@@ -88,7 +88,8 @@ def settings_of(config: Config, uses_circle: bool) -> str:
     parts = [
         dataset_title(config.data.name),
         method_of(config.gradient, uses_circle),
-        *([f"λ = {weight:g}"] if weight else []),
+        f"λ = {weight:g}",
+        f"α = {config.network.initial_angle_deg:g}°",
         f"{relaxation.free_steps} free and {relaxation.nudged_steps} nudged steps",
         f"{relaxation.solver} solver",
         f"seed {config.run.seed}",
@@ -125,3 +126,6 @@ IN_VIEW: Mapping[str, tuple[float, ...]] = {
 
 RIGHT_ANGLE = (0.0, 30.0, 60.0, 90.0)
 """Ticks of angles, in degrees."""
+
+RESIDUAL_SPAN = (-8.0, -6.0)
+"""What stays in view of log10 residuals, whose floor is -8: steps within rounding are no changes."""

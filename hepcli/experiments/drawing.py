@@ -2,13 +2,14 @@
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, write_data
+from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, extent, write_data
 from hepcli.experiments.figures import house_style, look_of, new_figure, plain, save_figure
 
 _WIDTHS = (4.4, 7.0, 7.4, 9.6)  # inches, by number of columns
@@ -49,7 +50,8 @@ def compose(data: FigureData) -> Any:
     rows = -(-len(data.panels) // columns)
     size = _WIDTHS[min(columns, len(_WIDTHS)) - 1], _PANEL_HEIGHT * rows
     first = data.panels[0]
-    if len(data.panels) == 1 and max(len(first.x.names or ()), len(first.series)) > _MOST_NAMES:
+    names, series = len(first.x.names or ()), len(first.series)
+    if len(data.panels) == 1 and max(names, series, names * series / 4) > _MOST_NAMES:
         size = _WIDTHS[1], _PANEL_HEIGHT
     figure = new_figure(*(_MAP_SIZE if first.kind == "map" else size))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -58,6 +60,7 @@ def compose(data: FigureData) -> Any:
     panels = list(zip(grid, data.panels, strict=False))
     for axes, panel in panels:
         _draw_panel(axes, panel)
+    _share_epochs([axes for axes, panel in panels if panel.x.label == "epoch" and not _is_empty(panel)])
     renderer = _renderer(figure)
     _add_strips(figure, data, renderer)
     if not data.shared_legend:
@@ -65,6 +68,13 @@ def compose(data: FigureData) -> Any:
         for axes, _ in panels:
             _add_legend(axes, renderer)
     return figure
+
+
+def _share_epochs(panels: Sequence[Any]) -> None:
+    """One range of epochs for all panels."""
+    ends = [end for axes in panels for end in axes.get_xlim()]
+    for axes in panels:
+        axes.set_xlim(min(ends), max(ends))
 
 
 def _renderer(figure: Any) -> Any:
@@ -84,7 +94,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         return
     if panel.kind in ("points", "dots", "bars", "curves"):
         _scale(axes, panel)  # before drawing: how far series are moved aside depends on it
-    _DRAWERS[panel.kind](axes, panel)
+    looks = [replace(one, look=place) if one.look is None else one for place, one in enumerate(panel.series)]
+    shown = tuple(one for one in looks if panel.kind == "plane" or any(y is not None for y in one.y))
+    _DRAWERS[panel.kind](axes, replace(panel, series=shown))
     if panel.reference is not None:
         axes.axhline(panel.reference, color="#888888", linewidth=0.7, zorder=0.5)
 
@@ -116,8 +128,10 @@ def _scale(axes: Any, panel: Panel) -> None:
         _plain_numbers(axes.xaxis, min(places, default=1.0), max(places, default=1.0))
     if y.ticks is not None:
         axes.set_yticks(y.ticks)
-    shown = [value for one in panel.series for value in _extent(one)]
+    shown = [value for one in panel.series for value in extent(one)]
     low, high = _limits(shown, y)
+    if panel.kind == "bars" and not y.log and min(shown) >= 0:
+        low = 0.0  # what bars stand on
     axes.set_ylim(low, high)
     if y.log and y.ticks is None:
         _plain_numbers(axes.yaxis, low, high)
@@ -135,17 +149,10 @@ def _plain_numbers(axis: Any, low: float, high: float) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _extent(series: Series) -> list[float]:
-    """The values of a series, with both ends of their error bars."""
-    errors = series.error or (None,) * len(series.y)
-    pairs = [(y, e or 0.0) for y, e in zip(series.y, errors, strict=True) if y is not None]
-    return [end for y, e in pairs for end in (y - e, y + e)]
-
-
 def _limits(values: Sequence[float], scale: Scale) -> tuple[float, float]:
     """Room around the values; what stays in view is an edge where no value comes near."""
     if scale.log:
-        positive = [value for value in values if value > 0]
+        positive = [value for value in (*values, *scale.include) if value > 0]
         low, high = (min(positive), max(positive)) if positive else (0.1, 1.0)
         factor = max((high / low) ** 0.06, 1.3)
         return low / factor, high * factor
@@ -184,11 +191,11 @@ def _aside(panel: Panel, place: int, x: NDArray[np.float64]) -> NDArray[np.float
     places = sorted({value for one in panel.series for value in one.x if value is not None})
     if panel.x.log:
         gaps = np.diff(np.log(places))
-        step = min(0.06, 0.5 / len(panel.series)) * (gaps.min() if gaps.size else 0.5)
+        step = min(0.06, 0.3 / len(panel.series)) * (gaps.min() if gaps.size else 0.5)
         moved: NDArray[np.float64] = x * np.exp((place - (len(panel.series) - 1) / 2) * step)
         return moved
     gaps = np.diff(places)
-    step = min(0.06, 0.5 / len(panel.series)) * (gaps.min() if gaps.size else 1.0)
+    step = min(0.06, 0.3 / len(panel.series)) * (gaps.min() if gaps.size else 1.0)
     return x + (place - (len(panel.series) - 1) / 2) * step
 
 

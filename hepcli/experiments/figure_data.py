@@ -37,6 +37,13 @@ class Series:
     look: int | None = None
 
 
+def extent(series: Series) -> list[float]:
+    """The values of a series, with both ends of their error bars."""
+    errors = series.error or (None,) * len(series.y)
+    pairs = [(y, e or 0.0) for y, e in zip(series.y, errors, strict=True) if y is not None]
+    return [end for y, e in pairs for end in (y - e, y + e)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """One axis of a panel.

@@ -53,12 +53,13 @@ class Look(NamedTuple):
 
 
 def look_of(place: int) -> Look:
-    """The look of the series at a place of a figure, from 0."""
+    """The look of the series at a place of a figure, from 0; 28 differ in colour, line or hatch."""
+    turn, colour = divmod(place, len(_COLOURS))
     return Look(
-        _COLOURS[place % len(_COLOURS)],
-        _MARKERS[place % len(_MARKERS)],
-        _LINE_STYLES[(place + place // len(_COLOURS)) % len(_LINE_STYLES)],
-        _HATCHES[place % len(_HATCHES)],
+        _COLOURS[colour],
+        _MARKERS[(colour + 3 * turn) % len(_MARKERS)],
+        _LINE_STYLES[(colour + turn) % len(_LINE_STYLES)],
+        _HATCHES[(colour + turn) % len(_HATCHES)],
     )
 
 

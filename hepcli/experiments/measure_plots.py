@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.experiments.captions import IN_VIEW, RIGHT_ANGLE
+from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
 from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
 from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
@@ -19,7 +19,14 @@ _NAMES = {
 _GRADIENT = "parameter gradient (this run's estimator vs bptt)"
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
 _SETTLED = 1e-6  # residual up to which a phase in the figures counts as settled
-_IN_VIEW = {"jacobian_symmetry": IN_VIEW["symmetry"], "homeostatic_loss": IN_VIEW["loss"]}
+_IN_VIEW = {
+    "jacobian_symmetry": IN_VIEW["symmetry"],
+    "homeostatic_loss": IN_VIEW["loss"],
+    "spectral_radius": (1.0,),
+    "log10_residual": RESIDUAL_SPAN,
+}
+_REFERENCE = {"spectral_radius": 1.0}
+_PLAIN = 6  # the look, black, of what no legend names
 
 
 class PictureAxes(NamedTuple):
@@ -61,12 +68,18 @@ def pictures_of(
     if not result.kept.any():
         return figures
     few = f"{caption}; {where}; {int(result.kept.sum())} {record['split']} examples"
-    one = f"{caption}; {where}; the first {record['split']} example"
+    one = f"{caption}; {where}; the first {record['split']} example with a fixed point"
     if result.jacobian is not None and result.one_step is not None:
         figures["spectrum"] = _spectrum(np.asarray(result.jacobian), np.asarray(result.one_step), one)
     figures["stability-map"] = _stability_map(result, axes, few)
     figures["convergence"] = _convergence(result, axes, few)
     return figures
+
+
+def _name(bias: str, method: str) -> str:
+    """A bias in the legend; hep exact nudges infinitely little, and differs by its finite steps alone."""
+    is_exact = bias == "finite_nudge" and method == "hep_exact"
+    return "finite steps (this run's hep exact vs converged)" if is_exact else _NAMES[bias]
 
 
 def _used(record: Mapping[str, Any]) -> str:
@@ -81,7 +94,7 @@ def _biases(record: Mapping[str, Any], where: str, caption: str) -> FigureData:
         errors = record["standard_error"][measure]
         series = tuple(
             Series(
-                label=_NAMES[bias],
+                label=_name(bias, record["method"]),
                 x=tuple(range(len(layers))),
                 y=numbers(record[measure][bias][name] for name in layers),
                 error=numbers(errors[bias][name] for name in layers),
@@ -118,7 +131,7 @@ def _spectrum(jacobian: NDArray[Any], one_step: NDArray[Any], caption: str) -> F
                 y=Scale(label="imaginary part"),
                 series=(Series(x=numbers(values.real), y=numbers(values.imag)),),
                 circle=circle,
-                circle_label="stable inside the circle" if circle else "",
+                circle_label="stable inside" if circle else "",
             )
         )
     title = f"The {len(jacobian)} eigenvalues at the fixed point"
@@ -134,7 +147,7 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
         axis=tuple(map(float, axes.axis)),
         values=tuple(numbers(row) for row in whole),
         label="log10 residual (worst example)",
-        limits=(-8.0, 0.0),
+        limits=_colour_limits(whole[np.abs(whole) > 0]),
     )
     panel = Panel(
         kind="map",
@@ -148,11 +161,17 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
     return FigureData(title=title, caption=caption, panels=(panel,), columns=1)
 
 
+def _colour_limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Whole decades around nearly all values, at least two and none below -8: further in all is settled."""
+    low, high = np.floor(np.nanpercentile(values, 2)), np.ceil(np.nanpercentile(values, 98))
+    return float(max(low, -8.0)), float(max(high, max(low, -8.0) + 2))
+
+
 def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureData:
-    """The error of the Cauchy sum against N and against |β|; open markers where phases did not settle."""
+    """The error of the Cauchy sum against N and |β|; open markers where the median phase is unsettled."""
     errors = np.median(np.asarray(result.circles.relative_error)[:, :, result.kept], axis=-1)
     errors = np.maximum(errors, _LOWEST)
-    residuals = np.asarray(result.circles.residual)[:, :, result.kept].max(axis=-1)
+    residuals = np.median(np.asarray(result.circles.residual)[:, :, result.kept], axis=-1)
     settled = residuals <= _SETTLED
     limit = circle_of(axes.method).limit.replace("_", " ")
     by_number = tuple(
@@ -173,7 +192,7 @@ def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureDat
         )
         for column, number in enumerate(axes.numbers)
     )
-    y = Scale(label=f"relative error to {limit}, median", log=True)
+    y = Scale(label=f"relative error to {limit}", log=True)
     panels = (
         Panel(kind="points", x=Scale(label="N", ticks=ticks_at(axes.numbers)), y=y, series=by_number),
         Panel(
@@ -183,7 +202,9 @@ def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureDat
             series=by_radius,
         ),
     )
-    caption += f"; open markers: not settled after {PICTURE_STEPS} steps (residual above {_SETTLED:g})"
+    caption += (
+        f"; medians; open markers: not settled after {PICTURE_STEPS} steps (residual above {_SETTLED:g})"
+    )
     title = "How the Cauchy sum converges with N and |β|"
     return FigureData(title=title, caption=caption, panels=panels, columns=2)
 
@@ -198,14 +219,19 @@ def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
     epochs = numbers(record["epoch"] for record in records)
     test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
     panels = [
-        ("test error / %", IN_VIEW["error"], [Series(x=epochs, y=numbers(test_error))]),
-        ("weight angle / °", IN_VIEW["angle"], [_series(records, epochs, "weight_angle_deg")]),
+        ("test error / %", IN_VIEW["error"], None, [Series(x=epochs, y=numbers(test_error), look=_PLAIN)]),
+        ("weight angle / °", IN_VIEW["angle"], None, [_series(records, epochs, "weight_angle_deg")]),
         *(
-            (measure.title, _IN_VIEW.get(key, ()), [_series(records, epochs, key)])
+            (measure.title, _IN_VIEW.get(key, ()), _REFERENCE.get(key), [_series(records, epochs, key)])
             for key, measure in MEASURES.items()
         ),
-        ("cosine", IN_VIEW["cosine"], [*_by_bias(records, epochs, "cosine"), _gradient(records, epochs)]),
-        ("relative error", (), [*_by_bias(records, epochs, "relative_error")]),
+        (
+            "cosine",
+            IN_VIEW["cosine"],
+            None,
+            [*_by_bias(records, epochs, "cosine"), _gradient(records, epochs)],
+        ),
+        ("relative error", (), None, [*_by_bias(records, epochs, "relative_error")]),
     ]
     shown = tuple(
         Panel(
@@ -218,18 +244,19 @@ def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
                 ticks=RIGHT_ANGLE if label.endswith("°") else None,
             ),
             series=tuple(series),
+            reference=reference,
         )
-        for label, include, series in panels
+        for label, include, reference, series in panels
         if any(value is not None for one in series for value in one.y)
     )
-    caption = f"{caption}; {_used(records[-1])} at the end; mean and standard error over examples"
+    caption += f"; {_used(records[-1])} at the end (test error: all); error bars: standard error"
     title = "Asymmetry along the run"
     return FigureData(title=title, caption=caption, panels=shown, columns=4, shared_legend=True)
 
 
 def _series(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], key: str) -> Series:
     errors = numbers(record["standard_error"].get(key) for record in records)
-    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors)
+    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors, look=_PLAIN)
 
 
 def _by_bias(
@@ -237,7 +264,7 @@ def _by_bias(
 ) -> Iterator[Series]:
     for look, bias in enumerate(BIASES):
         yield Series(
-            label=_NAMES[bias],
+            label=_name(bias, records[-1]["method"]),
             x=epochs,
             y=numbers(record[measure][bias]["total"] for record in records),
             error=numbers(record["standard_error"][measure][bias]["total"] for record in records),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hepcli.experiments.captions import IN_VIEW, RIGHT_ANGLE
+from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 
 _Curves = dict[str, list[float | None]]
@@ -35,7 +35,7 @@ def curves_of(history: Sequence[dict[str, Any]], title: str, caption: str = "") 
             {split: _missing(of(split, "top1")) for split in splits},
         ),
         (
-            Scale(label="log10 residual"),
+            Scale(label="log10 residual", include=RESIDUAL_SPAN),
             {
                 "free phase, train": of("train", "log10_residual"),
                 "free phase, test": of("test", "log10_residual"),

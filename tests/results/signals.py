@@ -138,9 +138,10 @@ def figure(groups: dict[str, Columns]) -> FigureData:
               y=Scale(label="their share of the signal / %", include=(0.0, 100.0)), series=tuple(shares)),
     )  # fmt: skip
     caption = (
-        f"hep exact, {EXAMPLES:,} training images a run, seeds together; bins of equal counts on the left"
+        "Fashion-MNIST (full); hep exact, λ = 0 and 1, the networks of Figure 4 a–d, seeds together; "
+        f"{EXAMPLES:,} training images a network; bins of equal counts on the left"
     )
-    return FigureData(title="Who carries the learning signal", caption=caption, panels=panels, columns=2)
+    return FigureData(title="Who carries the error signal", caption=caption, panels=panels, columns=2)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ _TITLES: dict[str, str] = {
     "homeostatic_loss": "homeostatic loss",
     "test.log10_residual": "log10 residual, test",
     "images_per_second": "images/s",
-    "asymmetry.cosine.total": "cosine of the error signal with that of rbp",
-    "asymmetry.gradient_cosine": "cosine of the gradient with that of bptt",
+    "asymmetry.cosine.total": "error signal: cosine with rbp",
+    "asymmetry.gradient_cosine": "gradient: cosine with bptt",
 }
 
 

@@ -2,19 +2,22 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from hepcli.experiments.captions import (
     IN_VIEW,
+    RESIDUAL_SPAN,
     RIGHT_ANGLE,
     dataset_title,
     in_words,
     is_number,
     seeds_text,
+    shown_label,
     symbol_of,
     with_symbols,
 )
-from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
+from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, extent, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
 from hepcli.experiments.sweeps.collect import (
     ABSENT,
@@ -37,6 +40,8 @@ _IN_VIEW = {
     "asymmetry.jacobian_symmetry": IN_VIEW["symmetry"],
     "asymmetry.cosine.total": IN_VIEW["cosine"],
     "asymmetry.gradient_cosine": IN_VIEW["cosine"],
+    "test.log10_residual": RESIDUAL_SPAN,
+    "train.log10_residual": RESIDUAL_SPAN,
 }
 _MOST_COLUMNS = 3
 _MOST_INSIDE = 4  # series of a legend inside a panel
@@ -60,6 +65,7 @@ def figure_of(result: Collection) -> FigureData:
     rows = [drawn[start : start + across] for start in range(0, len(drawn), across)]
     if facet:  # a row goes as a whole, lest facets get out of line
         rows = [row for row in rows if any(_has_data(panel) for panel in row)] or rows[:1]
+        rows = [_on_one_scale(row) for row in rows]
     else:
         rows = [[panel for row in rows for panel in row if _has_data(panel)] or rows[0][:1]]
     panels = tuple(panel for row in rows for panel in row)
@@ -69,6 +75,16 @@ def figure_of(result: Collection) -> FigureData:
     return FigureData(
         title=title, caption=_caption(result), panels=panels, columns=columns, shared_legend=many
     )
+
+
+def _on_one_scale(row: Sequence[Panel]) -> list[Panel]:
+    """Panels side by side that show one value, with the values of all of them in view."""
+    ends = [end for panel in row for one in panel.series for end in extent(one)]
+    if not ends:
+        return list(row)
+    return [
+        replace(panel, y=replace(panel.y, include=(*panel.y.include, min(ends), max(ends)))) for panel in row
+    ]
 
 
 def _has_data(panel: Panel) -> bool:
@@ -85,13 +101,13 @@ def _caption(result: Collection) -> str:
     parts = [", ".join(map(dataset_title, datasets))]
     if epochs:
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-        parts.append(f"{span} epochs")
+        parts.append(f"{span} epoch{'' if epochs == [1] else 's'}")
     seeds = {outcome.seed for outcome in result.outcomes if outcome.summary is not None}
     parts.append(seeds_text(seeds))
     if len(seeds) > 1:
         parts.append("mean ± sample standard deviation")
     if len(done) < len(result.outcomes):
-        parts.append(f"{len(done)} of {len(result.outcomes)} runs")
+        parts.append(f"the {len(done)} finished of {len(result.outcomes)} runs")
     return "; ".join(filter(None, parts))
 
 
@@ -107,7 +123,9 @@ class _Panel(NamedTuple):
     def note(self) -> str:
         """Why there is nothing in it."""
         there = any(outcome.summary or outcome.history for outcome in self.result.outcomes)
-        return "undefined" if there else "no finished run"
+        if not there:
+            return "no finished run"
+        return "no layers connected both ways" if self.value == "weight_angle_deg" else "undefined"
 
     @property
     def y(self) -> Scale:
@@ -188,11 +206,12 @@ def _labels(panel: _Panel) -> list[str]:
 
 def _lines(panel: _Panel) -> Panel:
     labels = _labels(panel)
-    if not all(map(is_number, labels)):
+    at = {label: float(label) for label in labels if is_number(label)}
+    has_zero = 0.0 in at.values() and max(at.values()) >= 10 * min(v for v in at.values() if v > 0)
+    if len(at) < len(labels) or (len(at) > 2 and has_zero):  # no logarithmic axis has a zero
         at = {label: float(place) for place, label in enumerate(labels)}
-        names = tuple(with_symbols(label) for label in labels)
+        names = tuple(shown_label(label) for label in labels)
         return _panel(panel, "dots", Scale(ticks=tuple(at.values()), names=names), _at_places(panel, at))
-    at = {label: float(label) for label in labels}
     is_log = min(at.values()) > 0 and max(at.values()) >= 10 * min(at.values())
     ticks = tuple(sorted(set(at.values()))) if len(at) <= 12 else None
     scale = Scale(log=is_log, ticks=ticks, integer=all(value.is_integer() for value in at.values()))
@@ -201,14 +220,17 @@ def _lines(panel: _Panel) -> Panel:
 
 def _bars(panel: _Panel) -> Panel:
     at = {label: float(place) for place, label in enumerate(_labels(panel))}
-    names = tuple(with_symbols(label) for label in at)
+    names = tuple(shown_label(label) for label in at)
     return _panel(panel, "bars", Scale(ticks=tuple(at.values()), names=names), _at_places(panel, at))
 
 
 def _curves(panel: _Panel) -> Panel:
-    """Over the epochs, a band of one standard deviation around the mean of the seeds that got there."""
+    """Over the epochs, a band of one standard deviation around the mean of the finished runs; of all of them
+    where none has finished."""
     series = []
-    for name, outcomes in _series(panel.result).items():
+    any_done = any(one.summary is not None for one in panel.result.outcomes)
+    for name, every in _series(panel.result).items():
+        outcomes = [one for one in every if one.summary is not None or not any_done]
         by_epoch: dict[int, list[float]] = {}
         for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
             number = value_of(line, panel.value, file)

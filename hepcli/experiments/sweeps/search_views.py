@@ -97,7 +97,7 @@ def search_note(record: dict[str, Any]) -> str:
 def search_figure(search: Search, results: Sequence[Result], record: dict[str, Any]) -> FigureData:
     """The objective over the trials with the best so far, and the importance of the axes."""
     settings = search.settings
-    over = [result for result in results if result.state == DONE]
+    over = [result for result in results if result.state == DONE and result.value is not None]
     best: list[float] = []
     choose = min if settings.direction == "minimize" else max
     for result in over:
