@@ -16,6 +16,8 @@ def main() -> None:
     nothing is being imported it is a KeyboardInterrupt as ever; SIGTERM ends the process by itself.
     """
     _open_closed()
+    if "--debug" not in sys.argv:  # XLA's own lines, such as of slow compilations, would tear displays
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started to ignore it
         signal.signal(signal.SIGINT, _on_interrupt)
     from hepcli.cli import main as run  # after the handler: this alone takes a while

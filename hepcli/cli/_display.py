@@ -33,6 +33,8 @@ _COLUMNS = (
 _FIRST_TO_GO = ("top-5", "homeo.", "resid.", "uns. e", "settled", "img/s", "angle")
 """Columns that a narrow terminal goes without, one after the other; numbers are never cut."""
 
+_WIDTHS = {"time": 6, "img/s": 5, "settled": 5}  # room for later rows, so that no column goes as they come
+
 _MEANING = {
     "loss": "training loss",
     "error": "test error, %",
@@ -80,6 +82,8 @@ class Silent:
         """The run folder is ready."""
         for text in record.notices:
             self.notice(text)
+        if 0 < record.epochs == record.epochs_done:
+            self.notice(f"All {record.epochs} epochs are done; --epochs N trains until N in total.")
 
     def batch_done(self, record: BatchDone) -> None:
         """A step was dispatched."""
@@ -106,8 +110,10 @@ class Speaking(Silent):
             say(
                 f"best epoch ({selection['epoch']}): {errors[0]} % validation error, {errors[1]} % test error"
             )
-        folder = shlex.quote(str(record.folder))
-        say(f"next: hep eval {folder}\n      hep measure-asymmetry {folder}")
+        words = shlex.quote(str(record.folder))
+        if record.data_dir is not None:
+            words += f" --data-dir {shlex.quote(str(record.data_dir))}"
+        say(f"next: hep eval {words}\n      hep measure-asymmetry {words}")
 
 
 class Clock(ProgressColumn):
@@ -178,7 +184,7 @@ class LiveTable(Speaking):
         self._clock = Clock()
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(None, "bright_black", "cyan", "cyan", "cyan"),
             MofNCompleteColumn(),
             self._clock,
             console=console,
@@ -252,13 +258,13 @@ class LiveTable(Speaking):
             left = [name for name in left if name != gone]
             table = Table(title=Text(self._title), box=None, padding=(0, 0, 0, 2), pad_edge=False)
             for name in left:
-                table.add_column(name, justify="right", no_wrap=True)
+                table.add_column(name, justify="right", no_wrap=True, min_width=_WIDTHS.get(name))
             for row in rows:
                 table.add_row(*(cell for name, cell in zip(_COLUMNS, row, strict=True) if name in left))
             if whole_width(table) <= self._console.width:
                 break
         caption = "; ".join(f"{name}: {_MEANING[name]}" for name in left if name in _MEANING)
-        return table, Text(caption, style="dim")
+        return table, Text(caption)
 
     def _render(self) -> Group:
         if self._over:

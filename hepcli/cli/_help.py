@@ -36,6 +36,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help, and the examples below it."""
+        _make_readable()
         examples, self.epilog = self.epilog, None  # Rich would fill its lines
         try:
             super().format_help(ctx, formatter)
@@ -68,6 +69,15 @@ def _filled(given: dict[str, Any]) -> dict[str, Any]:
     """Join the lines of each paragraph of the help: the terminal decides where they break."""
     paragraphs = inspect.cleandoc(given.get("help") or "").split("\n\n")
     return given | {"help": "\n\n".join(" ".join(own.split()) for own in paragraphs)}
+
+
+def _make_readable() -> None:
+    """Nothing that has to be read is dim: on some palettes it cannot be."""
+    from typer import rich_utils
+
+    for name in ("HELPTEXT", "TYPES_SEPARATOR", "OPTION_DEFAULT"):
+        setattr(rich_utils, f"STYLE_{name}", "")
+    rich_utils.STYLE_REQUIRED_LONG = "red"
 
 
 def _to_panels(options: list[Any]) -> None:

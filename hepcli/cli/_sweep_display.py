@@ -209,5 +209,5 @@ def _print(title: str, tables: Sequence[Table], caption: str = "") -> None:
     if not console.is_terminal:
         console = StderrConsole(width=1000)
     table = next((table for table in tables if fits(table, console)), tables[-1])
-    lines = [Text(title, style="bold"), table, *([Text(caption, style="dim")] if caption else [])]
+    lines = [Text(title, style="bold"), table, *([Text(caption)] if caption else [])]
     attempt(lambda: console.print(*lines, sep="\n"))

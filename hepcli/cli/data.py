@@ -87,5 +87,5 @@ def _show(records: list[dict[str, Any]]) -> None:
         sizes = [f"{record[f'{split}_examples']:,}" for split in ("train", "test")]
         lines.append(Text(row.format(record["name"], record["state"], *sizes, record["num_classes"])))
         where = record["location"] or f"download it with: hep data prepare {record['name']}"
-        lines.append(Text(f"  {legible(where)}", style="dim"))
+        lines.append(Text(f"  {legible(where)}"))
     attempt(lambda: StderrConsole(soft_wrap=True).print(*lines, sep="\n"))

@@ -41,11 +41,12 @@ def load_sweep(sweep: str) -> NamedSweep:
     Raises:
         ConfigError: there is no such sweep, or its definition is not allowed; every problem is named.
     """
-    if sweep.endswith(".toml") or "/" in sweep:
+    listed = sweep.removeprefix("sweeps/")  # as `hep presets` names them
+    if sweep.endswith(".toml") or "/" in listed:
         path = expanded(sweep)
         tables = parse_tables(read_text(path), str(path))
         return NamedSweep(path.stem, check_sweep(_with_whole_paths(tables, path.parent), str(path)))
-    return NamedSweep(sweep, parse_sweep(sweep_text(sweep), f"sweep {sweep}"))
+    return NamedSweep(listed, parse_sweep(sweep_text(listed), f"sweep {listed}"))
 
 
 def _with_whole_paths(tables: dict[str, Any], beside: Path) -> dict[str, Any]:

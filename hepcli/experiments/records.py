@@ -38,11 +38,12 @@ class Interrupted(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The run is complete; `notices` are for the user."""
+    """The run is complete; `notices` are for the user, `data_dir` is where it was told that data sets are."""
 
     folder: Path
     summary: dict[str, Any]
     notices: tuple[str, ...] = ()
+    data_dir: Path | None = None
 
 
 TrainEvent = RunStarted | BatchDone | EpochDone | Interrupted | Finished

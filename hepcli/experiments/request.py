@@ -70,7 +70,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             continue
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
-            f"Resume it unchanged: {folder.resume_command}   or start a new run with another --out.",
+            f"Start a new run with another --out, or resume it unchanged: {folder.resume_command}",
         )
     return asked, folder
 

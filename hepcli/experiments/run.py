@@ -241,7 +241,8 @@ class Run:
         notices = self._draw()
         if self._trackers is not None:
             self._trackers.figure(self._curves_file)
-        return Finished(self.folder.path, summary, (*notices, *self.end_tracking(finished=True)))
+        notices = (*notices, *self.end_tracking(finished=True))
+        return Finished(self.folder.path, summary, notices, self.data_dir)
 
     @property
     def _curves_file(self) -> Path:

@@ -70,7 +70,7 @@ class RunFolder:
         if self.holds_run:
             raise OutputError(
                 f"{self.path} already holds a run.",
-                f"Continue it with: {self.resume_command}   or choose another --out.",
+                f"Choose another --out, or continue it with: {self.resume_command}",
             )
         with self.writing():
             self._check_foreign()

@@ -355,11 +355,18 @@ class _Watch:
 def _dying(folder: Path) -> SweepError:
     """The error of workers that die one after the other, with the reason where it is plain to see."""
     is_full = shutil.disk_usage(folder).free < _LEAST_FREE
-    reason = ": no space is left on the disk" if is_full else ""
+    reason = "no space is left on the disk" if is_full else _last_line(folder / "logs")
     return SweepError(
-        f"Workers keep dying without finishing anything{reason}.",
+        f"Workers keep dying without finishing anything{f': {reason}' if reason else ''}.",
         f"See the logs in {folder / 'logs'}, then run the same command again.",
     )
+
+
+def _last_line(logs: Path) -> str:
+    """What the worker that wrote last said last; nothing where there is no such file."""
+    newest = max(logs.glob("*.log"), key=lambda file: file.stat().st_mtime, default=None)
+    lines = [] if newest is None else newest.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip().rstrip(".") for line in reversed(lines) if line.strip()), "")
 
 
 def _settled(folder: SweepFolder, point: Point) -> PointSettled:

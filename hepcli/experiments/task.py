@@ -169,7 +169,7 @@ class Task:
         if batch % devices:
             raise ConfigError(
                 f"data.batch_size = {batch}: {devices} devices cannot share it evenly.",
-                f"Choose a multiple of {devices}, or fewer devices: CUDA_VISIBLE_DEVICES=0 hep …",
+                f"Choose a multiple of {devices}, or fewer devices, such as --set run.devices=1.",
             )
 
     def check_memory(self) -> None:

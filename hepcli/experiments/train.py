@@ -46,9 +46,10 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     resolved, folder = open_request(request)
     folder.writes = is_first()
     task = Task(resolved.config, request.data_dir)
-    task.check_devices()
     if not request.resume:
         check_devices(resolved.config)
+    task.check_devices()
+    if not request.resume:
         resolved = with_devices(resolved, task.layout.num_devices, "this machine")
     run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
     stop = agreed(stop)

@@ -262,9 +262,9 @@ def collect_runs(
         ConfigError: a folder is no run, or no run has a key that is asked for.
         OutputError: records of a run are damaged.
     """
-    configs = {run: read_config(run) for run in folders}
+    configs, unreadable = _configs(folders)
     runs, twice = _distinct(configs)
-    notices = [*notices, *twice]
+    notices = [*notices, *unreadable, *twice]
     flat = [_flat(configs[run]) for run in runs]
     if asked is not None and (what := unknown_key(flat, asked)) is not None:
         raise ConfigError(f"--keys: {what}.", SEE_KEYS)
@@ -291,6 +291,20 @@ def collect_runs(
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
     return Collection(title, axes, outcomes, *_default_views(axes), tuple(notices))
+
+
+def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:
+    """The configurations that can be read, at least one, and notices of the others."""
+    configs: dict[Path, Config] = {}
+    faults: dict[Path, ConfigError] = {}
+    for run in folders:
+        try:
+            configs[run] = read_config(run)
+        except ConfigError as error:
+            faults[run] = error
+    if faults and not configs:
+        raise next(iter(faults.values()))
+    return configs, [f"{error.what} The run is left out." for error in faults.values()]
 
 
 def _holding(path: Path, *names: str) -> list[Path]:
