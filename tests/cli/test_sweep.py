@@ -134,8 +134,8 @@ def test_two_parents_at_once_share_the_work(tmp_path):
     ("arguments", "says"),
     [
         (["table7"], "table1"),
-        ([], "either a definition or a --preset"),
-        (["table1", "--preset", "quickstart"], "either a definition or a --preset"),
+        ([], "give either SWEEP or --preset with --vary"),
+        (["table1", "--preset", "quickstart"], "give either SWEEP or --preset with --vary"),
         (["--preset", "quickstart", "--vary", "gradient.num_pionts=1"], "gradient.num_points"),
         (["--preset", "quickstart", "--vary", "gradient.num_points=one"], "must be a whole number"),
         (["--preset", "quickstart", "--vary", "gradient.num_points="], "is empty"),
