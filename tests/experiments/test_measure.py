@@ -95,7 +95,7 @@ def test_a_damaged_step_is_reported_and_the_others_measured(run, tmp_path):
     (skipped,) = [record for record in found if isinstance(record, StepSkipped)]
     assert "10" in skipped.reason
     assert (copy / "asymmetry/measures.json").exists()
-    with pytest.raises(CheckpointError, match="not intact"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         records(checkpoint=copy, step=10)
 
 
