@@ -79,7 +79,7 @@ def test_a_sweep_from_start_to_report(tmp_path):
     assert json.loads(record.stdout)["step"] == 20
     other = CliRunner().invoke(app, [*SWEEP, "--out", str(out), "--seeds", "0-2"])
     assert other.exit_code == 1
-    assert "seeds is [0, 1] there, [0, 1, 2] is asked for" in other.stderr
+    assert "seeds is [0, 1] there, but [0, 1, 2] was requested" in other.stderr
 
 
 @pytest.mark.slow

@@ -104,7 +104,7 @@ def test_an_untrained_loop_has_no_angle(small, tmp_path):
     preset = "fashion-mnist-loop"
     measured, done = records(preset=preset, seed=3, overrides=overrides, out=tmp_path / "out")
     assert measured.record["weight_angle_deg"] is None
-    assert "pair" in " ".join(measured.record["notes"])
+    assert "No two layers are connected in both directions" in " ".join(measured.record["notes"])
     assert measured.record["checkpoint"] is None
     assert measured.record["jacobian_symmetry"] < 0.999
     assert done.folder == tmp_path / "out"
@@ -165,4 +165,4 @@ def test_whatever_is_replaced_is_said(tmp_path, text):
     file = tmp_path / "measures.json"
     assert _replaced(file, {}) is None
     file.write_text(text)
-    assert "was replaced" in _replaced(file, {})
+    assert "it has been replaced" in _replaced(file, {})

@@ -160,5 +160,5 @@ def test_a_union_of_grids():
 
 def test_duplicate_points():
     places = [{"label": "one", "set": {"run.epochs": 20}}, {"label": "two", "set": {}}]
-    with pytest.raises(ConfigError, match=r"two points are the same configuration: \(a one, seed 0\)"):
+    with pytest.raises(ConfigError, match=r"two points have the same configuration: \(a one, seed 0\)"):
         points([{"name": "a", "points": places}])
