@@ -247,7 +247,7 @@ def test_truncated_and_missing_files_are_noticed(tmp_path: Path, harm: str) -> N
         assert store.steps() == [1]
         restored = store.restore(small_state(0))
         assert restored.step == 1
-        assert restored.damaged[0].startswith("Step 2 is not intact")
+        assert restored.damaged[0].startswith("Step 2 is damaged")
         file.write_bytes(content)
     assert store.restore(small_state(0)).step == 2
 
@@ -273,23 +273,23 @@ def test_skipped_steps_are_reported_newest_first_with_the_unfinished_ones(tmp_pa
     restored = store.restore(small_state(0))
     assert restored.step == 1
     assert_identical(restored.state, small_state(1))
-    assert [line.split(" is not intact: ")[0] for line in restored.damaged] == ["Step 4", "Step 3", "Step 2"]
-    assert "cut short" in restored.damaged[0]
+    assert [line.split(" is damaged: ")[0] for line in restored.damaged] == ["Step 4", "Step 3", "Step 2"]
+    assert "was interrupted" in restored.damaged[0]
 
 
 def test_a_step_renamed_to_another_number_is_noticed(tmp_path: Path) -> None:
     store = store_with(tmp_path, 1)
     shutil.copytree(tmp_path / "1", tmp_path / "9")
-    assert store.restore(small_state(0)).damaged == ("Step 9 is not intact: its manifest is of step 1.",)
+    assert store.restore(small_state(0)).damaged == ("Step 9 is damaged: its manifest is for step 1.",)
 
 
 def test_nothing_intact_is_an_error_and_never_a_fresh_start(tmp_path: Path) -> None:
     store = store_with(tmp_path, 1, 2)
     for step in "12":
         flip(files_of(tmp_path / step / "state")[0], 0)
-    with pytest.raises(CheckpointError, match=r"No intact checkpoint.*Step 2 is not.*Step 1 is not"):
+    with pytest.raises(CheckpointError, match=r"No intact checkpoint.*Step 2 is damaged.*Step 1 is damaged"):
         store.restore(small_state(0))
-    with pytest.raises(CheckpointError, match="It holds no step"):
+    with pytest.raises(CheckpointError, match="It contains no checkpoint"):
         CheckpointStore(tmp_path / "missing").restore(small_state(0))
 
 
@@ -300,7 +300,7 @@ def test_a_named_step_is_that_step_or_an_error(tmp_path: Path) -> None:
         store.restore(small_state(0), step=5)
     assert missing.value.advice == "Choose another with --step: 0, 1, 2."
     (tmp_path / "0" / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="Step 0 is not intact") as damaged:
+    with pytest.raises(CheckpointError, match="Step 0 is damaged") as damaged:
         store.restore(small_state(0), step=0)
     assert damaged.value.advice == "Choose another with --step: 1, 2."
 
@@ -310,11 +310,17 @@ def test_a_named_step_is_that_step_or_an_error(tmp_path: Path) -> None:
     [
         (
             {"w": np.zeros((4, 6), np.float32), "step": 0},
-            r"\['w'\] is float32\[4, 5\], expected is float32\[4, 6\]",
+            r"\['w'\] is float32\[4, 5\], but float32\[4, 6\] is expected",
         ),
-        ({"w": np.zeros((4, 5), np.complex64), "step": 0}, r"\['w'\] is float32.*expected is complex64"),
-        ({"w": np.zeros((4, 5), np.float32), "step": 0, "x": 0}, r"\['x'\] is none, expected is int64\[\]"),
-        ({"w": np.zeros((4, 5), np.float32)}, r"\['step'\] is int64\[\], expected is none"),
+        (
+            {"w": np.zeros((4, 5), np.complex64), "step": 0},
+            r"\['w'\] is float32.*but complex64\[4, 5\] is expected",
+        ),
+        (
+            {"w": np.zeros((4, 5), np.float32), "step": 0, "x": 0},
+            r"\['x'\] is none, but int64\[\] is expected",
+        ),
+        ({"w": np.zeros((4, 5), np.float32)}, r"\['step'\] is int64\[\], but none is expected"),
     ],
 )
 def test_another_network_is_refused_by_the_first_leaf_that_differs(
@@ -429,7 +435,7 @@ def test_a_kill_at_any_moment_leaves_a_complete_consistent_step(tmp_path: Path) 
         assert restored.metadata == {"step": restored.step}
         assert (restored.state["w"] == restored.step).all()
         assert restored.state["step"] == restored.step
-        assert all("cut short" in line for line in restored.damaged)
+        assert all("was interrupted" in line for line in restored.damaged)
         reached = restored.step
 
 
@@ -532,7 +538,7 @@ def test_a_run_without_a_checkpoint_is_an_error(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(CheckpointError, match="no checkpoint yet") as error:
         resolve_checkpoint(run)
-    assert "the command that began it" in error.value.advice
+    assert "the command that started it" in error.value.advice
 
 
 def test_a_part_of_a_state_is_read_alone(tmp_path):
@@ -543,7 +549,7 @@ def test_a_part_of_a_state_is_read_alone(tmp_path):
     assert_identical(restored.state, {"w": small_state(1)["w"]})
     with pytest.raises(CheckpointError, match="another network"):
         store.restore({"w": np.zeros((4, 6), np.float32)}, whole=False)
-    with pytest.raises(CheckpointError, match=r"its leaf .*'v'.* is none"):
+    with pytest.raises(CheckpointError, match=r"its array .*'v'.* is none"):
         store.restore({"v": small_state(1)["w"]}, whole=False)
 
 

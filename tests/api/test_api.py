@@ -50,7 +50,7 @@ def test_states_are_those_of_the_evaluation(run, finished):
 
 def test_the_best_step_is_that_of_validation(tiny, finished, tmp_path):
     """Without examples held out no step is the best; training from Python reaches the trackers, too."""
-    with pytest.raises(hepcli.HepError, match="no best step"):
+    with pytest.raises(hepcli.HepError, match="no best checkpoint"):
         hepcli.load_run(finished, "best")
     overrides = tiny | {"data.validation_examples": 100, "run.trackers": ["tensorboard"]}
     done = hepcli.train("quickstart", overrides, tmp_path / "run", epochs=1)

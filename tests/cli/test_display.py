@@ -26,7 +26,7 @@ def metrics(epoch, nonfinite=0):
 
 def show(display, epochs, nonfinite=0):
     with display:
-        display.started(RunStarted(Path("runs/a[/b]c"), epochs, 0, (), ("Step 7 is not intact.",)))
+        display.started(RunStarted(Path("runs/a[/b]c"), epochs, 0, (), ("Step 7 is damaged.",)))
         for epoch in range(1, epochs + 1):
             display.batch_done(BatchDone(epoch, 1, 2))
             display.batch_done(BatchDone(epoch, 2, 2))
@@ -58,16 +58,16 @@ def test_a_narrow_terminal_gets_fewer_columns_but_whole_numbers(width):
 def test_non_finite_states_are_shown():
     screen = io.StringIO()
     show(LiveTable(Console(file=screen, force_terminal=True, width=100, _environ={})), 1, nonfinite=3)
-    assert "3 train examples with NON-FINITE states" in screen.getvalue()
+    assert "3 train examples have non-finite states (NaN or infinity)" in screen.getvalue()
 
 
 def test_a_pipe_gets_a_whole_line_an_epoch(capsys):
     show(PlainLines(), epochs=2, nonfinite=1)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["Step 7 is not intact.", "run runs/a[/b]c: 2 epochs"]
+    assert lines[:2] == ["Step 7 is damaged.", "run runs/a[/b]c: 2 epochs"]
     assert lines[3].startswith("epoch 2/2  loss 0.5000")
     assert len(lines[3]) > 200
-    assert "1 test examples with NON-FINITE states" in lines[3]
+    assert "1 test examples have non-finite states (NaN or infinity)" in lines[3]
 
 
 SCORES = {"top1": 0.8125}
@@ -81,10 +81,10 @@ SELECTIONS = {
 def test_the_end_says_how_it_went_and_what_comes_next(by, capsys):
     summary = {"epochs": 2, "test": SCORES, "selection": SELECTIONS[by]}
     PlainLines().finished(Finished(Path("runs/a b"), summary, ("A notice.",)))
-    best = ["best epoch, 1: 25.00 % validation error, 50.00 % test error"] if by == "validation" else []
+    best = ["best epoch (1): 25.00 % validation error, 50.00 % test error"] if by == "validation" else []
     assert capsys.readouterr().err.splitlines() == [
         "A notice.",
-        "last epoch, 2: 18.75 % test error",
+        "last epoch (2): 18.75 % test error",
         *best,
         "next: hep eval 'runs/a b'",
         "      hep measure-asymmetry 'runs/a b'",

@@ -26,7 +26,7 @@ def test_a_device_without_memory_says_what_to_lower(capsys):
         raising(jax.errors.JaxRuntimeError(text))()
     assert ended.value.exit_code == 1
     shown = capsys.readouterr().err
-    assert "out of memory: 12.0 GiB at once" in shown
+    assert "out of memory: 12.0 GiB were requested at once" in shown
     assert "data.accumulate" in shown
     assert "free_precision" in shown
     assert "BufferAssignment" not in shown
@@ -63,7 +63,9 @@ def test_paths_are_what_a_user_means(monkeypatch):
 
 
 def test_what_went_wrong_besides_is_shown_too(capsys):
-    error = DivergenceError("The loss of step 9 is nan.", "Lower optimizer.learning_rate.")
+    error = DivergenceError(
+        "The loss at step 9 is nan: training has diverged.", "Lower optimizer.learning_rate."
+    )
     error.add_note("Step 5 could not be saved in runs/x: No space left on device.")
     with pytest.raises(typer.Exit):
         raising(error)()

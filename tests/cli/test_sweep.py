@@ -79,7 +79,7 @@ def test_a_sweep_from_start_to_report(tmp_path):
     assert json.loads(record.stdout)["step"] == 20
     other = CliRunner().invoke(app, [*SWEEP, "--out", str(out), "--seeds", "0-2"])
     assert other.exit_code == 1
-    assert "seeds is [0, 1] there, [0, 1, 2] is asked for" in other.stderr
+    assert "seeds is [0, 1] there, but [0, 1, 2] was requested" in other.stderr
 
 
 @pytest.mark.slow
@@ -134,8 +134,8 @@ def test_two_parents_at_once_share_the_work(tmp_path):
     ("arguments", "says"),
     [
         (["table7"], "table1"),
-        ([], "either a definition or a --preset"),
-        (["table1", "--preset", "quickstart"], "either a definition or a --preset"),
+        ([], "give either SWEEP or --preset with --vary"),
+        (["table1", "--preset", "quickstart"], "give either SWEEP or --preset with --vary"),
         (["--preset", "quickstart", "--vary", "gradient.num_pionts=1"], "gradient.num_points"),
         (["--preset", "quickstart", "--vary", "gradient.num_points=one"], "must be a whole number"),
         (["--preset", "quickstart", "--vary", "gradient.num_points="], "is empty"),

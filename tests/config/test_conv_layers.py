@@ -54,12 +54,12 @@ def test_a_key_of_the_other_kind():
 
 def test_no_image_behind_a_dense_layer():
     text = message("network.layers.conv1={units=5}")
-    assert "conv1 is a dense layer and has no image for the convolution of conv2" in text
+    assert "conv1 is a dense layer, so the convolution into conv2 has no image as input" in text
 
 
 def test_a_conv_layer_needs_an_image_below():
     text = message('network.connections=["in-out", "out-conv1", "conv1-out", "conv1-conv2", "conv2-conv1"]')
-    assert f"{CONV}: a conv layer needs a connection from in or from a layer listed before it" in text
+    assert f"{CONV}: a conv layer needs a convolution from in or from a layer listed before it" in text
 
 
 def test_a_conv_layer_is_not_connected_to_itself():
@@ -69,4 +69,4 @@ def test_a_conv_layer_is_not_connected_to_itself():
 
 @pytest.mark.parametrize("key", ["mean", "std"])
 def test_normalisation_needs_a_number(key):
-    assert f"data.{key} = []: must hold a number" in message(f"data.{key}=[]")
+    assert f"data.{key} = []: must contain one number per channel" in message(f"data.{key}=[]")

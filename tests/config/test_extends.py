@@ -132,7 +132,7 @@ def test_tables_of_names_are_replaced_as_a_whole(tmp_path):
     assert list(single.config.network.layers) == ["out"]
     assert "network.layers.l1.units" not in single.sources
     half = {"network": {"layers": {"l1": {"units": 9}}}}
-    assert "one layer must be called out" in refused(write(tmp_path / "half.toml", "fashion-mnist", half))
+    assert "one layer must be named out" in refused(write(tmp_path / "half.toml", "fashion-mnist", half))
 
 
 def test_a_circle_names_its_files(tmp_path):
@@ -172,7 +172,7 @@ def test_a_base_that_cannot_be_read(tmp_path, base, says):
 def test_a_base_that_is_no_name(tmp_path, base):
     top = write(tmp_path / "top.toml", base)
     assert refused(top).startswith(f"file {top}: extends = ")
-    assert "must be the name of a preset or the path of a TOML file" in refused(top)
+    assert "must be a string: the name of a preset or the path of a TOML file" in refused(top)
 
 
 def test_odd_values_are_refused_as_in_one_file(tmp_path):
@@ -189,5 +189,5 @@ def test_odd_values_are_refused_as_in_one_file(tmp_path):
 
 
 def test_only_files_extend():
-    with pytest.raises(ConfigError, match="only a file extends another; choose one with --preset"):
+    with pytest.raises(ConfigError, match="works only inside a preset file; choose the base with --preset"):
         load_config("quickstart", ["extends=fashion-mnist"])

@@ -62,20 +62,20 @@ def test_a_tied_pair_has_one_kernel():
         (['network.tied=["l1-l2"]'], "l1-l2 is not feedback"),
         (
             ['network.connections=["in-l1","l1-l2","l2-out","out-l1"]', "network.tied=true"],
-            "out-l1 has no forward partner; list the feedback connections that are tied",
+            "out-l1 has no forward partner; list only feedback connections that have a forward partner",
         ),
         (
             ['network.connections=["in-l1","l1-l2","l2-out"]', "network.tied=true"],
-            "no connection leads back to a layer below",
+            "there is no feedback connection to a lower layer",
         ),
-        (["network.tied=true", "network.initial_angle_deg=30.0"], "must be 0 where all feedback is tied"),
+        (["network.tied=true", "network.initial_angle_deg=30.0"], "must be 0 if all feedback is tied"),
         (
             ["network.tied=true", "optimizer.feedback_learning=fixed"],
-            'must be "gradient" where all feedback is tied',
+            'must be "gradient" if all feedback is tied',
         ),
         (
             ["network.tied=true", "optimizer.learning_rate_multipliers.l2-l1=2.0"],
-            "l2-l1 is tied and learns with l1-l2",
+            "l2-l1 is tied to l1-l2; set that one instead",
         ),
     ],
 )
@@ -118,7 +118,7 @@ def test_real_nudges_take_any_activation(method):
 
 @pytest.mark.parametrize("name", ["clipped_relu", "clipped_relu(0)", "clipped_relu(x)", "clipped_relu(inf)"])
 def test_a_clipped_relu_states_its_ceiling(name):
-    assert "must state a ceiling above 0, such as clipped_relu(2.5)" in message(f"network.activation={name}")
+    assert "needs a ceiling above 0, such as clipped_relu(2.5)" in message(f"network.activation={name}")
 
 
 def test_an_unknown_activation_of_a_layer():
@@ -132,8 +132,8 @@ def test_an_unknown_activation_of_a_layer():
         ("network.kernels.in-h2.kernel_sise=3", "there is no such key; did you mean network.kernels.in-h2"),
         ("network.kernels.in-h2.stride=0", "network.kernels.in-h2.stride = 0: must be at least 1"),
         ("network.kernels.h2-h1={bias=false}", "feedback connections have no bias"),
-        ('network.kernels.h4-out={kind="conv"}', "out is a dense layer, which no convolution leads to"),
-        ("network.kernels.h4-out={stride=2}", "belongs to convolutions, and this one is dense"),
+        ('network.kernels.h4-out={kind="conv"}', "out is a dense layer and cannot receive a convolution"),
+        ("network.kernels.h4-out={stride=2}", "applies only to convolutions, and this connection is dense"),
     ],
 )
 def test_kernels_that_are_refused(override, words):
@@ -142,7 +142,7 @@ def test_kernels_that_are_refused(override, words):
 
 def test_strides_that_do_not_fit():
     (text,) = misfits("network.kernels.in-h2.stride=3")
-    assert "it makes 11 × 11 × 32 of the 32 × 32 × 3 of in, and h2 is 8 × 8 × 32" in text
+    assert "it turns the 32 × 32 × 3 image of in into 11 × 11 × 32, but h2 is 8 × 8 × 32" in text
     assert "change stride, padding and pool_stride in network.kernels.in-h2" in text
 
 
@@ -177,6 +177,6 @@ def test_orders_that_are_refused(order, words):
 def test_cycles_without_an_order(solver):
     """A skip closes a cycle of three beside those of two."""
     text = message("relaxation.order=cyclic", f"relaxation.solver={solver}", preset=SMALL)
-    assert f"have no common period, so {solver} would take all layers at once" in text
+    assert f"have no common period, so {solver} would update all layers at once" in text
     assert load_config(SMALL, ["relaxation.order=cyclic", "relaxation.solver=synchronous"])
     assert load_config(SMALL, ['relaxation.order=[["h1", "h3", "out"], ["h2"], ["h4"]]'])

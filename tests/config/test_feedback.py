@@ -35,7 +35,7 @@ def test_kolen_pollack_needs_a_partner_for_all_feedback():
 @pytest.mark.parametrize("table", ["learning_rate_multipliers", "weight_decay_multipliers"])
 def test_kolen_pollack_needs_equal_multipliers(table):
     text = message("fashion-mnist", *KOLEN_POLLACK, f"optimizer.{table}={{l2-l1=2.0}}")
-    assert text.endswith(f"needs equal optimizer.{table} of l2-l1 and l1-l2")
+    assert text.endswith(f"needs equal optimizer.{table} for l2-l1 and l1-l2")
     load_config("fashion-mnist", [*KOLEN_POLLACK, f"optimizer.{table}={{l2-l1=2.0, l1-l2=2.0}}"])
 
 

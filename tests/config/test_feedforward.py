@@ -23,10 +23,10 @@ def test_it_needs_nothing_else():
     [
         ("homeostasis.weight=0.5", "homeostasis.weight = 0.5: feedforward leaves out the feedback"),
         ("optimizer.feedback_learning=fixed", "feedforward leaves out feedback"),
-        ("relaxation.persistent_state=true", "feedforward has no free phase to start"),
+        ("relaxation.persistent_state=true", "feedforward has no free phase; set it to false"),
         (
             'network.connections=["in-l1", "l1-out", "in-out", "out-l2", "l2-l1"]',
-            "network.layers.l2: no connections lead from in to l2, but for feedback",
+            "network.layers.l2: no path of connections leads from in to l2 without feedback",
         ),
     ],
 )

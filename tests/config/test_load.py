@@ -230,7 +230,7 @@ def test_missing_keys_are_named(tmp_path):
         "optimizer.name",
         "optimizer.learning_rate",
     ):
-        assert f"\n  {key}: must be given" in what
+        assert f"\n  {key}: is required" in what
     assert len(what.splitlines()) == 9
 
 

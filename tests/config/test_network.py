@@ -47,8 +47,8 @@ def test_readout_is_no_layer():
 
 def test_connection_into_the_input():
     text = message(["out"], ["in-out", "out-in"])
-    assert text == 'network.connections = "out-in": the input takes no connection'
-    assert "the input takes no connection" in message(["out"], ["in-out", "in-in"])
+    assert text == 'network.connections = "out-in": the input cannot receive connections'
+    assert "the input cannot receive connections" in message(["out"], ["in-out", "in-in"])
 
 
 def test_duplicate():
@@ -62,7 +62,7 @@ def test_several_bad_connections_at_once():
 
 def test_no_out_layer():
     text = message(["l1", "l2"], ["in-l1", "l1-l2"])
-    assert text == "network.layers: one layer must be called out, found l1, l2"
+    assert text == "network.layers: one layer must be named out; found l1, l2"
 
 
 def test_layers_after_the_output():
@@ -72,27 +72,27 @@ def test_layers_after_the_output():
 
 
 def test_no_layers():
-    assert message([], ["in-out"]) == "network.layers = {}: must hold at least the layer out"
+    assert message([], ["in-out"]) == "network.layers = {}: must contain at least the layer out"
 
 
 @pytest.mark.parametrize("name", ["L1", "1l", "_l", "l-1", "l 1", "é", ""])
 def test_layer_names(name):
     text = message([name, "out"], ["in-out"])
-    assert (
-        text == f"network.layers.{name}: a layer's name is lower-case letters, digits and _, a letter first"
-    )
+    rule = "a layer name consists of lower-case letters, digits and _, and starts with a letter"
+    assert text == f"network.layers.{name}: {rule}"
 
 
 @pytest.mark.parametrize("name", ["in", "readout"])
 def test_taken_layer_names(name):
     assert (
-        message([name, "out"], ["in-out"]) == f"network.layers.{name}: {name} is taken; choose another name"
+        message([name, "out"], ["in-out"])
+        == f"network.layers.{name}: {name} is reserved; choose another name"
     )
 
 
 def test_layer_nothing_reaches():
     text = message(["l1", "l2", "out"], ["in-l1", "l1-out", "l2-out"])
-    assert text == "network.layers.l2: no connections lead from in to l2"
+    assert text == "network.layers.l2: no path of connections leads from in to l2"
 
 
 def test_island_that_only_reaches_itself():
@@ -102,15 +102,15 @@ def test_island_that_only_reaches_itself():
 
 def test_layer_that_leads_nowhere():
     text = message(["l1", "l2", "out"], ["in-l1", "l1-out", "l1-l2"])
-    assert text == "network.layers.l2: no connections lead from l2 to out"
+    assert text == "network.layers.l2: no path of connections leads from l2 to out"
 
 
 def test_no_connections():
-    assert message(["out"], []) == "network.layers.out: no connections lead from in to out"
+    assert message(["out"], []) == "network.layers.out: no path of connections leads from in to out"
 
 
 def test_connections_of_another_type():
-    with pytest.raises(ConfigError, match=r"network\.connections\.1 = 3: must be text"):
+    with pytest.raises(ConfigError, match=r"network\.connections\.1 = 3: must be a string"):
         load_config("quickstart", ['network.connections=["in-l1", 3]'])
     with pytest.raises(ConfigError, match="must be a list"):
         load_config("quickstart", ["network.connections=in-l1"])

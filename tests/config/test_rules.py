@@ -16,7 +16,7 @@ def message(preset, *overrides):
 
 @pytest.mark.parametrize("method", ["contrastive_hebbian", "coupled_learning"])
 def test_clamping_needs_an_output_that_is_the_scores(method):
-    assert f"{method} holds layer out at the targets" in message("quickstart", f"gradient.method={method}")
+    assert f"{method} clamps layer out to the targets" in message("quickstart", f"gradient.method={method}")
     assert load_config("quickstart", [f"gradient.method={method}", *NO_READOUT])
 
 
@@ -32,7 +32,7 @@ def test_no_output_is_clamped_beyond_the_targets():
 def test_contrasts_need_connections_both_ways():
     text = message("fashion-mnist-loop", "gradient.method=contrastive_ep", "homeostasis.weight=0")
     for connection in ("l1-l2", "l2-out", "out-l1"):
-        assert f'network.connections = "{connection}": nothing leads back' in text
+        assert f'network.connections = "{connection}": there is no connection back' in text
     load_config("fashion-mnist", ["gradient.method=contrastive_ep"])
 
 
@@ -40,11 +40,11 @@ def test_contrasts_need_connections_both_ways():
 def test_one_nudge_may_have_a_random_sign(method):
     random = [f"gradient.method={method}", "gradient.beta_sign=random"]
     load_config("quickstart", [*random, "gradient.num_points=1"])
-    assert message("quickstart", *random) == (
-        'gradient.beta_sign = "random": needs gradient.num_points = 1: 2 nudges balance each other already'
-    )
+    rule = "needs gradient.num_points = 1: with 2 nudges these errors cancel already"
+    assert message("quickstart", *random) == f'gradient.beta_sign = "random": {rule}'
 
 
 def test_a_random_sign_needs_a_nudge():
     text = message("quickstart", "gradient.method=bptt", "gradient.beta_sign=random", "gradient.num_points=1")
-    assert text == 'gradient.beta_sign = "random": bptt has no circle of nudges'
+    rule = "applies only to estimators that nudge on a circle, and bptt does not"
+    assert text == f'gradient.beta_sign = "random": {rule}'

@@ -126,9 +126,9 @@ def test_read_config(tmp_path, place):
 
 
 def test_read_config_of_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no config\.toml"):
+    with pytest.raises(ConfigError, match=r"contains no config\.toml"):
         read_config(tmp_path)
-    with pytest.raises(ConfigError, match=r"holds no config\.toml"):
+    with pytest.raises(ConfigError, match=r"contains no config\.toml"):
         read_config(tmp_path / "none" / "config.toml")
 
 

@@ -63,11 +63,14 @@ def test_a_definition_survives_writing_and_reading(name):
         ({"axis": [{"name": "a", "kez": "run.seed"}]}, "did you mean axis.key"),
         ({"sweep": {"preset": "quickstart", "seeds": [1, 1]}}, "1 is given twice"),
         ({"sweep": {"preset": "quickstart", "seeds": []}}, "at least one seed"),
-        ({"sweep": {}}, "sweep.preset: must be given"),
+        ({"sweep": {}}, "sweep.preset: is required"),
         ({"axis": [{"name": "a", "key": "run.epochs", "values": [1, 1]}]}, "1 is given twice"),
-        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}] * 2}, "two axes of that name"),
+        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}] * 2}, "two axes with that name"),
         ({"table": {"rows": ["b"]}}, "there is no such axis"),
-        ({"axis": [{"name": "a", "key": "run.epochs", "values": [1]}], "table": {}}, "must name axis a once"),
+        (
+            {"axis": [{"name": "a", "key": "run.epochs", "values": [1]}], "table": {}},
+            "must name axis a exactly once",
+        ),
         ({"figure": {"kind": "pie"}}, "must be one of lines, bars, curves"),
         ({"figure": {"kind": "bars", "facet": "b"}}, 'figure.facet = "b": there is no such axis'),
         ({**excluding({"b": "1"})}, 'sweep.exclude = "b": there is no such axis'),
@@ -103,7 +106,9 @@ def test_the_command_line_takes_a_key_from_points_that_set_several():
         {"label": "b", "set": {"run.epochs": 5, "gradient.num_points": 4}},
     ]
     tables = {"axis": [{"name": "x", "points": points}]}
-    assert take_over(tables, {"run.epochs": 1}) == ("run.epochs = 1 at every point; axis x has 3, 5.",)
+    assert take_over(tables, {"run.epochs": 1}) == (
+        "run.epochs = 1 is used at every point, overriding 3, 5 from axis x.",
+    )
     assert [point["set"] for point in points] == [{"gradient.num_points": 2}, {"gradient.num_points": 4}]
 
 
@@ -175,17 +180,21 @@ RANGE = {"name": "a", "key": "optimizer.learning_rate", "low": 0.1, "high": 1.0}
         ({"trials": 3}, {"low": 2.0}, "low must be below high"),
         ({"trials": 3}, {"low": 0.0, "log": True}, "low must be above 0"),
         ({"trials": 3}, {"integer": True}, "must be whole numbers"),
-        ({"trials": 3}, {"values": [1]}, "neither values nor points"),
+        ({"trials": 3}, {"values": [1]}, "cannot have values or points"),
         ({"trials": 4}, {"low": 1, "high": 3, "integer": True}, "there are only 3 points to try"),
-        ({}, {}, "search.trials: must be given"),
+        ({}, {}, "search.trials: is required"),
         ({"trials": 0}, {}, "search.trials = 0"),
         ({"trials": 3, "sampler": "cma"}, {}, "must be one of random, tpe, grid"),
-        ({"trials": 3, "sampler": "grid"}, {}, "a grid needs values, not a range"),
+        ({"trials": 3, "sampler": "grid"}, {}, "sampler grid needs values, not a range"),
         ({"trials": 3, "objective": "test_error"}, {}, "nothing is selected on test data"),
         ({"trials": 3, "objective": "test.top1"}, {}, "nothing is selected on test data"),
         ({"trials": 3, "objective": "selection.test.top1"}, {}, "nothing is selected on test data"),
         ({"trials": 3, "objective": "homeostatic_loss"}, {}, "nothing is selected on test data"),
-        ({"trials": 3, "pruner": "median", "objective": "train_error"}, {}, "needs validation_error"),
+        (
+            {"trials": 3, "pruner": "median", "objective": "train_error"},
+            {},
+            "needs objective validation_error",
+        ),
         ({"trialz": 3, "trials": 3}, {}, "did you mean search.trials"),
     ],
 )

@@ -185,7 +185,7 @@ def test_nothing_is_accepted_beyond_the_tables():
 @pytest.mark.parametrize("method", ["online_hep", "dyadic_ep"])
 def test_without_a_free_phase_no_state_persists(method):
     text = message("relaxation.persistent_state=true", f"gradient.method={method}")
-    assert text == f"relaxation.persistent_state = true: {method} has no free phase to start"
+    assert text == f"relaxation.persistent_state = true: {method} has no free phase; set it to false"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,9 @@ def test_without_a_free_phase_no_state_persists(method):
 def test_noise_forbids_what_waits_for_rest(key, value):
     silent = ["relaxation.tolerance=0.0", f"relaxation.{key}={value}"]
     load_config("quickstart", silent)
-    with pytest.raises(ConfigError, match=rf"relaxation\.{key} = .*no example comes to rest"):
+    with pytest.raises(
+        ConfigError, match=rf"relaxation\.{key} = .*cannot be used with .*: noisy states never settle"
+    ):
         load_config("quickstart", [*silent, "relaxation.noise_std=0.1"])
 
 

@@ -187,14 +187,14 @@ def test_truncated_records(cifar, tmp_path, data_dir):
     name = "test_batch.bin" if cifar.name == "cifar10" else "test.bin"
     cifar.files[name] = cifar.files[name][:-1]
     assert_refused(
-        cifar, cifar.write_tar(tmp_path / "source"), data_dir, f"{name} is truncated or no file of"
+        cifar, cifar.write_tar(tmp_path / "source"), data_dir, f"{name} is truncated or not a file of"
     )
 
 
 @only_cifar10
 def test_images_of_another_size(cifar, tmp_path, data_dir):
     cifar.files["data_batch_1.bin"] = bytes(10 * (1 + 16 * 16 * 3))
-    message = "data_batch_1.bin is truncated or no file of 32×32×3 images"
+    message = "data_batch_1.bin is truncated or not a file of 32×32×3 images"
     assert_refused(cifar, cifar.write_tar(tmp_path / "source"), data_dir, message)
 
 
@@ -232,8 +232,8 @@ def flipped(content):
         (lambda content: gzip.compress(content)[:-9], "damaged"),
         (flipped, "damaged"),
         (lambda content: content[:-20_000], "damaged"),
-        (lambda _content: b"<!DOCTYPE html>" * 100, "damaged or of another kind"),
-        (lambda _content: b"", "damaged or of another kind"),
+        (lambda _content: b"<!DOCTYPE html>" * 100, "damaged or has the wrong format"),
+        (lambda _content: b"", "damaged or has the wrong format"),
         (zipped, "lacks cifar-10-batches-bin/data_batch_1.bin"),
     ],
     ids=["truncated", "end-missing", "checksum", "truncated-tar", "html", "empty", "zip"],

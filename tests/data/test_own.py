@@ -82,12 +82,15 @@ def test_grey_images_have_one_channel_where_all_are_grey(tmp_path, data_dir, mod
 FAULTS = {
     "not uint8": {"images": IMAGES / 255, "labels": LABELS},
     "59 labels": {"images": IMAGES, "labels": LABELS[:59]},
-    "holds pixels": {"pixels": IMAGES},
-    "have the shape": {"images": IMAGES[:, 0], "labels": LABELS},
+    "contains pixels": {"pixels": IMAGES},
+    "have shape": {"images": IMAGES[:, 0], "labels": LABELS},
     "labels are float64": {"images": IMAGES, "labels": LABELS + 0.5},
-    "is no class": {"images": IMAGES, "labels": LABELS - 1},
+    "is not a valid class": {"images": IMAGES, "labels": LABELS - 1},
     "class 1 has no example": {"images": IMAGES, "labels": LABELS * 2},
-    "too few for training and test": {"images": IMAGES, "labels": np.minimum(np.arange(60), 30)},
+    "only one example, which cannot be split into training and test": {
+        "images": IMAGES,
+        "labels": np.minimum(np.arange(60), 30),
+    },
     "outside 0": {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1},
     "test images 4×4×1": {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:, :4], "y_test": LABELS},
 }
@@ -108,9 +111,9 @@ def test_files_of_another_kind_are_refused(tmp_path, data_dir):
     np.savez(tmp_path / "pickled.npz", images=np.array([{}], dtype=object), labels=LABELS)
     (tmp_path / "text.npz").write_text("images")
     for name, what in (
-        ("a.npy", "no .npz"),
-        ("pickled.npz", "no .npz"),
-        ("text.npz", "no .npz"),
+        ("a.npy", "not an .npz"),
+        ("pickled.npz", "not an .npz"),
+        ("text.npz", "not an .npz"),
         ("b", "no"),
     ):
         with pytest.raises(DatasetError, match=what):
@@ -137,7 +140,7 @@ def test_damaged_and_unequal_images_are_named(tmp_path, data_dir):
 def test_names_that_are_taken_are_refused(tmp_path, data_dir):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
     for name in ("cifar11", "My-Data", "../up"):
-        with pytest.raises(DatasetError, match="cannot be called"):
+        with pytest.raises(DatasetError, match="cannot be named"):
             imported(name, tmp_path / "a.npz", data_dir)
     imported("mine", tmp_path / "a.npz", data_dir)
     with pytest.raises(DatasetError, match="already"):
@@ -151,10 +154,10 @@ def test_what_is_damaged_after_the_import_is_not_used(tmp_path, data_dir):
     content = bytearray(images.read_bytes())
     content[-1] ^= 1
     images.write_bytes(content)
-    with pytest.raises(DatasetError, match="not what was imported"):
+    with pytest.raises(DatasetError, match="has changed since mine was imported"):
         load_split("mine", "train", data_dir)
     (data_dir / "mine" / "own" / "own.json").write_text("{")
-    with pytest.raises(DatasetError, match="not what was imported"):
+    with pytest.raises(DatasetError, match="has changed since mine was imported"):
         find_spec("mine", data_dir)
 
 
@@ -177,7 +180,7 @@ def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
     np.testing.assert_array_equal(test.images, made["test"])
     assert test.labels.tolist() == list(range(10))
     (tmp_path / "test_32x32.mat").write_bytes(b"x" * 500)
-    with pytest.raises(DatasetError, match="no MATLAB file"):
+    with pytest.raises(DatasetError, match="not an SVHN MATLAB file"):
         imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
 
 

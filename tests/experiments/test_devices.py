@@ -105,7 +105,7 @@ def test_parts_that_do_not_divide_what_a_device_has(tmp_path):
     process = start(tmp_path / "run", *settings("data.accumulate=3"), devices=2)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert "data.accumulate = 3: it does not divide the 250 examples" in err
+    assert "data.accumulate = 3: it must divide the 250 examples" in err
 
 
 def free_port() -> int:

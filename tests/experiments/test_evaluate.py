@@ -96,11 +96,11 @@ def test_the_newest_checkpoint_is_missed(run):
     shutil.rmtree(run / "checkpoints" / "20")
     record, notices = evaluate(run)
     assert record["step"] == 10
-    assert notices == (f"Step 20 is not there, though {run}/summary.json ends with it.",)
+    assert notices == (f"Step 20 has no checkpoint, although {run}/summary.json ends there.",)
     first, *_ = measure(MeasureRequest(run, examples=2, all_steps=True))
-    assert "Step 20 is not there" in first.reason
+    assert "Step 20 has no checkpoint" in first.reason
     (run / "summary.json").write_text("{")
-    assert "metrics.jsonl ends with it" in evaluate(run)[1][0]
+    assert "metrics.jsonl ends there" in evaluate(run)[1][0]
     assert evaluate(run, step=10)[1] == ()
     (run / "metrics.jsonl").write_text("{\n")
     assert evaluate(run)[1] == ()
@@ -109,7 +109,7 @@ def test_the_newest_checkpoint_is_missed(run):
 def test_a_damaged_step_is_named_once(run):
     (run / "checkpoints" / "20" / "manifest.json").unlink()
     (notice,) = evaluate(run)[1]
-    assert notice.startswith("Step 20 is not intact")
+    assert notice.startswith("Step 20 is damaged")
 
 
 def test_tables_that_were_emptied_and_layers_in_another_order_are_changes_too(tmp_path):

@@ -37,7 +37,7 @@ FIGURE = FigureData(
             kind="plane",
             series=(Series(x=(0.1, -0.2), y=(0.0, 0.3)),),
             circle=1.0,
-            circle_label="stable inside",
+            circle_label="stable inside the circle",
         ),
         Panel(
             kind="map",
@@ -63,7 +63,7 @@ def test_a_figure_is_redrawn_from_its_data_byte_for_byte(tmp_path, kind):
 )
 def test_what_is_no_figure_is_said(tmp_path, text):
     (tmp_path / "a.figure.json").write_text(text)
-    with pytest.raises(OutputError, match="holds no data of a figure"):
+    with pytest.raises(OutputError, match="is not a figure file"):
         read_data(tmp_path / "a.figure.json")
 
 

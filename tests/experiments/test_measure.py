@@ -95,7 +95,7 @@ def test_a_damaged_step_is_reported_and_the_others_measured(run, tmp_path):
     (skipped,) = [record for record in found if isinstance(record, StepSkipped)]
     assert "10" in skipped.reason
     assert (copy / "asymmetry/measures.json").exists()
-    with pytest.raises(CheckpointError, match="not intact"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         records(checkpoint=copy, step=10)
 
 
@@ -104,7 +104,7 @@ def test_an_untrained_loop_has_no_angle(small, tmp_path):
     preset = "fashion-mnist-loop"
     measured, done = records(preset=preset, seed=3, overrides=overrides, out=tmp_path / "out")
     assert measured.record["weight_angle_deg"] is None
-    assert "pair" in " ".join(measured.record["notes"])
+    assert "No two layers are connected in both directions" in " ".join(measured.record["notes"])
     assert measured.record["checkpoint"] is None
     assert measured.record["jacobian_symmetry"] < 0.999
     assert done.folder == tmp_path / "out"
@@ -165,4 +165,4 @@ def test_whatever_is_replaced_is_said(tmp_path, text):
     file = tmp_path / "measures.json"
     assert _replaced(file, {}) is None
     file.write_text(text)
-    assert "was replaced" in _replaced(file, {})
+    assert "it has been replaced" in _replaced(file, {})

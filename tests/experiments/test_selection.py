@@ -28,7 +28,11 @@ def test_every_class_is_held_out_by_its_share():
 
 @pytest.mark.parametrize(
     ("count", "what"),
-    [(5, "missing from validation"), (999, "missing from training"), (1000, "there are 1000")],
+    [
+        (5, "missing from validation"),
+        (999, "missing from training"),
+        (1000, "there are only 1000 training examples"),
+    ],
 )
 def test_a_class_that_would_be_missing_is_named(count, what):
     with pytest.raises(ConfigError, match=what):

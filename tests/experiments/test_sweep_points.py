@@ -103,7 +103,7 @@ def test_points_that_are_not_those_of_the_definition_are_no_changed_preset(tmp_p
     else:
         other = {"seed": 3, "hash": "0" * 12, "folder": "r-0.1-s7"}[what]
         file.write_text(json.dumps([records[0] | {what: other}, *records[1:]]))
-    with pytest.raises(SweepError, match=r"points\.json is not of the sweep in sweep\.toml"):
+    with pytest.raises(SweepError, match=r"points\.json does not belong to the sweep in sweep\.toml"):
         joined(tmp_path / "a", [0, 1])
     file.unlink()
     joined(tmp_path / "a", [0, 1])
@@ -160,5 +160,5 @@ def test_a_union_of_grids():
 
 def test_duplicate_points():
     places = [{"label": "one", "set": {"run.epochs": 20}}, {"label": "two", "set": {}}]
-    with pytest.raises(ConfigError, match=r"two points are the same configuration: \(a one, seed 0\)"):
+    with pytest.raises(ConfigError, match=r"two points have the same configuration: \(a one, seed 0\)"):
         points([{"name": "a", "points": places}])

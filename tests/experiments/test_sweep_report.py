@@ -72,7 +72,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     folder, points = fake_sweep(tmp_path, [0.8, None, None, 0.7, 0.9] + [None] * 13)
     for _ in range(2):
         folder.journal(points[-1]).claim().settle(
-            FAILED, what="The loss of step 3 is nan.", advice="Lower it."
+            FAILED, what="The loss at step 3 is nan: training has diverged.", advice="Lower it."
         )
     made = report(tmp_path)
     assert [cell["n"] for cell in made.record["cells"]] == [1, 2, 0, 0, 0, 0]
@@ -80,7 +80,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     assert made.record["cells"][2]["mean"] is None
     assert made.grid.rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
     assert made.record["runs"] == {"done": 3, "running": 0, "waiting": 14, "failed": 1}
-    assert made.record["failed"][0]["error"] == "The loss of step 3 is nan. Lower it."
+    assert made.record["failed"][0]["error"] == "The loss at step 3 is nan: training has diverged. Lower it."
     for name in ("table.json", "table.csv"):
         assert "NaN" not in (tmp_path / name).read_text()
 
@@ -220,7 +220,7 @@ def test_a_summary_of_another_configuration_is_left_out_by_name(tmp_path):
     fake_ordinary_run(tmp_path / "b", 0.6, ("run.seed=1",))
     (tmp_path / "a" / "config.toml").write_text(dump_config(load_config("quickstart", ("run.epochs=99",))))
     made = report(tmp_path)
-    assert "a/summary.json is not of the config.toml beside it" in made.notices[0]
+    assert "a/summary.json does not match the config.toml next to it" in made.notices[0]
     assert made.record["runs"]["done"] == 1
 
 
@@ -245,7 +245,7 @@ def test_points_of_another_definition_are_said(tmp_path):
     fake_sweep(tmp_path, [None] * 18)
     file = tmp_path / "points.json"
     file.write_text(file.read_text().replace('"N"', '"M"'))
-    with pytest.raises(SweepError, match="not of the same sweep"):
+    with pytest.raises(SweepError, match="do not belong to the same sweep"):
         report(tmp_path)
 
 
@@ -257,7 +257,7 @@ def test_a_point_that_is_not_of_the_sweep_is_said(tmp_path, change):
     file = tmp_path / "points.json"
     records = json.loads(file.read_bytes())
     file.write_text(json.dumps([records[0] | change, *records[1:]]))
-    with pytest.raises(SweepError, match="not of the same sweep"):
+    with pytest.raises(SweepError, match="do not belong to the same sweep"):
         report(tmp_path)
 
 
@@ -266,7 +266,7 @@ def test_a_summary_that_is_gone_is_said(tmp_path):
     file = folder.run(points[0]).path / "summary.json"
     file.unlink()
     made = report(tmp_path)
-    assert made.notices == (f"{file} is gone: the run is done, but left out.",)
+    assert made.notices == (f"{file} is missing: the run is finished, but it is left out.",)
     assert made.record["cells"][0]["n"] == 2
 
 
@@ -280,8 +280,8 @@ def test_a_journal_that_is_damaged_takes_no_result(tmp_path):
     made = report(tmp_path)
     assert made.record["cells"] == whole.record["cells"]
     assert made.notices == (
-        f"{first.latest().file} is damaged; by the rest, the point is done.",
-        f"{last.latest().file} is damaged; by the rest, the point is running.",
+        f"{first.latest().file} is damaged; according to the other entries, the point is done.",
+        f"{last.latest().file} is damaged; according to the other entries, the point is running.",
     )
     assert (folder.state(points[0]), folder.state(points[-1])) == ("done", "running")
     first.latest().file.unlink()
@@ -311,7 +311,7 @@ def test_a_line_that_lacks_the_value_is_named(tmp_path):
 def test_a_damaged_line_of_metrics_is_said(tmp_path, line):
     folder, points = fake_sweep(tmp_path, [0.8] + [None] * 17)
     (folder.run(points[0]).path / "metrics.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(OutputError, match="damaged in line 1"):
+    with pytest.raises(OutputError, match="damaged at line 1"):
         report(tmp_path)
 
 
@@ -336,13 +336,13 @@ def test_run_folders_that_are_not_whole_are_said(tmp_path):
     fake_run(tmp_path / "d", 0.7, "0" * 12)
     (tmp_path / "notes").mkdir()
     assert report(tmp_path).notices == (
-        f"{tmp_path / 'c'} has lost its config.toml. It is left out.",
-        f"{tmp_path / 'd'} has lost its config.toml. It is left out.",
-        f"{tmp_path / 'b'} has no summary.json: it is not finished, and left out.",
+        f"{tmp_path / 'c'} has no config.toml. It is left out.",
+        f"{tmp_path / 'd'} has no config.toml. It is left out.",
+        f"{tmp_path / 'b'} has no summary.json: it is not finished, and is left out.",
     )
     (tmp_path / "a" / "config.toml").unlink()
     (tmp_path / "b" / "config.toml").unlink()
-    with pytest.raises(ConfigError, match=r"a has lost its config\.toml\. .*d has lost"):
+    with pytest.raises(ConfigError, match=r"a has no config\.toml\. .*d has no config\.toml\."):
         report(tmp_path)
 
 

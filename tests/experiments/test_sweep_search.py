@@ -136,7 +136,7 @@ def test_a_torn_or_damaged_study_is_mended(tmp_path):
     assert search.record() == []
     assert [trial.user_attrs["trial"] for trial in trials_of(search)] == [0, 1, 2]
     journal.write_bytes(b"damage\n" + whole)
-    assert "was damaged: it was written anew" in search.record()[0]
+    assert "was damaged and has been rebuilt" in search.record()[0]
     assert [trial.user_attrs["trial"] for trial in trials_of(search)] == [0, 1, 2]
 
 
@@ -177,7 +177,7 @@ def test_more_trials_are_added_and_none_taken_away(tmp_path):
     run_all(longer)
     assert [result.trial.number for result in longer.results()] == [0, 1, 2]
     fewer = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 1})})
-    with pytest.raises(ConfigError, match="3 were begun"):
+    with pytest.raises(ConfigError, match="3 trials have already been started"):
         search.folder.join(fewer, (), extend=True)
 
 
@@ -188,9 +188,9 @@ def test_what_a_search_lacks_is_told_before_it_starts(tmp_path, monkeypatch):
         search="trials=3",
         out=tmp_path / "s",
     )
-    with pytest.raises(ConfigError, match="needs examples that are held out"):
+    with pytest.raises(ConfigError, match="needs validation examples"):
         plan(request)
-    with pytest.raises(ConfigError, match="--shard cannot divide a search"):
+    with pytest.raises(ConfigError, match="--shard cannot be used with a search"):
         plan(request._replace(shard="0/2"))
     monkeypatch.setattr(study, "find_spec", lambda name: None)
     with pytest.raises(SweepError, match="needs Optuna, which is not installed"):

@@ -36,7 +36,7 @@ def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small)
     assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
     assert states(folder, good) == ["claimed", "done"]
     assert folder.journal(bad).state() == "failed"
-    assert folder.journal(bad).failures()[-1]["what"].startswith("The loss of step")
+    assert folder.journal(bad).failures()[-1]["what"].startswith("The loss at step")
     assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
 
 
@@ -88,7 +88,7 @@ def test_a_run_of_another_configuration_is_no_result(tmp_path, small, finished):
     before = sorted(run.path.rglob("*"))
     list(work(WorkRequest(tmp_path), lambda: False))
     assert states(folder, point)[-1] == "failed"
-    assert "is of another run" in folder.journal(point).error()
+    assert "belongs to another run" in folder.journal(point).error()
     assert sorted(run.path.rglob("*")) == before
     assert not report(tmp_path).record["cells"][0]["values"]
 
@@ -100,7 +100,7 @@ def test_claims_are_settled_though_one_cannot_be(tmp_path, small, monkeypatch):
     jobs = [Job(point, folder.journal(point).claim()) for point in points]
 
     def full(*arguments, **record):
-        raise OutputError("The disk is full.", "Make room.")
+        raise OutputError("The disk is full.", "Free disk space.")
 
     monkeypatch.setattr(jobs[0].claim, "settle", full)
     with pytest.raises(ZeroDivisionError) as caught, _Settling(jobs) as settling:

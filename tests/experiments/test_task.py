@@ -47,23 +47,21 @@ def test_a_dense_layer_on_top(built):
 
 def test_an_image_that_the_layers_use_up(refusal):
     text = refusal(image=(8, 8, 3))
-    assert text.startswith("network.layers.out: nothing is left of the 1 × 1 image of conv2")
+    assert text.startswith("network.layers.out: the 1 × 1 image of conv2 shrinks to nothing")
 
 
 def test_feedback_named_first_takes_nothing_from_an_image(built, refusal):
     connections = '["out-conv2", "conv2-conv1", "in-conv1", "conv1-conv2", "conv2-out"]'
     assert built(f"network.connections={connections}").network.unit_shapes == built().network.unit_shapes
     text = refusal(f"network.connections={connections}", "network.layers.conv1.pool_size=33")
-    assert text.startswith("network.layers.conv1: nothing is left of the 32 × 32 image of in")
+    assert text.startswith("network.layers.conv1: the 32 × 32 image of in shrinks to nothing")
 
 
 def test_a_kernel_of_which_most_sees_no_image(built, refusal):
     built("network.layers.conv2.kernel_size=17")
     text = refusal("network.layers.conv2.kernel_size=18")
-    assert (
-        text
-        == "network.layers.conv2.kernel_size = 18: more than twice the 8 × 8 image of conv1; give at most 17"
-    )
+    rule = "is more than twice the size of the 8 × 8 image of conv1; use at most 17"
+    assert text == f"network.layers.conv2.kernel_size = 18: {rule}"
 
 
 def test_images_that_do_not_fit_each_other(refusal):

@@ -87,7 +87,7 @@ def test_a_tracker_that_fails_midway_is_given_up_and_said(tmp_path, monkeypatch)
     own.log(LINE)
     own.log(LINE)
     (notice,) = own.news()
-    assert "tensorboard no longer follows this run" in notice
+    assert "tensorboard has stopped logging this run" in notice
     assert "no network" in notice
 
 

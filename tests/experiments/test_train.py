@@ -118,8 +118,8 @@ def test_a_run_whose_times_are_lost_says_so_and_goes_on(tmp_path, small, whole_r
     else:
         (folder / "timing.jsonl").write_bytes(damage)
     records = run(folder, small, resume=True)
-    notices = [] if damage is None else [f"{folder / 'timing.jsonl'} is damaged in line 1."]
-    assert [notice.partition(" How")[0] for notice in records[0].notices] == notices
+    notices = [] if damage is None else [f"{folder / 'timing.jsonl'} is damaged at line 1."]
+    assert [notice.partition(" The times")[0] for notice in records[0].notices] == notices
     assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
     assert records[-1].summary["training_seconds"] is None
     assert records[-1].summary["images_per_second"] > 0
@@ -139,7 +139,7 @@ def test_a_run_whose_times_are_lost_says_so_and_goes_on(tmp_path, small, whole_r
 def test_times_that_are_none_are_said_and_lost(whole_run, small, line):
     (whole_run / "timing.jsonl").write_text(line + "\n")
     records = run(whole_run, small, resume=True)
-    assert "are no times" in records[0].notices[0]
+    assert "contains invalid ones" in records[0].notices[0]
     assert records[-1].summary["training_seconds"] is None
 
 
@@ -200,8 +200,8 @@ def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(tmp_path,
     overrides = (*small, "optimizer.schedule=cosine", "optimizer.learning_rate=0.1")
     run(tmp_path / "run", overrides, epochs=1)
     longer = run(tmp_path / "run", overrides, epochs=2, resume=True)
-    assert "at a learning rate of 0;" in longer[0].notices[-1]
-    assert "that of 2 epochs, 0.05." in longer[0].notices[-1]  # half-way down
+    assert "(learning rate 0);" in longer[0].notices[-1]
+    assert "the schedule for 2 epochs is used (learning rate 0.05)." in longer[0].notices[-1]  # half-way down
     assert isinstance(longer[-1], Finished)
     assert not run(tmp_path / "run", overrides, epochs=2, resume=True)[0].notices
 
@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, small):
 def test_resume_needs_a_run(tmp_path, small):
     with pytest.raises(CheckpointError, match="no run to resume"):
         run(tmp_path / "nothing", small, resume=True)
-    with pytest.raises(ConfigError, match="which run"):
+    with pytest.raises(ConfigError, match="needs the folder of the run"):
         run(None, small, resume=True)
 
 
