@@ -118,7 +118,7 @@ def load_kept(table: Mapping[str, Any], folder: Path | None, label: str) -> None
             where = "" if folder is None else f", and there is no copy in {folder}"
             raise CodeError(
                 f"{label} needs the file {name} with your own components{where}.",
-                f"Pass it with --code {name}.",
+                f"Pass it with --code {name}",
             )
         file = _read(folder / Path(name).name)
         if file.sha256 != digest:

@@ -176,17 +176,19 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
 def _check_target(folder: Path, result: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of another network, naming the first leaf that differs; nothing is ever cast."""
 
-    def describe(leaf: Mapping[str, Any] | None) -> str:
-        return "none" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
-
     for name in dict.fromkeys([*wanted, *result]):
-        expected, saved = describe(wanted.get(name)), describe(result.get(name))
+        expected, saved = _described(wanted.get(name)), _described(result.get(name))
         if expected != saved:
+            what = f"is {saved}, but {expected} is expected" if expected and saved else "is missing"
             raise CheckpointError(
-                f"{folder} belongs to another network: its array {name} is {saved}, but {expected} is "
-                "expected.",
+                f"{folder} belongs to another network: its array {name} "
+                f"{what if expected else 'is not expected'}.",
                 "Use the configuration it was trained with: the config.toml of its run folder.",
             )
+
+
+def _described(leaf: Mapping[str, Any] | None) -> str:
+    return "" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
 
 
 def write_state(folder: Path, leaves: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:

@@ -67,7 +67,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         autocompletion=complete.keys,
-        help="Override a setting, such as relaxation.free_steps=200. May be repeated.",
+        help="Override a setting, such as data.name=mnist. May be repeated.",
         show_default=False,
     ),
 ]

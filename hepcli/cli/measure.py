@@ -65,7 +65,7 @@ def measure_command(
             parser=user_path,
             metavar="DIR",
             help="Folder for measures.json and figures. Default: asymmetry/ in the run folder; with "
-            "--preset, runs/asymmetry-<preset>-seed<N>.",
+            "--preset, a folder in runs/.",
             show_default=False,
         ),
     ] = None,

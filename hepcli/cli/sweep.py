@@ -153,7 +153,7 @@ def sweep_command(
         typer.Option(
             "--search",
             metavar="K=V,…",
-            help="Search instead of running the full grid, e.g. trials=30,sampler=tpe,pruner=median. --vary "
+            help="Search instead of running the full grid, e.g. trials=30,sampler=tpe. --vary "
             "may then give a range: KEY=LOW..HIGH or KEY=LOW..HIGH:log.",
             show_default=False,
         ),
@@ -177,7 +177,7 @@ def sweep_command(
     for option, given in (("--value KEY", value), ("--keys K1,K2", keys)):
         if given is not None and report_dir is None:
             raise ConfigError(
-                f"{option.split()[0]} works only with --report.", f"Type hep sweep --report DIR {option}."
+                f"{option.split()[0]} works only with --report.", f"Run hep sweep --report DIR {option}."
             )
     if report_dir is not None:
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]

@@ -52,7 +52,7 @@ def preset_text(name: str) -> str:
         return sweep_text(name.removeprefix(SWEEPS))
     presets = _files()
     if name not in presets and name in _files(SWEEPS):
-        raise ConfigError(f"{name} is a sweep, not a preset.", f"Type `hep sweep {name}`.")
+        raise ConfigError(f"{name} is a sweep, not a preset.", f"Run `hep sweep {name}`.")
     if name not in presets:
         raise ConfigError(
             f'there is no preset "{name}"{did_you_mean(name, presets)} (presets: {", ".join(presets)})',
@@ -84,7 +84,7 @@ def sweep_text(name: str) -> str:
     sweeps = _files(SWEEPS)
     if name not in sweeps and name in _files():
         raise ConfigError(
-            f"{name} is a preset, not a sweep.", f"Type `hep sweep --preset {name} --vary KEY=V1,V2`."
+            f"{name} is a preset, not a sweep.", f"Run `hep sweep --preset {name} --vary KEY=V1,V2`."
         )
     if name not in sweeps:
         raise ConfigError(

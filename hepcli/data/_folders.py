@@ -97,7 +97,7 @@ def missing_error(spec: DatasetSpec, data_dir: Path) -> DatasetError:
     """Return the error for a data set that is not prepared in data_dir."""
     return DatasetError(
         f"The data set {spec.name!r} is not prepared in {data_dir}.",
-        f"Type {prepare_command(spec, data_dir)} to download it, or "
+        f"Run {prepare_command(spec, data_dir)} to download it, or "
         f"{import_command(spec, data_dir)} to read {official_files(spec)} from a folder.",
     )
 

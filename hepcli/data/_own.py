@@ -195,7 +195,7 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
     splits = {split: source / split for split in SPLIT_NAMES if (source / split).is_dir()}
     if len(splits) == 1:
         raise DatasetError(
-            f"{source} holds only {next(iter(splits))}.", "Give both train and test, or neither."
+            f"{source} contains only {next(iter(splits))}.", "Give both train and test, or neither."
         )
     roots: Mapping[SplitName, Path] = splits or {"train": source}
     classes = _visible_folders(roots["train"])

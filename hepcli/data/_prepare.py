@@ -98,7 +98,7 @@ def import_data(name: str, source_dir: Path, data_dir: Path | None, report: OnPr
     if isinstance(spec.source, Bundled):
         raise DatasetError(
             f"{name} ships with hep; nothing can be imported into it.",
-            f"Type `hep data import {spec.source.parent} SOURCE_DIR` for the whole data set.",
+            f"Run `hep data import {spec.source.parent} SOURCE_DIR` for the whole data set.",
         )
     assert isinstance(spec.source, Archives)  # of a known name nothing else is left
     folder = _folders.resolve_data_dir(data_dir)

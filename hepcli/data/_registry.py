@@ -29,7 +29,7 @@ def find_spec(name: str, data_dir: Path | None = None) -> DatasetSpec:
         return own
     known = [*DATASETS, *own_names(data_dir)]
     hint = did_you_mean(name, known).removeprefix("; ").capitalize()
-    yours = f"Type `hep data import {name} SOURCE` to create it from your own images."
+    yours = f"Run `hep data import {name} SOURCE` to create it from your own images."
     raise DatasetError(
         f"Unknown data set {name!r}.", f"{hint} Known data sets: {', '.join(known)}. {yours}".lstrip()
     )

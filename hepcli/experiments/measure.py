@@ -172,7 +172,7 @@ def _source(request: MeasureRequest) -> _Source:
     if (request.checkpoint is None) == (request.preset is None):
         raise ConfigError(
             "Give either a saved run or, to measure an untrained network, --preset.",
-            "Type hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
+            "Run hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
         )
     if request.checkpoint is not None:
         if request.seed is not None:

@@ -69,7 +69,7 @@ class RunFolder:
             return
         if self.holds_run:
             raise OutputError(
-                f"{self.path} already holds a run.",
+                f"{self.path} already contains a run.",
                 f"Choose another --out, or continue it with: {self.resume_command}",
             )
         with self.writing():

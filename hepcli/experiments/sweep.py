@@ -174,7 +174,7 @@ def _file_of(folder: Path) -> Path:
     """The definition of a sweep that is to be resumed."""
     if not SweepFolder(folder).holds_sweep:
         raise ConfigError(
-            f"{folder} holds no sweep to resume.",
+            f"{folder} contains no sweep to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
     return folder / SWEEP_FILE
@@ -252,8 +252,7 @@ def sweep(
     elif request.fail_fast and (point := watch.first_failed) is not None:
         raise SweepError(
             f"Stopped by --fail-fast: {point.title} failed.",
-            "Finished work is kept. To retry the failed run and continue, add --resume --out "
-            f"{planned.folder}.",
+            f"Finished work is kept. To retry the failed run and continue, add --resume --out {planned.folder}",
         )
     else:
         yield SweepInterrupted(shlex.join(command))

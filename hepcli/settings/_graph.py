@@ -229,9 +229,7 @@ def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
         partner = graph.reverse(name)
         if partner is None:
             why = "is not feedback" if not graph.is_feedback(name) else "has no forward partner"
-            problems.append(
-                Fault(key, f"{name} {why}; list only feedback connections that have a forward partner")
-            )
+            problems.append(Fault(key, f"{name} {why}; set network.tied to a list of connections without it"))
         elif _without_gain(graph.layer(name)) != _without_gain(graph.layer(partner)):
             rule = f"{name} and {partner} differ in shape: leave out network.kernels.{name}"
             problems.append(Fault(key, rule))

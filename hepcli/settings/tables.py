@@ -232,7 +232,7 @@ class GradientSettings:
                 )
             if num_points != 1:
                 message = (
-                    f"needs gradient.num_points = 1: with {num_points} nudges these errors cancel already"
+                    f"needs gradient.num_points = 1: {num_points} nudges cancel that error by themselves"
                 )
                 raise Faults([Fault(key, message)])
         return beta_sign

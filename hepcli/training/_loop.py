@@ -79,7 +79,7 @@ def check_finite(step: int, loss: Array) -> None:
     value = float(jax.device_get(loss))
     if not math.isfinite(value):
         raise DivergenceError(
-            f"The loss at step {step} is {value}: training has diverged.",
+            f"The loss of step {step} is {value}: training has diverged.",
             "Lower optimizer.learning_rate or gradient.beta_radius, or raise homeostasis.weight, "
             "and start again; the checkpoints before that step are kept.",
         )

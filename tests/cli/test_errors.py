@@ -64,7 +64,7 @@ def test_paths_are_what_a_user_means(monkeypatch):
 
 def test_what_went_wrong_besides_is_shown_too(capsys):
     error = DivergenceError(
-        "The loss at step 9 is nan: training has diverged.", "Lower optimizer.learning_rate."
+        "The loss of step 9 is nan: training has diverged.", "Lower optimizer.learning_rate."
     )
     error.add_note("Step 5 could not be saved in runs/x: No space left on device.")
     with pytest.raises(typer.Exit):

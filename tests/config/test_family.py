@@ -62,7 +62,7 @@ def test_a_tied_pair_has_one_kernel():
         (['network.tied=["l1-l2"]'], "l1-l2 is not feedback"),
         (
             ['network.connections=["in-l1","l1-l2","l2-out","out-l1"]', "network.tied=true"],
-            "out-l1 has no forward partner; list only feedback connections that have a forward partner",
+            "out-l1 has no forward partner; set network.tied to a list of connections without it",
         ),
         (
             ['network.connections=["in-l1","l1-l2","l2-out"]', "network.tied=true"],

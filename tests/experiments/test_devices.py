@@ -149,7 +149,7 @@ def test_what_one_process_refuses_ends_all(alone, tmp_path):
     processes = start_two(alone, *settings(), "--epochs", "1")
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
-    assert "already holds a run" in errors[0]
+    assert "already contains a run" in errors[0]
     assert "Another process of this run failed" in errors[1]
 
 

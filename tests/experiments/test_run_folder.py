@@ -35,7 +35,7 @@ def test_a_folder_without_a_step_is_no_run(tmp_path):
         folder.create(RESOLVED)
     assert not (folder.path / "metrics.jsonl").exists()
     (folder.checkpoints / "10").mkdir()
-    with pytest.raises(OutputError, match="already holds a run") as caught:
+    with pytest.raises(OutputError, match="already contains a run") as caught:
         folder.create(RESOLVED)
     assert folder.resume_command in caught.value.advice
 

@@ -72,7 +72,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     folder, points = fake_sweep(tmp_path, [0.8, None, None, 0.7, 0.9] + [None] * 13)
     for _ in range(2):
         folder.journal(points[-1]).claim().settle(
-            FAILED, what="The loss at step 3 is nan: training has diverged.", advice="Lower it."
+            FAILED, what="The loss of step 3 is nan: training has diverged.", advice="Lower it."
         )
     made = report(tmp_path)
     assert [cell["n"] for cell in made.record["cells"]] == [1, 2, 0, 0, 0, 0]
@@ -80,7 +80,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     assert made.record["cells"][2]["mean"] is None
     assert made.grid.rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
     assert made.record["runs"] == {"done": 3, "running": 0, "waiting": 14, "failed": 1}
-    assert made.record["failed"][0]["error"] == "The loss at step 3 is nan: training has diverged. Lower it."
+    assert made.record["failed"][0]["error"] == "The loss of step 3 is nan: training has diverged. Lower it."
     for name in ("table.json", "table.csv"):
         assert "NaN" not in (tmp_path / name).read_text()
 

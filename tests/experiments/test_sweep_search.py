@@ -169,7 +169,7 @@ def test_a_configuration_that_is_not_allowed_fails_and_the_search_goes_on(tmp_pa
 def test_more_trials_are_added_and_none_taken_away(tmp_path):
     search = make_search(tmp_path, trials=2)
     run_all(search)
-    with pytest.raises(ConfigError, match=r"holds another sweep: search\.trials is 2 there"):
+    with pytest.raises(ConfigError, match=r"contains another sweep: search\.trials is 2 there"):
         make_search(tmp_path, trials=3)
     more = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 3})})
     search.folder.join(more, (), extend=True)

@@ -36,7 +36,7 @@ def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small)
     assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
     assert states(folder, good) == ["claimed", "done"]
     assert folder.journal(bad).state() == "failed"
-    assert folder.journal(bad).failures()[-1]["what"].startswith("The loss at step")
+    assert folder.journal(bad).failures()[-1]["what"].startswith("The loss of step")
     assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
 
 

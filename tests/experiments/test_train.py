@@ -221,7 +221,7 @@ def test_a_changed_preset_is_not_resumed(small, whole_run, change, key):
 
 def test_a_folder_that_holds_a_run_is_refused(small, whole_run):
     before = contents(whole_run)
-    with pytest.raises(OutputError, match="already holds a run") as error:
+    with pytest.raises(OutputError, match="already contains a run") as error:
         run(whole_run, small)
     assert "--resume" in error.value.advice
     assert contents(whole_run) == before

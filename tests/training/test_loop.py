@@ -74,7 +74,7 @@ def test_the_step_that_diverged_is_named_after_one_more_was_dispatched(bad, firs
     diverging = first_step + 2
     step = Recorder({diverging: bad})
     state = tiny.start()._replace(step=jnp.int32(first_step))
-    with pytest.raises(DivergenceError, match=rf"The loss at step {diverging} is -?(nan|inf): "):
+    with pytest.raises(DivergenceError, match=rf"The loss of step {diverging} is -?(nan|inf): "):
         run(step, state, np.arange(10), 2, first_batch=first_batch)
     assert len(step.batches) == 3
 
@@ -87,7 +87,7 @@ def test_the_last_loss_of_an_epoch_is_read():
 def test_the_message_says_what_to_do():
     with pytest.raises(DivergenceError) as caught:
         check_finite(7, jnp.float32(np.nan))
-    assert caught.value.what == "The loss at step 7 is nan: training has diverged."
+    assert caught.value.what == "The loss of step 7 is nan: training has diverged."
     assert "optimizer.learning_rate" in caught.value.advice
     check_finite(7, jnp.float32(1e30))
 

@@ -238,7 +238,7 @@ def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
     ]
     if not runs:
         raise ConfigError(
-            " ".join([f"{path} holds neither a sweep nor run folders.", *lost]),
+            " ".join([f"{path} contains neither a sweep nor run folders.", *lost]),
             "Give the folder of a sweep, or a folder that contains run folders.",
         )
     return runs, [f"{what} It is left out." for what in lost]

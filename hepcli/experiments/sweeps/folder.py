@@ -86,7 +86,7 @@ class SweepFolder:
                 self._extend(definition)
                 continue
             raise ConfigError(
-                f"{self.path} holds another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
+                f"{self.path} contains another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
                 "requested.",
                 "Repeat the original command to continue it, or choose another --out for a new one.",
             )
@@ -124,7 +124,7 @@ class SweepFolder:
         file = self.path / SWEEP_FILE
         if not file.is_file():
             raise ConfigError(
-                f"{self.path} holds no sweep: there is no {SWEEP_FILE}.",
+                f"{self.path} contains no sweep: there is no {SWEEP_FILE}.",
                 "Give the folder of a sweep, or a sweep to start there: hep sweep table1 --out DIR",
             )
         return parse_sweep(read_text(file), str(file))
