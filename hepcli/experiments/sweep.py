@@ -252,7 +252,8 @@ def sweep(
     elif request.fail_fast and (point := watch.first_failed) is not None:
         raise SweepError(
             f"Stopped by --fail-fast: {point.title} failed.",
-            f"Finished work is kept. To retry the failed run and continue, add --resume --out {planned.folder}",
+            "Finished work is kept. To retry the failed run and continue, add "
+            f"--resume --out {planned.folder}",
         )
     else:
         yield SweepInterrupted(shlex.join(command))

@@ -162,8 +162,8 @@ class Task:
         parts = self.config.data.accumulate
         if batch % (parts * devices) and batch % devices == 0:
             raise ConfigError(
-                f"data.accumulate = {parts}: it must divide the {batch // devices} examples of a batch on each "
-                f"device ({devices} in use).",
+                f"data.accumulate = {parts}: it must divide the {batch // devices} examples of a batch on "
+                f"each device ({devices} in use).",
                 f"Choose a divisor of {batch // devices}.",
             )
         if batch % devices:
