@@ -80,7 +80,7 @@ def _table(groups: Groups, epoch: int) -> Iterator[str]:
     first = max(1, epoch - _LAST + 1)
     yield (
         f"| after {epoch} epochs | seeds | test error / % | mean of epochs {first}–{epoch} / % "
-        "| train error / % | weight angle / ° | homeostatic loss | unsettled share of the signal / % |"
+        "| training error / % | weight angle / ° | homeostatic loss | unsettled share of the signal / % |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     for row, runs in groups.items():
