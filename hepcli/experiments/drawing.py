@@ -65,8 +65,9 @@ def compose(data: FigureData) -> Any:
     _add_strips(figure, data, renderer)
     if not data.shared_legend:
         figure.draw_without_rendering()
-        for axes, _ in panels:
-            _add_legend(axes, renderer)
+        beside = [_add_legend(axes, renderer) for axes, _ in panels]
+        if not any(beside):
+            figure.set_layout_engine("none")  # it is laid out: once more would take as long again
     return figure
 
 
@@ -383,11 +384,15 @@ _CORNERS = ("upper right", "upper left", "lower right", "lower left")
 _MOST_ABOVE = 4  # entries of a legend for which room is made above the data
 
 
-def _add_legend(axes: Any, renderer: Any) -> None:
-    """A legend in a corner where it hides nothing; else in room made above, or a long one at the side."""
+def _add_legend(axes: Any, renderer: Any) -> bool:
+    """A legend in a corner where it hides nothing; else in room made above, or a long one at the side.
+
+    Returns:
+        Whether it stands at the side, for which the panels have to make room.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
-        return
+        return False
     points = _drawn(axes)
     hidden = {}
     for corner in _CORNERS:
@@ -398,10 +403,12 @@ def _add_legend(axes: Any, renderer: Any) -> None:
     legend = axes.legend(handles, labels, loc=best)
     if hidden[best] and len(labels) > _MOST_ABOVE:
         axes.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    elif hidden[best]:
+        return True
+    if hidden[best]:
         share = legend.get_window_extent(renderer).height / axes.get_window_extent().height
         _make_room_above(axes, min(share + 0.03, 0.6))
         axes.legend(handles, labels, loc="upper right")
+    return False
 
 
 def _drawn(axes: Any) -> NDArray[np.float64]:

@@ -57,7 +57,7 @@ def in_order(tables):
 
 
 @given(base=st.sampled_from(NAMES), middle=some_keys(), top=some_keys())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_an_extending_file_equals_the_merged_whole(base, middle, top):
     with tempfile.TemporaryDirectory() as folder:
         first, second, all_in_one = (Path(folder) / f"{name}.toml" for name in ("first", "second", "whole"))

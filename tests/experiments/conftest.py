@@ -38,6 +38,13 @@ def small_data(monkeypatch):
         monkeypatch.setitem(DATASETS, name, small)
 
 
+@pytest.fixture(autouse=True)
+def _curves_where_asked(request, monkeypatch):
+    """Drawing takes longer than training the small network: only tests marked `draws` do."""
+    if "draws" not in request.keywords:
+        monkeypatch.setattr("hepcli.experiments.run.Run._draw", lambda run: ())
+
+
 @pytest.fixture
 def small():
     """--set values of a network that trains in no time."""

@@ -39,6 +39,7 @@ def check_series(folder):
     return tags
 
 
+@pytest.mark.draws
 @pytest.mark.usefixtures("small_data")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_back_the_lines_of_a_run_that_was_stopped_and_prolonged(tmp_path, small):

@@ -66,10 +66,16 @@ def test_a_run_folder_holds_what_was_promised(small, whole_run):
     assert (whole_run / "config.toml").read_text().count("# flag") == len(small) + 1  # and epochs
     summary = json.loads((whole_run / "summary.json").read_text())
     assert summary["test"] == lines[-1]["test"]
+
+
+@pytest.mark.draws
+def test_a_finished_run_has_curves(small, whole_run):
+    run(whole_run, small, resume=True)
     assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (whole_run / "curves.figure.json").exists()
 
 
-@pytest.mark.parametrize("stop_after", [1, 7, 10, 13, 20])
+@pytest.mark.parametrize("stop_after", [1, 7, 10, 13])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, small, whole_run, stop_after):
     folder = tmp_path / "stopped"
     stopped = run(folder, small, stop_after=stop_after)
@@ -109,7 +115,7 @@ def test_lines_written_after_the_last_save_are_not_doubled(tmp_path, small, whol
     assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("damage", [None, b"\0\0\0\n", b"3\n", b"\xff\n"])
+@pytest.mark.parametrize("damage", [None, b"\xff\n"])
 def test_a_run_whose_times_are_lost_says_so_and_goes_on(tmp_path, small, whole_run, damage):
     folder = tmp_path / "stopped"
     run(folder, small, stop_after=20)
@@ -273,15 +279,21 @@ def test_divergence_stops_the_run_and_keeps_what_was_finite(tmp_path, small):
     assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [0]
 
 
-METHODS_AND_LOSSES = [
-    (method, loss)
-    for method, estimator in ESTIMATORS.items()
-    for loss in ("cross_entropy", "squared_error")
-    if loss == "squared_error" or not estimator.clamps_output
-]
+LOSSES = ("cross_entropy", "squared_error")
 
 
-@pytest.mark.parametrize(("method", "loss"), METHODS_AND_LOSSES)
+def methods_and_losses():
+    """Each method with a loss that it takes, in turn; hep with both."""
+    for place, (method, estimator) in enumerate(ESTIMATORS.items()):
+        if estimator.clamps_output:
+            yield method, "squared_error"
+        elif method == "hep":
+            yield from ((method, loss) for loss in LOSSES)
+        else:
+            yield method, LOSSES[place % 2]
+
+
+@pytest.mark.parametrize(("method", "loss"), list(methods_and_losses()))
 def test_every_method_trains(tmp_path, small, method, loss):
     overrides = (*small, f"gradient.method={method}", f"network.loss={loss}", "gradient.num_points=3")
     overrides += ("gradient.adjoint_steps=6", "gradient.beta_radius=0.1", "gradient.online_cycles=2")
@@ -364,6 +376,7 @@ def test_a_configuration_edited_after_training_began_is_noticed(whole_run):
     assert isinstance(run(whole_run, (), resume=True, epochs=None)[-1], Finished)
 
 
+@pytest.mark.draws
 def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no fonts")
