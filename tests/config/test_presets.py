@@ -93,7 +93,7 @@ def test_names_of_sweeps_are_found():
     assert shown_text("table1") == shown_text("sweeps/table1") == preset_text("sweeps/table1")
     with pytest.raises(ConfigError, match="table1 is a sweep, not a preset") as error:
         load_config("table1")
-    assert error.value.advice == "Type `hep sweep table1`."
+    assert error.value.advice == "Run `hep sweep table1`."
     with pytest.raises(ConfigError, match="quickstart is a preset, not a sweep"):
         load_sweep("quickstart")
 
