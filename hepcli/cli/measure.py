@@ -1,6 +1,7 @@
 """`hep measure-asymmetry`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -248,5 +249,10 @@ def _along_table(records: list[dict[str, Any]]) -> Table:
 def _pm(values: dict[str, Any], errors: dict[str, Any], name: str, pattern: str = ".4g") -> str:
     """Mean ± standard error, left out where it is rounding."""
     value, error = values[name], errors[name]
-    shown = value is not None and error is not None and error > 1e-9 * abs(value)
-    return number(value, pattern) + (f" ± {error:.1g}" if shown else "")
+    if value is None or error is None or error <= 1e-9 * abs(value):
+        return number(value, pattern)
+    place = math.floor(math.log10(error))  # of the error's first digit, and of the mean's last
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{max(0, -place)}f} ± {error:.{max(0, -place)}f}"
+    digits = math.floor(math.log10(abs(value))) - place if value else 0
+    return f"{value:.{max(0, digits)}e} ± {error:.0e}"

@@ -25,7 +25,7 @@ from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolde
 from hepcli.experiments.sweeps.points import Point, folder_of
 from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key
 from hepcli.files import legible
-from hepcli.settings import MEASURES
+from hepcli.settings import MEASURES, did_you_mean
 
 ABSENT = "–"
 """The label of a run that has no such key."""
@@ -167,8 +167,10 @@ def value_in_summary(outcome: Outcome, name: str) -> float | None:
 def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigError:
     numbers = [key for key, value in flatten(record).items() if isinstance(value, int | float)]
     derived = [own for own, key in _ERRORS.items() if key in numbers]
+    known = [*derived, *numbers]
     return ConfigError(
-        f'there is no value "{name}" in {file}.', f"Choose one of: {', '.join([*derived, *numbers])}."
+        f'there is no value "{name}" in {file}{did_you_mean(name, known) or "."}',
+        f"Choose one of: {', '.join(known)}.",
     )
 
 
