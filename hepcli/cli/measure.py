@@ -116,13 +116,9 @@ def measure_command(
                         say(notice)
     if not quiet:
         _show(records, along=all_steps)
-        say(f"written: measures.json{_pictures(result.folder, figure_format.value)}")
+        if drawn := sorted(file.stem for file in result.folder.glob(f"*.{figure_format.value}")):
+            say(f"figures: {', '.join(drawn)} ({figure_format.value})")
     typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)
-
-
-def _pictures(folder: Path, kind: str) -> str:
-    names = sorted(file.name for file in folder.glob(f"*.{kind}"))
-    return "".join(f", {name}" for name in names)
 
 
 class _Waiting:
