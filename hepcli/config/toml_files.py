@@ -10,6 +10,7 @@ from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.errors import ConfigError
 
 _MOST_NESTED = 32
+_MOST_BITS = 10_000  # of integers: Python writes none of more than 4,300 digits as text
 _TOO_DEEP = f"it is nested more than {_MOST_NESTED} levels deep"
 
 
@@ -41,7 +42,7 @@ def load_flat(text: str) -> dict[str, Any]:
     """Read TOML that is nested no deeper than any setting is: what handles it afterwards may recurse.
 
     Raises:
-        ValueError: it is not TOML, or nested deeper.
+        ValueError: it is not TOML, nested deeper, or holds what no text or path can show.
     """
     try:
         tables = tomllib.loads(text)
@@ -53,6 +54,10 @@ def load_flat(text: str) -> dict[str, Any]:
             one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)
         ]
         level = list(itertools.chain.from_iterable(inner))
+        if any(isinstance(one, int) and one.bit_length() > _MOST_BITS for one in level):
+            raise ValueError("an integer has too many digits")
+        if any(isinstance(one, str) and "\0" in one for one in level):
+            raise ValueError("a string contains a null byte")
     if level:
         raise ValueError(_TOO_DEEP)
     return tables

@@ -10,9 +10,10 @@ from hepcli.data._cache import load_cached
 from hepcli.data._own import load_own, own_names
 from hepcli.data._registry import find_spec
 from hepcli.data._spec import Bundled, DatasetSpec, Imported, InMemory, Split, SplitName
+from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
-State = Literal["bundled", "prepared", "missing", "imported", "own code"]
+State = Literal["bundled", "prepared", "missing", "imported", "own code", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,14 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
         data_dir: where data sets are kept; None for the default folder.
     """
     folder = _folders.resolve_data_dir(data_dir)
-    return [_describe(find_spec(name, data_dir), folder) for name in (*DATASETS, *own_names(data_dir))]
+    return [_described(name, data_dir, folder) for name in (*DATASETS, *own_names(data_dir))]
+
+
+def _described(name: str, data_dir: Path | None, folder: Path) -> DatasetInfo:
+    try:
+        return _describe(find_spec(name, data_dir), folder)
+    except DatasetError:  # whoever uses it is told why
+        return DatasetInfo(name, "damaged", 0, 0, 0, folder / name)
 
 
 def _describe(spec: DatasetSpec, data_dir: Path) -> DatasetInfo:

@@ -256,3 +256,16 @@ def test_paths_that_can_be_none(path):
         load_config(path)
     with pytest.raises(ConfigError, match="cannot read"):
         load_sweep(path)
+
+
+@pytest.mark.parametrize("value", ["0x" + "f" * 5000, '"a\\u0000b"'])
+@pytest.mark.parametrize("key", ["run.seed", "run.init_from"])
+def test_what_no_text_or_path_can_hold_is_refused_in_words(tmp_path, key, value):
+    table, name = key.split(".")
+    file = tmp_path / "mine.toml"
+    file.write_text(f'extends = "quickstart"\n[{table}]\n{name} = {value}\n')
+    with pytest.raises(ConfigError):
+        load_config(str(file))
+    if key == "run.seed":
+        with pytest.raises(ConfigError):
+            load_config("quickstart", [f"{key}={value}"])

@@ -226,3 +226,11 @@ def test_a_damaged_archive_is_refused_in_words(tmp_path, data_dir):
         (tmp_path / "a.npz").write_bytes(content[: rng.integers(len(whole))])
         with pytest.raises(DatasetError):
             imported("mine", tmp_path / "a.npz", data_dir)
+
+
+def test_a_damaged_description_hides_no_other_data_set(tmp_path, data_dir):
+    imported("insects", write_folders(tmp_path / "insects"), data_dir)
+    next(data_dir.rglob("own.json")).write_text("{")
+    states = {own.name: own.state for own in list_datasets(data_dir)}
+    assert states["insects"] == "damaged"
+    assert states["fashion_mnist_mini"] == "bundled"
