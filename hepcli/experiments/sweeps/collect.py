@@ -168,8 +168,9 @@ def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigE
     numbers = [key for key, value in flatten(record).items() if isinstance(value, int | float)]
     derived = [own for own, key in _ERRORS.items() if key in numbers]
     known = [*derived, *numbers]
+    hint = "" if name in _ERRORS else did_you_mean(name, known)  # a name that is right, but lacks its data
     return ConfigError(
-        f'there is no value "{name}" in {file}{did_you_mean(name, known) or "."}',
+        f'there is no value "{name}" in {file}{hint or "."}',
         f"Choose one of: {', '.join(known)}.",
     )
 
