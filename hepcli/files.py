@@ -75,7 +75,7 @@ def _place_once(draft: Path, path: Path, text: str) -> bool:
     """`write_once` without hard links: whoever holds the folder's lock puts its file in place whole."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        if not _locked(folder):  # no locks either: only here may a reader meet half of it
+        if not lock(folder):  # no locks either: only here may a reader meet half of it
             return create(path, text)
         if path.exists():
             return False
@@ -86,11 +86,21 @@ def _place_once(draft: Path, path: Path, text: str) -> bool:
         os.close(folder)  # and so lets go of the lock, as death does
 
 
-def _locked(handle: int) -> bool:
+def lock(handle: int, *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock what a descriptor opened, until it is closed or the process dies.
+
+    Args:
+        handle: the descriptor.
+        shared: together with others that lock it so.
+        wait: for others; else it is not locked while they hold it.
+
+    Returns:
+        Whether it is locked; not where the system or its file system knows no locks either.
+    """
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except (ImportError, OSError):
         return False
     return True

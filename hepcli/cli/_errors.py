@@ -1,7 +1,6 @@
 """How errors reach the user: one line what, one line what to do, exit status 1."""
 
 import functools
-import math
 import os
 import re
 import select
@@ -107,7 +106,6 @@ def shown(path: object) -> str:
 
 
 _ASKED = re.compile(r"allocat\w+ (\d+) bytes")
-_ROOM = 0.9  # of the memory, for a step
 
 
 def _out_of_memory(text: str) -> HepError:
@@ -115,7 +113,7 @@ def _out_of_memory(text: str) -> HepError:
 
     A step's memory is in proportion to the examples that it takes at once.
     """
-    from hepcli.experiments.devices import memory_limit
+    from hepcli.experiments.devices import memory_limit, parts_that_fit
 
     reason = text.partition("RESOURCE_EXHAUSTED:")[2].strip().partition("\n")[0].rstrip(".")
     parts = 4
@@ -124,13 +122,13 @@ def _out_of_memory(text: str) -> HepError:
         reason = f"{asked / 2**30:.1f} GiB were requested at once"
         if asked > memory:  # else it is a GPU's that is full
             reason += f", but this machine has only {memory / 2**30:.1f} GiB"
-            parts = 2 ** math.ceil(math.log2(asked / (_ROOM * memory)))
+            parts = parts_that_fit(asked, memory)
     return HepError(
         f"The device is out of memory: {reason}.",
         f"Set data.accumulate={parts} (or {parts} times its current value), which processes each batch in "
         "parts with the same result; or lower data.eval_batch_size, set "
-        "relaxation.free_precision=bfloat16, or "
-        "use more devices. A run that is resumed keeps these settings, so start a new one.",
+        "relaxation.free_precision=bfloat16, or use more devices. A run that is resumed keeps these "
+        "settings, so start a new one.",
     )
 
 

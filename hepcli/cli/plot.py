@@ -35,8 +35,7 @@ def plot_command(
             "--y",
             metavar="KEY",
             help="What to plot in a panel: test_error, train_error, validation_error, or a dotted key of "
-            "metrics.jsonl. "
-            "May be repeated. Default: loss and errors.",
+            "metrics.jsonl. May be repeated. Default: loss and errors.",
             show_default=False,
         ),
     ] = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hepcli.data import _folders
 from hepcli.data._spec import DatasetSpec, OnProgress
+from hepcli.files import lock
 
 
 @contextlib.contextmanager
@@ -27,11 +28,9 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
     if sys.platform == "win32":
         yield  # fcntl is POSIX only
         return
-    import fcntl
-
     handle = os.open(folder, os.O_RDONLY)
     try:
-        alone = _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = lock(handle, wait=False)
         leftovers = _leftovers(spec, data_dir) if alone else []
         for path in leftovers:
             if path.is_dir():
@@ -43,20 +42,10 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
                 f"An earlier preparation of {spec.name} was interrupted. Finished downloads and "
                 "prepared files are kept; the interrupted step starts over."
             )
-        _lock(handle, fcntl.LOCK_SH)  # waits only for one who is clearing up
+        lock(handle, shared=True)  # waits only for one who is clearing up
         yield
     finally:
         os.close(handle)  # releases the lock, as the death of the process does
-
-
-def _lock(handle: int, operation: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, operation)
-    except OSError:  # another process writes, or the file system knows no locks
-        return False
-    return True
 
 
 def _leftovers(spec: DatasetSpec, data_dir: Path) -> list[Path]:

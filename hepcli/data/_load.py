@@ -9,7 +9,7 @@ from hepcli.data._bundled import bundled_path, load_bundled
 from hepcli.data._cache import load_cached
 from hepcli.data._own import load_own, own_names
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Bundled, DatasetSpec, Imported, InMemory, Split, SplitName
+from hepcli.data._spec import Bundled, Imported, InMemory, Split, SplitName
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
@@ -71,17 +71,14 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:
         data_dir: where data sets are kept; None for the default folder.
     """
     folder = _folders.resolve_data_dir(data_dir)
-    return [_described(name, data_dir, folder) for name in (*DATASETS, *own_names(data_dir))]
+    return [_describe(name, data_dir, folder) for name in (*DATASETS, *own_names(data_dir))]
 
 
-def _described(name: str, data_dir: Path | None, folder: Path) -> DatasetInfo:
+def _describe(name: str, own_dir: Path | None, data_dir: Path) -> DatasetInfo:
     try:
-        return _describe(find_spec(name, data_dir), folder)
+        spec = find_spec(name, own_dir)
     except DatasetError:  # whoever uses it is told why
-        return DatasetInfo(name, "damaged", 0, 0, 0, folder / name)
-
-
-def _describe(spec: DatasetSpec, data_dir: Path) -> DatasetInfo:
+        return DatasetInfo(name, "damaged", 0, 0, 0, data_dir / name)
     state: State
     location: Path | None
     if isinstance(spec.source, InMemory):

@@ -1,5 +1,6 @@
 """Which devices share a run's batches."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from hepcli.networks import Network
 _FORCED = "xla_force_host_platform_device_count"
 _WORTHWHILE = 1e8  # multiply-adds of a training step for each device: about a millisecond of one core
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_ROOM = 0.9  # of the memory, for a step
 _FEWEST_EXAMPLES = 4  # for each device
 
 
@@ -49,6 +51,12 @@ def memory_limit() -> int:
         with suppress(OSError, ValueError):  # not there, or "max"
             limit = min(limit, int(file.read_text(encoding="ascii")))
     return limit
+
+
+def parts_that_fit(needed: float, memory: int) -> int:
+    """Into how many parts, a power of two, work that needs more bytes than the memory must be divided."""
+    parts: int = 2 ** math.ceil(math.log2(needed / (_ROOM * memory)))
+    return parts
 
 
 def _memory_limits() -> Iterator[Path]:

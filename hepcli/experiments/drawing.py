@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, extent, write_data
-from hepcli.experiments.figures import house_style, look_of, new_figure, plain, save_figure
+from hepcli.experiments.figures import Look, house_style, look_of, new_figure, plain, save_figure
 
 _WIDTHS = (4.4, 7.0, 7.4, 9.6)  # inches, by number of columns
 _PANEL_HEIGHT = 2.35
@@ -168,14 +168,14 @@ def _array(values: Sequence[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _look(series: Series, place: int) -> Any:
-    return look_of(place if series.look is None else series.look)
+def _look(series: Series) -> Look:
+    return look_of(series.look or 0)  # `_draw_panel` gives each its own
 
 
 def _points(axes: Any, panel: Panel) -> None:
     """Lines through means with error bars, each series a little aside, so that no bar hides another."""
     for place, one in enumerate(panel.series):
-        look = _look(one, place)
+        look = _look(one)
         x = _aside(panel, place, _array(one.x))
         y = _array(one.y)
         error = None if one.error is None else _array(one.error)
@@ -204,7 +204,7 @@ def _dots(axes: Any, panel: Panel) -> None:
     """Means with error bars side by side, for values of which 0 is no natural bottom."""
     width = 0.7 / len(panel.series)
     for place, one in enumerate(panel.series):
-        look = _look(one, place)
+        look = _look(one)
         at = _array(one.x) + (place - (len(panel.series) - 1) / 2) * width
         error = None if one.error is None else _array(one.error)
         style = {"color": look.color, "marker": look.marker, "linestyle": "", "markersize": 5}
@@ -219,7 +219,7 @@ def _dots(axes: Any, panel: Panel) -> None:
 def _bars(axes: Any, panel: Panel) -> None:
     width = 0.8 / len(panel.series)
     for place, one in enumerate(panel.series):
-        look = _look(one, place)
+        look = _look(one)
         at = _array(one.x) + (place - (len(panel.series) - 1) / 2) * width
         error = None if one.error is None else _array(one.error)
         axes.bar(
@@ -241,7 +241,7 @@ def _bars(axes: Any, panel: Panel) -> None:
 def _curves(axes: Any, panel: Panel) -> None:
     """Lines with bands; markers a few along each line, at places of its own."""
     for place, one in enumerate(panel.series):
-        look, x, y = _look(one, place), _array(one.x), _array(one.y)
+        look, x, y = _look(one), _array(one.x), _array(one.y)
         every = max(1, len(x) // 5)
         marks = (place * every // max(1, len(panel.series)), every)
         axes.plot(
@@ -255,7 +255,7 @@ def _curves(axes: Any, panel: Panel) -> None:
             markevery=marks if len(x) > 5 else None,
         )
         if one.error is not None:
-            error = np.nan_to_num(_array(one.error))
+            error = _array(one.error)  # NaN, and so no band, where there is no spread
             axes.fill_between(x, y - error, y + error, color=look.color, alpha=0.18, linewidth=0)
 
 
@@ -263,8 +263,8 @@ def _plane(axes: Any, panel: Panel) -> None:
     """Points of the complex plane on equal axes, as close as they allow."""
     x = np.concatenate([_array(one.x) for one in panel.series])
     y = np.concatenate([_array(one.y) for one in panel.series])
-    for place, one in enumerate(panel.series):
-        color = _look(one, place).color
+    for one in panel.series:
+        color = _look(one).color
         axes.plot(one.x, one.y, "o", markersize=2.2, markeredgewidth=0, alpha=0.6, color=color)
     axes.axhline(0, color="#888888", linewidth=0.5, zorder=0.5)
     if panel.circle:

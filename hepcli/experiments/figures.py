@@ -13,6 +13,8 @@ FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 
 # Okabe & Ito (2008), told apart by colour-blind eyes too; their yellow is too pale for lines on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLACK = _COLOURS.index("#000000")
+"""The look of what no legend names."""
 _MARKERS = "os^Dv<P>X*"
 _LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1.2, 1.2)))
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
 from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
+from hepcli.experiments.figures import BLACK
 from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
@@ -26,7 +27,6 @@ _IN_VIEW = {
     "log10_residual": RESIDUAL_SPAN,
 }
 _REFERENCE = {"spectral_radius": 1.0}
-_PLAIN = 6  # the look, black, of what no legend names
 
 
 class PictureAxes(NamedTuple):
@@ -219,7 +219,7 @@ def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
     epochs = numbers(record["epoch"] for record in records)
     test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
     panels = [
-        ("test error / %", IN_VIEW["error"], None, [Series(x=epochs, y=numbers(test_error), look=_PLAIN)]),
+        ("test error / %", IN_VIEW["error"], None, [Series(x=epochs, y=numbers(test_error), look=BLACK)]),
         ("weight angle / °", IN_VIEW["angle"], None, [_series(records, epochs, "weight_angle_deg")]),
         *(
             (measure.title, _IN_VIEW.get(key, ()), _REFERENCE.get(key), [_series(records, epochs, key)])
@@ -256,7 +256,7 @@ def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
 
 def _series(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], key: str) -> Series:
     errors = numbers(record["standard_error"].get(key) for record in records)
-    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors, look=_PLAIN)
+    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors, look=BLACK)
 
 
 def _by_bias(

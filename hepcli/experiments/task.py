@@ -18,7 +18,7 @@ from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
-from hepcli.experiments.devices import devices_for, memory_limit
+from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
@@ -48,7 +48,6 @@ _WORTH_TRACING = (
     1e-3  # of the memory, for states and parameters of a batch: a step takes up to 150 times them
 )
 _OVER_TRACE = 1.45  # what XLA sets aside for the widest networks, over what their traces come to
-_ROOM = 0.9  # of the memory, for a step
 
 
 class Task:
@@ -191,11 +190,11 @@ class Task:
             self.spec.image_shape, data.batch_size,
         )  # fmt: skip
         if needed > memory:
-            parts = 2 ** math.ceil(math.log2(_OVER_TRACE * needed / (_ROOM * memory)))
+            parts = data.accumulate * parts_that_fit(_OVER_TRACE * needed, memory)
             raise ConfigError(
                 f"data.batch_size = {data.batch_size}: a training step needs at least "
                 f"{needed / 2**30:.1f} GiB of memory, and there are {memory / 2**30:.1f} GiB.",
-                f"Set data.accumulate={parts * data.accumulate}, which takes each batch in parts with the "
+                f"Set data.accumulate={parts}, which takes each batch in parts with the "
                 "same result, or relaxation.free_precision=bfloat16, or train a smaller network.",
             )
 

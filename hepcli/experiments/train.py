@@ -48,9 +48,8 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     task = Task(resolved.config, request.data_dir)
     if not request.resume:
         check_devices(resolved.config)
-    task.check_devices()
-    if not request.resume:
         resolved = with_devices(resolved, task.layout.num_devices, "this machine")
+    task.check_devices()
     run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
     stop = agreed(stop)
     with ExitStack() as stack:

@@ -84,7 +84,7 @@ def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     advice = "Give a file written by hep export, or one with the same array names (such as in-l1.kernel)."
     try:
         arrays, metadata = _read_safetensors(file) if file.suffix == ".safetensors" else _read_npz(file)
-        if metadata.get("sha256", _digest(arrays)) != _digest(arrays):
+        if "sha256" in metadata and metadata["sha256"] != _digest(arrays):
             raise ValueError("its arrays have changed since they were exported")
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} does not exist.", advice) from error

@@ -34,8 +34,8 @@ def _peak(jaxpr: Jaxpr) -> int:
         inside = max((_peak(inner) for inner in _programs(operation.params)), default=0)
         results = {var: _bytes(var) for var in operation.outvars}
         alive.update(results)
-        now += sum(results.values())
-        beside = now if operation.primitive.name in _LOOPS else now - sum(results.values())
+        before, now = now, now + sum(results.values())
+        beside = now if operation.primitive.name in _LOOPS else before
         most = max(most, now, beside + inside)
         for var in (*operation.invars, *operation.outvars):
             if isinstance(var, Var) and last_use.get(var, place) <= place:
