@@ -168,11 +168,16 @@ def test_a_base_that_cannot_be_read(tmp_path, base, says):
     assert what.startswith(f'file {middle}: extends = "{base}": {says.format(folder=tmp_path)}')
 
 
-@pytest.mark.parametrize("base", [5, True, ["quickstart"], {"name": "quickstart"}, "a\0.toml", "a\n.toml"])
+@pytest.mark.parametrize("base", [5, True, ["quickstart"], {"name": "quickstart"}, "a\n.toml"])
 def test_a_base_that_is_no_name(tmp_path, base):
     top = write(tmp_path / "top.toml", base)
     assert refused(top).startswith(f"file {top}: extends = ")
     assert "must be a string: the name of a preset or the path of a TOML file" in refused(top)
+
+
+def test_a_base_with_a_null_byte_is_no_toml(tmp_path):
+    top = write(tmp_path / "top.toml", "a\0.toml")
+    assert refused(top) == f"file {top} is not valid TOML: line 1: a string contains a null byte"
 
 
 def test_odd_values_are_refused_as_in_one_file(tmp_path):
