@@ -15,7 +15,7 @@ from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
-from hepcli.experiments.run import Run
+from hepcli.experiments.run import Evaluated, Run, evaluate_runs
 from hepcli.experiments.task import Task
 from hepcli.training import Layout, TrainState, check_finite, epoch_steps
 
@@ -138,10 +138,12 @@ class Group:
             images = (num_batches - first_batch) * self.first.config.data.batch_size
             seconds = time.perf_counter() - started
             rate = images / seconds
+            evaluated = self._evaluated()
             yield from self._each(
                 lambda member: member.run.finish_epoch(
                     member.store,
                     epoch + 1,  # noqa: B023
+                    evaluated[member.number],  # noqa: B023
                     seconds,  # noqa: B023
                     rate,  # noqa: B023
                     whole=first_batch == 0,  # noqa: B023
@@ -152,6 +154,14 @@ class Group:
                 yield from self._end(lambda member: member.run.interrupt(member.store))
                 return
         yield from self._failed()
+
+    def _evaluated(self) -> dict[int, Evaluated]:
+        """The runs that go on, evaluated, by their places in the requests."""
+        going = [member for place, member in enumerate(self.members) if self._goes_on(place)]
+        if not going:
+            return {}
+        found = evaluate_runs([member.run for member in going])
+        return {member.number: own for member, own in zip(going, found, strict=True)}
 
     def _finish_those_over(self) -> Iterator[MemberRecord]:
         """Finish the runs that have nothing left to train."""

@@ -6,15 +6,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
-from hepcli.data import SPLIT_NAMES, epoch_order
+from hepcli.data import SPLIT_NAMES, SplitName, epoch_order
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import OutputError
 from hepcli.experiments.captions import settings_of
@@ -30,7 +31,15 @@ from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.experiments.trackers import Trackers, check_installed
 from hepcli.settings import SCHEDULES
-from hepcli.training import TrainState, check_finite, finite_or_none, kernel_stds, means, zero_totals
+from hepcli.training import (
+    Totals,
+    TrainState,
+    check_finite,
+    finite_or_none,
+    kernel_stds,
+    means,
+    zero_totals,
+)
 
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
@@ -40,6 +49,20 @@ OLDER_LEAVES = {
     ".totals['unsettled_signal']": None,
 }
 """What leaves of a state were called in checkpoints of hepcli 0.1; None where there were none."""
+
+
+class Evaluated(NamedTuple):
+    """A run at the end of an epoch.
+
+    Attributes:
+        params: as its devices read them.
+        test: sums over the test split, and with the homeostatic loss.
+        validation: sums over the examples that it keeps for validation; None without.
+    """
+
+    params: Gradient
+    test: Totals
+    validation: Totals | None
 
 
 class Run:
@@ -59,9 +82,9 @@ class Run:
         task.prepare()
         check_installed(config)
         self._trackers: Trackers | None = None
-        self._held_out = task.held_out(config.run.seed)
+        self.held_out = task.held_out(config.run.seed)
         every = np.arange(len(task.split("train").labels))
-        self._trained_on = np.setdiff1d(every, self._held_out, assume_unique=True)
+        self._trained_on = np.setdiff1d(every, self.held_out, assume_unique=True)
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
@@ -173,10 +196,17 @@ class Run:
             store.save(self.step, self.state, metadata, metric)
 
     def finish_epoch(
-        self, store: CheckpointStore, epoch: int, seconds: float, rate: float, *, whole: bool
+        self,
+        store: CheckpointStore,
+        epoch: int,
+        evaluated: Evaluated,
+        seconds: float,
+        rate: float,
+        *,
+        whole: bool,
     ) -> EpochDone:
-        """Evaluate, record and save at the end of an epoch; what one resumed half-way took is unknown."""
-        metrics = self._measure(epoch)
+        """Measure, record and save at the end of an epoch; what one resumed half-way took is unknown."""
+        metrics = self._measure(epoch, evaluated)
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
         taken = seconds if whole else None
@@ -189,23 +219,21 @@ class Run:
             self._trackers.log(metrics)
         return EpochDone(metrics, seconds, rate)
 
-    def _measure(self, epoch: int) -> dict[str, Any]:
+    def _measure(self, epoch: int, evaluated: Evaluated) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""
-        task = self.task
-        params = task.weights_as_read(self.state.params, self.config, self.step)
+        params, test, held_out = evaluated
         has_nudged = estimator_of(self.config.gradient.method).has_nudged_record
         trained = means(self.state.totals, nudged=has_nudged)
-        totals, homeostatic = task.evaluator(params, task.feed("test"), self.config.data.eval_batch_size)
-        by_pair = task.network.weight_angles_deg(params)
-        validation = {"validation": self._validate(params)} if self._held_out.size else {}
+        by_pair = jax.device_get(self.task.network.weight_angles_deg(params))
+        validation = {} if held_out is None else {"validation": means(held_out, nudged=False)}
         angles = {name: finite_or_none(float(angle)) for name, angle in by_pair.items()}
         record = {
             "epoch": epoch,
             "step": self.step,
             "train": trained,
             **validation,
-            "test": means(totals, nudged=False),
-            "homeostatic_loss": finite_or_none(float(homeostatic)),
+            "test": means(test, nudged=False),
+            "homeostatic_loss": finite_or_none(float(test["homeostatic_loss"])),
             "weight_angle_deg": angles.get("total"),
             "weight_angle_deg_by_pair": {name: a for name, a in angles.items() if name != "total"},
             "kernel_std": kernel_stds(self.state.params),
@@ -214,12 +242,6 @@ class Run:
             measures = self._meter.measures(jax.tree.map(np.asarray, params))
             record["asymmetry"] = in_short(measures, self.config.run.measure_examples)
         return record
-
-    def _validate(self, params: Gradient) -> dict[str, float | int | None]:
-        size = self.config.data.eval_batch_size
-        feed, task = self.task.feed("train"), self.task
-        totals, _ = task.evaluator(params, feed, size, homeostasis=False, examples=self._held_out)
-        return means(totals, nudged=False)
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
         """Save, and say how to go on."""
@@ -283,6 +305,30 @@ class Run:
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {package: version(package) for package in packages},
         }
+
+
+def evaluate_runs(runs: Sequence[Run]) -> list[Evaluated]:
+    """Evaluate runs of one task at the end of an epoch, all in one program."""
+    first = runs[0]
+    task, size = first.task, first.config.data.eval_batch_size
+    read = [task.weights_as_read(run.state.params, run.config, run.step) for run in runs]
+    is_alone = len(runs) == 1
+    params = read[0] if is_alone else jax.tree.map(lambda *leaves: jnp.stack(leaves), *read)
+
+    def totals(split: SplitName, examples: list[NDArray[np.int64]], *, homeostasis: bool) -> list[Totals]:
+        chosen = examples[0] if is_alone else np.stack(examples)
+        sums, _ = task.evaluator(params, task.feed(split), size, homeostasis=homeostasis, examples=chosen)
+        if is_alone:
+            return [sums]
+        host = jax.device_get(sums)
+        return [{name: value[place] for name, value in host.items()} for place in range(len(runs))]
+
+    every = np.arange(len(task.split("test").labels))
+    test = totals("test", [every] * len(runs), homeostasis=True)
+    validation: Sequence[Totals | None] = [None] * len(runs)
+    if first.held_out.size:
+        validation = totals("train", [run.held_out for run in runs], homeostasis=False)
+    return [Evaluated(*own) for own in zip(read, test, validation, strict=True)]
 
 
 def _is_timing(line: Mapping[str, Any]) -> bool:

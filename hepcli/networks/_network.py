@@ -166,8 +166,12 @@ class Network:
 
     def weight_angles_deg(self, params: Params) -> Mapping[str, Array]:
         """Angle between feedback kernels and their forward partners; see `weight_angle_deg`."""
+        return self._weight_angles_deg(params)
+
+    @cached_property
+    def _weight_angles_deg(self) -> Callable[[Params], Mapping[str, Array]]:
         tied = [forward for feedback, forward in self.pairs if (feedback, forward) not in self.untied_pairs]
-        return weight_angle_deg(params, self.untied_pairs, tied)
+        return jax.jit(partial(weight_angle_deg, pairs=self.untied_pairs, tied=tied))
 
     @property
     def without_feedback(self) -> "Network":
@@ -176,6 +180,11 @@ class Network:
 
     def init(self, key: Array) -> Gradient:
         """Fresh real parameters: connection or ``readout`` -> kernel and bias."""
+        return self._init(key)
+
+    @cached_property
+    def _init(self) -> Callable[[Array], Gradient]:
+        """Compiled: eagerly, Linen's first init takes seconds."""
         plan = {own.name: own.kind.module(own) for own in self.connections if not own.is_tied}
         if self.readout:
             plan[READOUT] = DenseWeights(self.num_classes, use_bias=True), (self._out_size,)
@@ -187,8 +196,7 @@ class Network:
                 for subkey, (name, (module, shape)) in zip(keys, plan.items(), strict=True)
             }
 
-        params: Gradient = jax.jit(init_all)(key)  # eagerly, Linen's first init takes seconds
-        return params
+        return jax.jit(init_all)
 
     def zero_state(self, inputs: Float[Array, "batch ..."]) -> State:
         """Zero pre-activations (batch, *units), in the inputs' precision."""

@@ -26,6 +26,8 @@ from hepcli.training._layout import Layout, OneForEach
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
 from hepcli.training._step import Preprocess, scale_pixels
 
+_UNITS_AT_ONCE = 2**26  # of the runs that a GPU evaluates at once: 128 dense ones with batches of 1,000
+
 
 class Evaluator:
     """Loss, accuracy, residual and homeostatic loss of a network on a split.
@@ -83,6 +85,24 @@ class Evaluator:
         act, shared = partial(self._settle, homeostasis=homeostasis), (params, key)
         return _totals(*layout.by_device(act, own, shared))
 
+    @partial(jax.jit, static_argnums=(0, 4, 5))
+    def _together(
+        self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool
+    ) -> Totals:
+        """`_whole` of several runs: parameters, rows and totals have a leading axis of runs."""
+
+        def one_run(own: tuple[Params, Array]) -> Totals:
+            params, rows = own
+            mine = batch._replace(rows=rows, indices=rows)
+            totals: Totals = self._whole(params, mine, key, layout, homeostasis)
+            return totals
+
+        state = self._system.zero_state(self._preprocess(batch.images[batch.rows[0]]))
+        units = sum(u.size for u in jax.tree.leaves(state))
+        at_once = 1 if layout.devices[0].platform == "cpu" else max(1, _UNITS_AT_ONCE // units)
+        totals: Totals = jax.lax.map(one_run, (params, batch.rows), batch_size=at_once)
+        return totals
+
     def _apart(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
         shape = layout, homeostasis, len(batch.rows), len(batch.rows[0])
         if shape not in self._programs:
@@ -105,27 +125,29 @@ class Evaluator:
         """Evaluate examples of a split; the last batch may be smaller.
 
         Args:
-            params: real parameters.
+            params: real parameters; with a leading axis of runs those of several.
             feed: of the split.
             batch_size: examples per batch.
             homeostasis: whether the homeostatic loss is wanted.
-            examples: their numbers, at least one; None for all.
+            examples: their numbers, at least one; of several runs for each (runs, examples). None for all.
 
         Returns:
-            The sums over the examples, and the homeostatic loss on the first batch with a fixed key.
+            The sums over the examples, and the homeostatic loss on the first batch with a fixed key; of
+            several runs with a leading axis of runs.
         """
-        key = jax.random.key(0)
-        totals, homeostatic = zero_totals(), jnp.float32(0)
+        key, totals = jax.random.key(0), zero_totals()
         numbers = np.arange(feed.num_examples) if examples is None else examples
-        starts = range(0, len(numbers), batch_size)
-        chunks = (numbers[start : start + batch_size] for start in starts)
+        starts = range(0, numbers.shape[-1], batch_size)
+        chunks = (numbers[..., start : start + batch_size] for start in starts)
+        settle = self._together if numbers.ndim > 1 else self._apart if feed.layout.is_apart else self._whole
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             own_key = jax.random.fold_in(key, start) if start else key
-            settle = self._apart if feed.layout.is_apart else self._whole
             seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
-            totals = add_totals(totals, seen)
-            homeostatic = homeostatic + seen["homeostatic_loss"]
-        return totals, homeostatic
+            totals = _add(totals, seen)
+        return totals, totals["homeostatic_loss"]
+
+
+_add = jax.jit(add_totals)
 
 
 def _totals(settled: tuple[Array, Array, Array, PhaseReport], homeostatic: Array) -> Totals:

@@ -123,4 +123,9 @@ def finite_or_none(value: float) -> float | None:
 
 def kernel_stds(params: Params) -> Mapping[str, Any]:
     """Standard deviation of the kernel of every connection, and of the readout's."""
-    return {name: finite_or_none(float(weights["kernel"].std())) for name, weights in params.items()}
+    return {name: finite_or_none(float(std)) for name, std in jax.device_get(_kernel_stds(params)).items()}
+
+
+@jax.jit
+def _kernel_stds(params: Params) -> dict[str, Array]:
+    return {name: jnp.std(weights["kernel"]) for name, weights in params.items()}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,3 +49,15 @@ def test_a_network_that_diverged_is_counted_and_never_right():
     assert found["nonfinite"] == 10
     assert found["top1"] == found["settled"] == 0
     assert found["loss"] is None
+
+
+def test_runs_evaluated_together_are_each_what_they_are_alone():
+    feed, runs = tiny.feed(10), [tiny.params(), jax.tree.map(lambda leaf: 1.5 * leaf, tiny.params())]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    examples = np.asarray([[0, 1, 2, 3, 4, 5, 6], [9, 8, 7, 6, 5, 4, 3]])
+    totals, homeostatic = evaluate(stacked, feed, 4, examples=examples)
+    for place, (params, own) in enumerate(zip(runs, examples, strict=True)):
+        alone, own_homeostatic = evaluate(params, feed, 4, examples=own)
+        for name, value in alone.items():
+            np.testing.assert_allclose(totals[name][place], value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(homeostatic[place], own_homeostatic, rtol=1e-4)
