@@ -357,3 +357,15 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path):
     command = [sys.executable, "-c", "from hepcli.cli import main; main()", "sweep", "--report", folder]
     done = subprocess.run(command, capture_output=True, check=False)
     assert b"u\xff/table.csv\n" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.md", "table.json", "figure.png", "figure.figure.json"])
+def test_files_of_the_users_own_are_not_replaced(tmp_path, name):
+    fake_ordinary_run(tmp_path / "run", 0.8)
+    (tmp_path / name).write_text("[1]")
+    with pytest.raises(OutputError, match=f"{name} was not written by an earlier report"):
+        report(tmp_path)
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [name]
+    (tmp_path / name).unlink()
+    report(tmp_path)
+    report(tmp_path)  # replaces its own

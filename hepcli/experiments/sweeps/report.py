@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hepcli.errors import ConfigError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.captions import assigned_symbol, shown_label, symbol_of, with_symbols
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, data_file
@@ -160,6 +161,7 @@ def _write(
     data: Callable[[], FigureData],
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Write the tables and the figure; the files, and what the user should know of the figure."""
+    _check_ours(path)
     folder = RunFolder(path)
     with folder.writing():
         for name, text in texts.items():
@@ -174,6 +176,32 @@ def _write(
         for file in (data_file(figure), *(path / f"{_FIGURE}.{kind}" for kind in FORMATS)):
             file.unlink(missing_ok=True)
     return files, (notice,)
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse to replace files of the user's own, which a folder of ordinary runs may hold.
+
+    Raises:
+        OutputError: there are such files: of their names, but without a record of an earlier report.
+    """
+    if SweepFolder(path).holds_sweep or _is_record(path / "table.json"):
+        return
+    figures = [path / f"{_FIGURE}.{kind}" for kind in FORMATS]
+    names = [*(path / name for name in _TABLES), *figures, data_file(figures[0])]
+    if strangers := [file for file in names if os.path.lexists(file)]:
+        raise OutputError(
+            f"{strangers[0]} was not written by an earlier report, and would be replaced.",
+            "Move it away or rename it, then run the same command again.",
+        )
+
+
+def _is_record(file: Path) -> bool:
+    """Whether a file holds what a report writes into table.json."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and {"title", "value", "cells"} <= record.keys()
 
 
 def cells_of(result: Collection, value: str) -> list[Cell]:
