@@ -20,12 +20,21 @@ SMALL = (
 )  # fmt: skip
 
 
+def with_devices(number):
+    """XLA's flags, and with them as many CPU devices."""
+    return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}".strip()
+
+
 def start(out, *arguments, devices=1, environment=None):
     """`hep train` in a process of its own, on CPU devices made up for it."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    } | (environment or {})  # fmt: skip
+    environment = (
+        os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": with_devices(devices),
+        }
+        | (environment or {})
+    )
     words = [sys.executable, "-m", "hepcli", "train", "--out", str(out), "--json", *arguments]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -182,5 +191,5 @@ def test_arrays_on_four_devices(tmp_path):
         "        np.testing.assert_array_equal(chosen, images[wanted])\n"
         "        assert chosen.is_fully_replicated == (len(wanted) == 3)\n"
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": with_devices(4)}
     subprocess.run([sys.executable, script], check=True, env=environment, timeout=300)
