@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -15,7 +14,7 @@ from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
-from hepcli.experiments.run import Evaluated, Run, evaluate_runs
+from hepcli.experiments.run import Evaluated, Run, evaluate_runs, stack
 from hepcli.experiments.task import Task
 from hepcli.training import Layout, TrainState, check_finite, epoch_steps
 
@@ -188,7 +187,7 @@ class Group:
         is_alone = len(self.members) == 1
         for done in epoch_steps(
             self.train_step,
-            states[0] if is_alone else _stack(states),
+            states[0] if is_alone else stack(states),
             self.first.task.feed("train"),
             orders[0] if is_alone else np.stack(orders),
             config.data.batch_size,
@@ -244,8 +243,3 @@ class Group:
         except HepError as error:
             self.errors[place] = error
             return None
-
-
-def _stack(states: Sequence[TrainState]) -> TrainState:
-    stacked: TrainState = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    return stacked

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ from hepcli.training import (
     means,
     zero_totals,
 )
+
+T = TypeVar("T")
 
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
@@ -307,13 +309,19 @@ class Run:
         }
 
 
+def stack(trees: Sequence[T]) -> T:
+    """The trees of several runs as one, with a leading axis of runs."""
+    stacked: T = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return stacked
+
+
 def evaluate_runs(runs: Sequence[Run]) -> list[Evaluated]:
     """Evaluate runs of one task at the end of an epoch, all in one program."""
     first = runs[0]
     task, size = first.task, first.config.data.eval_batch_size
     read = [task.weights_as_read(run.state.params, run.config, run.step) for run in runs]
     is_alone = len(runs) == 1
-    params = read[0] if is_alone else jax.tree.map(lambda *leaves: jnp.stack(leaves), *read)
+    params = read[0] if is_alone else stack(read)
 
     def totals(split: SplitName, examples: list[NDArray[np.int64]], *, homeostasis: bool) -> list[Totals]:
         chosen = examples[0] if is_alone else np.stack(examples)

@@ -27,14 +27,8 @@ def with_devices(number):
 
 def start(out, *arguments, devices=1, environment=None):
     """`hep train` in a process of its own, on CPU devices made up for it."""
-    environment = (
-        os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": with_devices(devices),
-        }
-        | (environment or {})
-    )
+    own = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(devices)}
+    environment = os.environ | own | (environment or {})
     words = [sys.executable, "-m", "hepcli", "train", "--out", str(out), "--json", *arguments]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
