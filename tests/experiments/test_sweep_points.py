@@ -24,7 +24,7 @@ def points(axis, **sweep):
         ("fig4-loop", 10, 2),
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
-        ("beyond", 75, 15),
+        ("beyond", 75, 13),
         ("cifar10-hopfield", 10, 5),
         ("noise", 36, 6),
         ("family", 21, 7),
