@@ -104,13 +104,12 @@ class Evaluator:
         return totals
 
     def _apart(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
-        shape = layout, homeostasis, len(batch.rows), len(batch.rows[0])
+        shape = layout, homeostasis, len(batch.rows)
         if shape not in self._programs:
             each = layout.one_for_each(partial(self._settle, homeostasis=homeostasis))
             self._programs[shape] = each, jax.jit(lambda packed: _totals(*each.add_up(packed)))
         each, finish = self._programs[shape]
-        own = list(zip(batch.images, batch.labels, batch.rows, strict=True))
-        totals: Totals = finish(each(own, (params, key)))
+        totals: Totals = finish(each((batch.images, batch.labels, batch.rows), (params, key)))
         return totals
 
     def __call__(

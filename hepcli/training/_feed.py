@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,12 +21,12 @@ Indices = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """What a step is given; where devices are apart, of each array a list with a part for each, on the host.
+    """What a step is given, on the devices; where they are apart, NumPy arrays on the host.
 
     Attributes:
-        images: uint8, on the devices: the whole split, or what is streamed of it.
+        images: uint8: the whole split, or what is streamed of it.
         labels: int32, likewise.
-        rows: where the examples of the batch are in `images`, int32; of a part, where they are in the batch.
+        rows: where the examples of the batch are in `images`, int32.
         indices: their numbers in the split, int32, the same shape.
     """
 
@@ -75,7 +75,7 @@ class Feed:
             indices: of the examples of each batch, (*runs, batch).
 
         Yields:
-            The batches, on the devices.
+            The batches.
         """
         if self._whole is not None:
             for own in indices:
@@ -83,7 +83,7 @@ class Feed:
                 yield Batch(*self._whole, rows, rows)
             return
         if self.layout.is_apart:
-            yield from map(self._in_parts, indices)
+            yield from map(self._on_host, indices)
             return
         left = iter(indices)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as reader:
@@ -104,15 +104,11 @@ class Feed:
             self._numbers(own),
         )
 
-    def _in_parts(self, own: Indices) -> Batch:
-        """A part for each device; the program that takes it puts it there."""
+    def _on_host(self, own: Indices) -> Batch:
+        """The program that takes it gives each device its part."""
         images, labels = self._host
         rows = np.arange(len(own), dtype=np.int32)
-        parts: list[list[NDArray[Any]]] = []
-        for places in np.split(rows, self.layout.shares(len(own))):
-            chosen = own[places]
-            parts.append([images[chosen], labels[chosen], places, chosen.astype(np.int32)])
-        return Batch(*(list(field) for field in zip(*parts, strict=True)))  # type: ignore[arg-type]
+        return Batch(images[own], labels[own], rows, own.astype(np.int32))  # type: ignore[arg-type]
 
     def _numbers(self, numbers: Indices) -> Array:
         return self.layout.split(numbers.astype(np.int32), axis=numbers.ndim - 1)

@@ -431,31 +431,22 @@ class Apart:
     def __init__(self, learner: Learner, optimizer: optax.GradientTransformation, layout: Layout) -> None:
         self._learn = layout.one_for_each(learner.learn)
 
-        def finish(
-            state: TrainState, indices: list[Array], packed: list[list[Array]]
-        ) -> tuple[TrainState, Array]:
-            learned, sums = self._learn.add_up(packed)
-            return learner.step(optimizer, state, jnp.concatenate(indices), learned, sums)
+        def finish(state: TrainState, indices: Array, packed: list[list[Array]]) -> tuple[TrainState, Array]:
+            return learner.step(optimizer, state, indices, *self._learn.add_up(packed))
 
         self._finish = jax.jit(finish, donate_argnums=0)
 
     def __call__(
-        self,
-        state: TrainState,
-        images: Sequence[Array],
-        labels: Sequence[Array],
-        rows: Sequence[Array],
-        indices: Sequence[Array],
+        self, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
     ) -> tuple[TrainState, Array]:
-        """The step, with a `Batch` of one part for each device; `rows` are the places in the batch."""
-        starts = [None] * len(rows) if state.memory is None else _recall(state.memory, indices)
-        own = [Examples(*part) for part in zip(images, labels, indices, rows, starts, strict=True)]
-        packed = self._learn(own, (state.params, state.step))
+        """The step, with a `Batch` on the host."""
+        start = None if state.memory is None else _recall(state.memory, indices)
+        packed = self._learn(Examples(images, labels, indices, rows, start), (state.params, state.step))
         done: tuple[TrainState, Array] = self._finish(state, indices, packed)
         return done
 
 
 @jax.jit
-def _recall(memory: State, indices: Sequence[Array]) -> list[State]:
-    """The last states of the examples of each part."""
-    return [{name: last[own] for name, last in memory.items()} for own in indices]
+def _recall(memory: State, indices: Array) -> State:
+    """The last states of examples."""
+    return {name: last[indices] for name, last in memory.items()}
