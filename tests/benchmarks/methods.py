@@ -16,6 +16,7 @@ from hepcli.config import load_config
 from hepcli.experiments.task import Task
 
 ROUNDS, STEPS = 7, 20
+TIED = ("network.tied=true", "network.initial_angle_deg=0.0")
 HEP_EXACT = ("gradient.method=hep_exact", "homeostasis.weight=0.0")
 
 
@@ -35,6 +36,10 @@ METHODS = {
     "rbp": circle("rbp", 2),
     "bptt": circle("bptt", 2),
     "hep exact, noise": (*HEP_EXACT, "relaxation.noise_std=0.04"),
+    "hep exact, tied": (*HEP_EXACT, *TIED),
+    "hep, N = 2, tied": (*circle("hep", 2), *TIED),
+    "hep, N = 2, homeostasis": ("gradient.method=hep", "gradient.num_points=2"),
+    "feedforward": circle("feedforward", 2),
 }
 
 
@@ -63,7 +68,7 @@ def main() -> None:
     for name in METHODS:
         rate = statistics.median(one[name] for one in rounds)
         cost = statistics.median(one["hep exact"] / one[name] for one in rounds)
-        print(f"{name:>22}: {rate:5.0f} images/s, {cost:.2f} times the cost of hep exact")
+        print(f"{name:>23}: {rate:5.0f} images/s, {cost:.2f} times the cost of hep exact")
 
 
 if __name__ == "__main__":

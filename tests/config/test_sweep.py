@@ -21,8 +21,8 @@ from hepcli.config import (
 from hepcli.errors import ConfigError
 
 NAMES = [
-    *["beyond", "cifar10-hopfield", "family", "fig3", "fig4-adjacent", "fig4-conv", "fig4-loop"],
-    *["hardware", "noise", "table1", "table2"],
+    *["beyond", "cifar10-hopfield", "family", "fast-free-phase", "fig3", "fig4-adjacent", "fig4-conv"],
+    *["fig4-loop", "hardware", "noise", "table1", "table2"],
 ]
 
 

@@ -25,6 +25,7 @@ def points(axis, **sweep):
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
         ("beyond", 75, 13),
+        ("fast-free-phase", 9, 3),
         ("cifar10-hopfield", 10, 5),
         ("noise", 36, 6),
         ("family", 21, 7),
