@@ -23,7 +23,7 @@ from hepcli.experiments.task import Task
 from hepcli.training import Feed
 
 ROUNDS = 5
-SCALE = 1.5
+SCALES = 1.0, 1.2, 1.5
 IMAGENET_EXAMPLES = 1_281_167
 IN_SMALL = ("data.batch_size=8", "relaxation.free_steps=25", "relaxation.nudged_steps=5",
             "relaxation.free_precision=float32", "gradient.method=hep", "homeostasis.weight=0.0")  # fmt: skip
@@ -124,7 +124,7 @@ def active() -> None:
             "relaxation.nudged_solver=alternating", "relaxation.nudged_tolerance=0.0")  # fmt: skip
     benches = {name: Bench(load_config("cifar10", more).config) for name, more in
                {"plain": long, "active": (*long, *fast)}.items()}  # fmt: skip
-    for scale in (1.0, SCALE):
+    for scale in SCALES:
         for bench in benches.values():
             grown = jax.tree.map(lambda w: w * scale, Task(bench.config).fresh_params())  # noqa: B023
             bench.state = bench.state._replace(params=grown)
