@@ -22,7 +22,7 @@ NAMES = [info.name for info in list_presets()]
 BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10", "cifar10-hopfield-resnet13")
 HASHES = {
     "cifar10": "d2d0651a89af",
-    "cifar10-hopfield-resnet-small": "c39890cede8c",
+    "cifar10-hopfield-resnet-small": "651d1c38a7ec",
     "cifar10-hopfield-resnet13": "816f9a64fa4f",
     "cifar10-small": "eac28517db20",
     "cifar10-vgg5": "219fbc9530a9",
