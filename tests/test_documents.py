@@ -1,0 +1,32 @@
+"""Links within the documents lead somewhere."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("hepcli/*.md"), *ROOT.glob("presets/*.md")]
+_LINK, _HEADING = re.compile(r"\]\(([^)\s]+)\)"), re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    text = document.read_text(encoding="utf-8")
+    return {re.sub(r"[^\w\- ]", "", own.lower()).replace(" ", "-") for own in _HEADING.findall(text)}
+
+
+def broken(document: Path) -> Iterator[str]:
+    for link in _LINK.findall(document.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_to_files_and_headings(document):
+    assert list(broken(document)) == []
