@@ -87,6 +87,9 @@ class Config(BaseModel):
         if self.run.patience and not self.data.validation_examples:
             key = assigned("run.patience", self.run.patience)
             problems.append(Fault(key, "needs data.validation_examples above 0 to judge progress"))
+        if self.optimizer.nesterov and (self.optimizer.name == "adamw" or not self.optimizer.momentum):
+            key = assigned("optimizer.nesterov", True)
+            problems.append(Fault(key, 'needs optimizer.name = "sgd" and optimizer.momentum above 0'))
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)

@@ -303,10 +303,10 @@ class Task:
             raise ConfigError(
                 f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
                 "pixels",
-                f"Choose a value below {min(height, width)}; otherwise crops may be entirely black.",
+                f"Choose a value below {min(height, width)}; otherwise crops may show nothing of the image.",
             )
         augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
-        return augmentation(self.num_batches, data.crop_padding)
+        return augmentation(self.num_batches, data)
 
 
 def _tree_bytes(tree: Any) -> int:

@@ -127,6 +127,7 @@ AUGMENTATIONS = Parts(
     {
         "none": "hepcli.training._preprocess:no_augmentation",
         "flip_crop": "hepcli.training._preprocess:flip_crop",
+        "rand_augment": "hepcli.training._preprocess:rand_augment_crop",
     },
 )
 DATASETS = Parts(

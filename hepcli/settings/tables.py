@@ -40,6 +40,7 @@ PrecisionName = Literal["float32", "bfloat16", "float16"]
 ProductsName = Literal["float32", "tensorfloat32"]
 SignName = Literal["positive", "random"]
 RoundingName = Literal["stochastic", "nearest"]
+BorderName = Literal["black", "edge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,12 @@ class DataSettings:
         mean: of a channel of pixels/255, one per channel or one for all; subtracted from the pixels.
         std: standard deviation, likewise.
         std_scale: pixels/255 minus the mean are divided by std times this.
-        augmentation: `flip_crop` flips training images left to right at random, pads them with black and
-            crops them at random; `none` leaves them unchanged.
-        crop_padding: rows and columns of black on each side.
+        augmentation: `flip_crop` flips training images left to right at random, pads them and crops them at
+            random; `rand_augment` applies RandAugment between flip and crop; `none` leaves them unchanged.
+        crop_padding: rows and columns of padding on each side.
+        crop_border: the padding, `black` or a copy of the outermost pixels (`edge`).
+        rand_augment_ops: operations on an image, one after the other.
+        rand_augment_magnitude: their strength, 0 to 30.
         validation_examples: training examples held out for validation, stratified by class and chosen by the
             run's seed. The best checkpoint, `run.patience` and searches use them and never the test split;
             with 0 nothing is selected, and the latest checkpoint counts.
@@ -110,6 +114,9 @@ class DataSettings:
     std_scale: PositiveFloat = 1.0
     augmentation: AugmentationName = "none"
     crop_padding: CountOrNone = 2
+    crop_border: BorderName = "black"
+    rand_augment_ops: Count = 2
+    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     validation_examples: CountOrNone = 0
 
     @field_validator("mean", "std")
@@ -262,6 +269,7 @@ class OptimizerSettings:
         learning_rate: step size at the start.
         schedule: `cosine` decays the learning rate to 0 over all steps.
         momentum: share of the last step that is kept (`sgd`).
+        nesterov: look ahead by the momentum (Nesterov's accelerated gradient, `sgd`).
         weight_decay: factor of the L2 penalty (`sgd`) or decoupled decay (`adamw`).
         learning_rate_multipliers: connection or `readout` to a factor of the learning rate.
         weight_decay_multipliers: the same for the weight decay.
@@ -276,6 +284,7 @@ class OptimizerSettings:
     learning_rate: PositiveFloat
     schedule: ScheduleName = "constant"
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    nesterov: bool = False
     weight_decay: NonNegativeFloat = 0.0
     learning_rate_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     weight_decay_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)

@@ -29,7 +29,8 @@ def cosine(learning_rate: float | Array, total_steps: int) -> optax.Schedule:
 
 def sgd(settings: OptimizerSettings, decay: optax.GradientTransformation) -> optax.GradientTransformation:
     """L2 is part of the gradient, so momentum sees it."""
-    return optax.chain(decay, optax.trace(settings.momentum) if settings.momentum else optax.identity())
+    trace = optax.trace(settings.momentum, settings.nesterov) if settings.momentum else optax.identity()
+    return optax.chain(decay, trace)
 
 
 def adamw(settings: OptimizerSettings, decay: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -8,13 +8,19 @@ from jax import Array
 from jaxtyping import Float, Int, UInt8
 
 from hepcli.settings import DataSettings
+from hepcli.training._rand_augment import rand_augment
 from hepcli.training._step import Augment, Preprocess, scale_pixels
 
 _TAG = 0x666C6970  # "flip": keeps this stream apart from other uses of the same seed
 
 
-Augmentation = Callable[[int, int], Augment | None]
-"""Steps per epoch and padding -> what is done to training images at random; None for nothing."""
+Augmentation = Callable[[int, DataSettings], Augment | None]
+"""(steps per epoch, the [data] table) -> (images, indices, seed, step) -> images; None for nothing.
+
+What happens to an example is a function of seed, epoch and index alone, whatever batch it is in.
+"""
+
+Change = Callable[[Array, UInt8[Array, "height width channels"]], UInt8[Array, "height width channels"]]
 
 
 def normalizer(data: DataSettings) -> Preprocess:
@@ -32,30 +38,52 @@ def normalizer(data: DataSettings) -> Preprocess:
     return normalize
 
 
-def no_augmentation(steps_per_epoch: int, padding: int) -> None:
+def no_augmentation(steps_per_epoch: int, data: DataSettings) -> None:
     """Images as they are stored."""
 
 
-def flip_crop(steps_per_epoch: int, padding: int) -> Augment:
-    """Flip left to right with probability ½, pad with black, crop to the old size.
-
-    Args:
-        steps_per_epoch: tells the epoch from the step.
-        padding: rows and columns on each side.
-
-    Returns:
-        (images, indices, seed, step) -> images. Flip and crop of an example are a function of seed, epoch
-        and index alone, whatever batch it is in.
-
-    Source: METHOD §6 (code).
-    """
+def flip_crop(steps_per_epoch: int, data: DataSettings) -> Augment:
+    """Flip left to right with probability ½, pad, crop to the old size. Source: METHOD §6 (code)."""
 
     def change(key: Array, image: UInt8[Array, "height width channels"]) -> UInt8[Array, "..."]:
         flip_key, crop_key = jax.random.split(key)
-        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
-        padded = jnp.pad(image, [(padding, padding)] * 2 + [(0, 0)])
-        row, column = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
-        return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+        return _cropped(crop_key, _flipped(flip_key, image), data)
+
+    return _by_example(change, steps_per_epoch)
+
+
+def rand_augment_crop(steps_per_epoch: int, data: DataSettings) -> Augment:
+    """As `flip_crop`, with RandAugment between flip and crop.
+
+    Source: E P & Srinivasan 2025 (arXiv:2509.26003), code.
+    """
+
+    def change(key: Array, image: UInt8[Array, "height width channels"]) -> UInt8[Array, "..."]:
+        flip_key, own_key, crop_key = jax.random.split(key, 3)
+        image = rand_augment(
+            own_key, _flipped(flip_key, image), data.rand_augment_ops, data.rand_augment_magnitude
+        )
+        return _cropped(crop_key, image, data)
+
+    return _by_example(change, steps_per_epoch)
+
+
+def _flipped(key: Array, image: UInt8[Array, "height width channels"]) -> UInt8[Array, "..."]:
+    return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def _cropped(
+    key: Array, image: UInt8[Array, "height width channels"], data: DataSettings
+) -> UInt8[Array, "..."]:
+    """A window of the padded image."""
+    padding, mode = data.crop_padding, {"black": "constant", "edge": "edge"}[data.crop_border]
+    padded = jnp.pad(image, [(padding, padding)] * 2 + [(0, 0)], mode)
+    row, column = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+
+
+def _by_example(change: Change, steps_per_epoch: int) -> Augment:
+    """The change of every image, with a key of its own in every epoch."""
 
     def augment(
         images: UInt8[Array, "batch height width channels"],

@@ -23,9 +23,9 @@ BASE, FAMILIES = "fashion-mnist", ("fashion-mnist", "cifar10", "cifar10-hopfield
 HASHES = {
     "cifar10": "d2d0651a89af",
     "cifar10-hopfield-resnet-small": "651d1c38a7ec",
-    "cifar10-hopfield-resnet13": "816f9a64fa4f",
+    "cifar10-hopfield-resnet13": "69e45ad4566b",
     "cifar10-small": "eac28517db20",
-    "cifar10-vgg5": "219fbc9530a9",
+    "cifar10-vgg5": "b1787a02de0b",
     "cifar100": "5763c1eb5e16",
     "fashion-mnist": "4d36e58f3613",
     "fashion-mnist-asymep": "70d118ab12ad",

@@ -103,6 +103,8 @@ NO_READOUT = ("network.readout=false", "network.loss=squared_error")  # some rul
         ),
         ("optimizer.name", "sgd, adamw"),
         ("optimizer.schedule", "constant, cosine"),
+        ("data.augmentation", "none, flip_crop, rand_augment"),
+        ("data.crop_border", "black, edge"),
     ],
 )
 def test_choices(key, names):
@@ -113,6 +115,13 @@ def test_choices(key, names):
     first = names.split(", ")[0]
     assert f"did you mean {first}?" in message(f"{key}={first}x")
     assert message(f"{key}=5") == f"{key} = 5: must be one of {names}"
+
+
+@pytest.mark.parametrize("without", ["optimizer.momentum=0", "optimizer.name=adamw"])
+def test_nesterov_needs_momentum(without):
+    load_config("quickstart", ["optimizer.nesterov=true"])
+    rule = 'optimizer.nesterov = true: needs optimizer.name = "sgd" and optimizer.momentum above 0'
+    assert message("optimizer.nesterov=true", without) == rule
 
 
 def test_data_sets_are_known_ones_or_may_be_of_the_users_own():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.settings import AUGMENTATIONS
+from hepcli.settings import AUGMENTATIONS, DataSettings
 from hepcli.training import (
     Evaluator,
     Feed,
@@ -39,7 +39,7 @@ def test_the_examples_that_were_asked_for(resident, shape):
 
 def test_a_streamed_epoch_learns_what_a_resident_one_does_bit_for_bit():
     """Augmentation included: it knows an example by its number in the split, not by its place in a batch."""
-    augment = AUGMENTATIONS["flip_crop"](5, 1)
+    augment = AUGMENTATIONS["flip_crop"](5, DataSettings("mine", crop_padding=1))
     step = make_train_step(
         tiny.NETWORK, 3, tiny.learning(weight=0.5), build_optimizer(tiny.SGD, 10), augment=augment
     )
@@ -78,9 +78,9 @@ def test_reading_stays_two_batches_ahead_and_ends_with_its_reader():
     assert 1 <= len(read) <= 3
 
 
-@pytest.mark.parametrize("kind", ["none", "flip_crop"])
+@pytest.mark.parametrize("kind", ["none", "flip_crop", "rand_augment"])
 def test_an_augmented_image_depends_on_seed_epoch_and_index_alone(kind):
-    augment = AUGMENTATIONS[kind](5, 2)
+    augment = AUGMENTATIONS[kind](5, DataSettings("mine"))
     if kind == "none":
         assert augment is None
         return
@@ -93,13 +93,14 @@ def test_an_augmented_image_depends_on_seed_epoch_and_index_alone(kind):
         assert np.any(np.asarray(augment(images, indices, seed, jnp.int32(step))) != first)
 
 
-def test_a_flipped_and_cropped_image_is_a_window_of_the_padded_one():
-    augment = AUGMENTATIONS["flip_crop"](1, 2)
+@pytest.mark.parametrize(("border", "mode"), [("black", "constant"), ("edge", "edge")])
+def test_a_flipped_and_cropped_image_is_a_window_of_the_padded_one(border, mode):
+    augment = AUGMENTATIONS["flip_crop"](1, DataSettings("mine", crop_border=border))
     image = np.random.default_rng(0).integers(1, 256, (8, 8, 3)).astype(np.uint8)
     many = np.asarray(augment(jnp.asarray(np.stack([image] * 400)), jnp.arange(400), 0, jnp.int32(0)))
     windows = {}
     for flip in (False, True):
-        padded = np.pad(image[:, ::-1] if flip else image, [(2, 2), (2, 2), (0, 0)])
+        padded = np.pad(image[:, ::-1] if flip else image, [(2, 2), (2, 2), (0, 0)], mode)
         for row in range(5):
             for column in range(5):
                 windows[padded[row : row + 8, column : column + 8].tobytes()] = flip, row, column

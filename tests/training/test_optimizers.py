@@ -44,13 +44,16 @@ def assert_close(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, dict(theirs))
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("multipliers", [{}, {"readout": 5.0, "in-l1": 0.5}])
-def test_sgd_with_momentum_and_l2_by_hand(momentum, schedule, multipliers):
-    """v ← m v + g + λp and p ← p − ηv, the gradient of ½λ‖p‖² passing through the momentum."""
+def test_sgd_with_momentum_and_l2_by_hand(momentum, nesterov, schedule, multipliers):
+    """v ← m v + g + λp and p ← p − ηv, the gradient of ½λ‖p‖² passing through the momentum.
+
+    Nesterov's follows the gradient and the velocity it has just made: p ← p − η(m v + g + λp).
+    """
     decays = {"readout": 2.0} if multipliers else {}
-    settings = OptimizerSettings("sgd", 0.05, schedule, momentum, 0.1, multipliers, decays)
+    settings = OptimizerSettings("sgd", 0.05, schedule, momentum, nesterov, 0.1, multipliers, decays)
     params, gradients = trees()
     for name, weights in params.items():
         for leaf in weights:
@@ -59,25 +62,26 @@ def test_sgd_with_momentum_and_l2_by_hand(momentum, schedule, multipliers):
                 rate = 0.05 * (1 if schedule == "constant" else (1 + np.cos(np.pi * step / STEPS)) / 2)
                 pull = gradient[name][leaf] + 0.1 * decays.get(name, 1.0) * weights[leaf]
                 velocity = momentum * velocity + pull
-                weights[leaf] = weights[leaf] - rate * multipliers.get(name, 1.0) * velocity
+                ahead = momentum * velocity + pull if nesterov else velocity
+                weights[leaf] = weights[leaf] - rate * multipliers.get(name, 1.0) * ahead
     assert_close(run(settings), params)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_optax_adamw(weight_decay):
-    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, weight_decay, {}, {})
+    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, False, weight_decay, {}, {})
     assert_close(run(settings), run(optax.adamw(1e-2, weight_decay=weight_decay)))
 
 
 def test_adamw_multipliers_scale_the_whole_update_and_the_decay():
-    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, 0.1, {"readout": 3.0}, {"in-l1": 0.0})
+    settings = OptimizerSettings("adamw", 1e-2, "constant", 0.9, False, 0.1, {"readout": 3.0}, {"in-l1": 0.0})
     found = run(settings)
     assert_close(found["readout"], run(optax.adamw(3e-2, weight_decay=0.1))["readout"])
     assert_close(found["in-l1"], run(optax.adamw(1e-2, weight_decay=0.0))["in-l1"])
 
 
 def test_a_multiplier_of_0_freezes_a_connection():
-    settings = OptimizerSettings("sgd", 0.05, "constant", 0.9, 0.1, {"in-l1": 0.0}, {})
+    settings = OptimizerSettings("sgd", 0.05, "constant", 0.9, False, 0.1, {"in-l1": 0.0}, {})
     found, (before, _) = run(settings), trees()
     jax.tree.map(np.testing.assert_array_equal, found["in-l1"], before["in-l1"])
     assert not np.array_equal(found["readout"]["kernel"], before["readout"]["kernel"])
@@ -90,6 +94,6 @@ def test_cosine_falls_to_0_over_all_steps():
 
 @pytest.mark.parametrize("changed", [{"name": "lion"}, {"schedule": "linear"}])
 def test_unknown_names_are_key_errors(changed):
-    settings = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {})
+    settings = OptimizerSettings("sgd", 0.1, "constant", 0.9, False, 0.0, {}, {})
     with pytest.raises(KeyError):
         build_optimizer(replace(settings, **changed), 10)

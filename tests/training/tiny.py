@@ -11,7 +11,7 @@ NETWORK = dense_network(
     (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
 )
 RELAXATION = RelaxationSettings("alternating", free_steps=20, nudged_steps=10)
-SGD = OptimizerSettings("sgd", 0.1, "constant", 0.9, 0.0, {}, {})
+SGD = OptimizerSettings("sgd", 0.1, "constant", 0.9, False, 0.0, {}, {})
 
 
 def params():
