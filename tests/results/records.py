@@ -15,7 +15,8 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
         sweep: folder of the sweep.
         name: of the file; one that is there keeps the facts that are not given again, and the runs that
             the sweep lacks.
-        facts: what stands above the table: `command`, `commit`, `machine`, `show` (epochs to tabulate).
+        facts: what stands above the table: `command`, `commit`, `machine`; `show`, the epochs to tabulate;
+            `across`, an axis whose labels stand across the top, for a table of test errors alone.
 
     Returns:
         The file.

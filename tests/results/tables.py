@@ -45,6 +45,9 @@ def table(name: str) -> str:
         return "\n".join(_measured(dict(sorted(record["groups"].items())))) + "\n"
     parts = [*_facts(record)]
     for epoch in record["show"]:
+        if across := record.get("across"):
+            parts += [*_crossed(record["runs"], across, epoch), ""]
+            continue
         groups = _groups(record["runs"], epoch)
         parts += [*_table(groups, epoch), "", *_differences(groups, epoch)]
     return "\n".join(parts) + "\n"
@@ -58,6 +61,34 @@ def _facts(record: dict[str, Any]) -> Iterator[str]:
 
 Groups = dict[str, dict[int, dict[str, Any]]]
 """Row of a table to seed to run."""
+
+
+def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterator[str]:
+    """Test errors with one axis across the top, then what they differ by from its first label."""
+    cells: dict[str, dict[str, dict[int, float]]] = {}
+    for run in runs:
+        others = {axis: label for axis, label in run["labels"].items() if axis != across}
+        row = cells.setdefault(_row(others), {})
+        row.setdefault(run["labels"][across], {})[run["seed"]] = run["test_error"][epoch - 1]
+    first, *rest = next(iter(cells.values()))
+    yield f"| test error after {epoch} epochs / % | {' | '.join((first, *rest))} |"
+    yield f"|---|---|{'---|' * len(rest)}"
+    for name, row in cells.items():
+        yield f"| {name} | {' | '.join(_spread(list(row[label].values())) for label in (first, *rest))} |"
+    yield ""
+    yield f"Minus {first}, in points, paired by seed, with the 95 % confidence interval of the mean (paired t):"
+    yield ""
+    yield f"| | {' | '.join(rest)} |"
+    yield f"|---|{'---|' * len(rest)}"
+    for name, row in cells.items():
+        gaps = [[row[label][seed] - error for seed, error in row[first].items()] for label in rest]
+        yield f"| {name} | {' | '.join('{0} ({1} to {2})'.format(*_interval(own)) for own in gaps)} |"
+
+
+def _interval(gaps: Sequence[float]) -> tuple[str, str, str]:
+    """Mean, and the bounds of its confidence interval."""
+    half = student.ppf((1 + _CONFIDENCE) / 2, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
+    return _signed(mean(gaps)), _signed(mean(gaps) - half), _signed(mean(gaps) + half)
 
 
 def _groups(runs: Sequence[dict[str, Any]], epoch: int) -> Groups:
@@ -104,12 +135,10 @@ def _differences(groups: Groups, epoch: int) -> Iterator[str]:
         if len(seeds) < 2:
             continue
         gaps = [_over(runs[seed], epoch) - _over(base[seed], epoch) for seed in seeds]
-        half = student.ppf((1 + _CONFIDENCE) / 2, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
-        low, high = mean(gaps) - half, mean(gaps) + half
+        middle, low, high = _interval(gaps)
         yield (
-            f"{row} minus {first}, mean over those epochs, paired by seed: {_signed(mean(gaps))} points "
-            "(95 % "
-            f"confidence interval {_signed(low)} to {_signed(high)}, paired t, {len(gaps)} seeds)."
+            f"{row} minus {first}, mean over those epochs, paired by seed: {middle} points (95 % confidence "
+            f"interval {low} to {high}, paired t, {len(gaps)} seeds)."
         )
         yield ""
 
