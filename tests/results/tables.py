@@ -76,13 +76,14 @@ def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterato
     for name, row in cells.items():
         yield f"| {name} | {' | '.join(_spread(list(row[label].values())) for label in (first, *rest))} |"
     yield ""
-    yield f"Minus {first}, in points, paired by seed, with the 95 % confidence interval of the mean (paired t):"
+    yield f"Minus {first}, in points: mean and its 95 % confidence interval, paired by seed (paired t):"
     yield ""
     yield f"| | {' | '.join(rest)} |"
     yield f"|---|{'---|' * len(rest)}"
     for name, row in cells.items():
         gaps = [[row[label][seed] - error for seed, error in row[first].items()] for label in rest]
-        yield f"| {name} | {' | '.join('{0} ({1} to {2})'.format(*_interval(own)) for own in gaps)} |"
+        differences = [f"{middle} ({low} to {high})" for middle, low, high in map(_interval, gaps)]
+        yield f"| {name} | {' | '.join(differences)} |"
 
 
 def _interval(gaps: Sequence[float]) -> tuple[str, str, str]:
