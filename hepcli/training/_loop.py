@@ -80,6 +80,6 @@ def check_finite(step: int, loss: Array) -> None:
     if not math.isfinite(value):
         raise DivergenceError(
             f"The loss of step {step} is {value}: training has diverged.",
-            "Lower optimizer.learning_rate or gradient.beta_radius, or raise homeostasis.weight, "
-            "and start again; the checkpoints before that step are kept.",
+            "Start again with a lower optimizer.learning_rate, or with a smaller gradient.beta_radius where "
+            "the method nudges; --init-from RUN:STEP starts from the weights of a checkpoint before it.",
         )
