@@ -81,5 +81,5 @@ def check_finite(step: int, loss: Array) -> None:
         raise DivergenceError(
             f"The loss of step {step} is {value}: training has diverged.",
             "Start again with a lower optimizer.learning_rate, or with a smaller gradient.beta_radius where "
-            "the method nudges; --init-from RUN:STEP starts from the weights of a checkpoint before it.",
+            "the method nudges; --init-from RUN:STEP starts from the weights of an earlier checkpoint.",
         )

@@ -23,11 +23,11 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
     """
     file = FOLDER / f"{name}.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"runs": []}
-    runs = {(run["hash"], run["seed"]): run for run in before.pop("runs")}
+    runs = {_place(run): run for run in before.pop("runs")}
     for point in json.loads((sweep / "points.json").read_text(encoding="utf-8")):
         folder = sweep / "runs" / point["folder"]
         if (folder / "metrics.jsonl").is_file():
-            runs[point["hash"], point["seed"]] = _run(folder, point)
+            runs[_place(point)] = _run(folder, point)
     given = {key: value for key, value in facts.items() if value}
     kept = {"sweep": name, **before, **given, "runs": list(runs.values())}
     FOLDER.mkdir(exist_ok=True)
@@ -35,6 +35,11 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
     head = json.dumps(kept, ensure_ascii=False, indent=1)[:-2]
     file.write_text(f'{head},\n "runs": [\n{lines}\n ]\n}}\n', encoding="utf-8")
     return file
+
+
+def _place(run: dict[str, Any]) -> tuple[object, ...]:
+    """Where a run stands in the table: a point whose settings have changed takes the place of the old one."""
+    return *sorted(run["labels"].items()), run["seed"]
 
 
 def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
