@@ -25,9 +25,12 @@ from hepcli.config.sweep_files import (
     sweep_differences,
 )
 from hepcli.config.toml_files import expanded, read_text
+from hepcli.config.values import ERRORS, LINE_ERRORS, needed_by
 from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside, take_over
 
 __all__ = [
+    "ERRORS",
+    "LINE_ERRORS",
     "OUTSIDE_HASH",
     "RUN_HEADER",
     "SWEEPS",
@@ -58,6 +61,7 @@ __all__ = [
     "list_sweeps",
     "load_config",
     "load_sweep",
+    "needed_by",
     "parse_config",
     "parse_search",
     "parse_seeds",

@@ -13,8 +13,10 @@ from hepcli.config import (
     SweepDefinition,
     check_sweep,
     config_error,
+    flatten,
     load_config,
     load_sweep,
+    needed_by,
     parse_search,
     parse_seeds,
     parse_shard,
@@ -188,7 +190,9 @@ def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point
         SweepError: Optuna is not installed.
     """
     if definition.search is None:
-        return expand(definition)
+        points = expand(definition)
+        _check_recorded(definition, points)
+        return points
     check_optuna()
     if request.shard is not None:
         raise ConfigError(
@@ -200,13 +204,27 @@ def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point
             "--together cannot be combined with a pruner.", "Leave out --together, or the pruner."
         )
     points = probe(definition)
-    by_validation = definition.search.objective.startswith(("validation", "selection."))
-    if by_validation and not all(resolve(point).config.data.validation_examples for point in points):
-        raise ConfigError(
-            f"{definition.search.objective} needs validation examples.",
-            "Add, for example, --set data.validation_examples=1000.",
-        )
+    _check_recorded(definition, points)
     return points
+
+
+def _check_recorded(definition: SweepDefinition, points: Sequence[Point]) -> None:
+    """Check that all points record what is searched for, tabulated and plotted.
+
+    Raises:
+        ConfigError: one lacks the examples for it.
+    """
+    values = [] if definition.search is None else [definition.search.objective]
+    values += [] if definition.table is None else [definition.table.value]
+    values += [] if definition.figure is None else definition.figure.y
+    for value in values:
+        key = needed_by(value)
+        if key is not None and not all(_setting(point, key) for point in points):
+            raise ConfigError(f"{value} needs {key} above 0.", f"Add, for example, --set {key}=1000.")
+
+
+def _setting(point: Point, key: str) -> object:
+    return flatten(resolve(point).config.model_dump(mode="json"))[key]
 
 
 def _check_code(request: SweepRequest, folder: Path) -> None:

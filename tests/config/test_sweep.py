@@ -71,6 +71,18 @@ def test_a_definition_survives_writing_and_reading(name):
             {"axis": [{"name": "a", "key": "run.epochs", "values": [1]}], "table": {}},
             "must name axis a exactly once",
         ),
+        ({"table": {"value": "test_top1"}}, 'table.value = "test_top1": there is no such value in summary'),
+        ({"table": {"value": "test_top1"}}, "did you mean test.top1?"),
+        ({"table": {"value": "validation.top1"}}, "did you mean selection.validation.top1?"),
+        ({"figure": {"kind": "bars", "y": ["test_err"]}}, "did you mean test_error?"),
+        ({"figure": {"kind": "curves", "y": ["images_per_second"]}}, "no such value in metrics.jsonl"),
+        (
+            {
+                "axis": [{"name": "a", "key": "run.epochs", "values": [1, 2]}],
+                "search": {"trials": 2, "objective": "train.tpo1"},
+            },
+            "did you mean train.top1?",
+        ),
         ({"figure": {"kind": "pie"}}, "must be one of lines, bars, curves"),
         ({"figure": {"kind": "bars", "facet": "b"}}, 'figure.facet = "b": there is no such axis'),
         ({**excluding({"b": "1"})}, 'sweep.exclude = "b": there is no such axis'),

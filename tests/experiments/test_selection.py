@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hepcli.config import load_config
+from hepcli.config import ERRORS, flatten, load_config
+from hepcli.config.values import value_names, value_problem
 from hepcli.data import held_out
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import evaluate
@@ -93,3 +94,15 @@ def test_a_run_that_no_longer_improves_is_over_and_stays_so(tmp_path, small):
     own = json.loads((tmp_path / "s0" / "summary.json").read_text())["selection"]["validation"]
     assert (validated["examples"], validated["top1"]) == (100, pytest.approx(own["top1"]))
     assert evaluate(tmp_path / "s0", "train")[0]["examples"] == 900
+    _check_that_names_are_recorded(tmp_path / "s0")
+
+
+def _check_that_names_are_recorded(run):
+    """What a sweep may tabulate, plot or search for is what a run records: no number less, no name more."""
+    summary = json.loads((run / "summary.json").read_text())
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    for record, over_epochs in ((summary, False), (line, True)):
+        recorded = flatten(record)
+        numbers = [key for key, value in recorded.items() if isinstance(value, int | float)]
+        assert {key: value_problem(key, over_epochs=over_epochs) for key in numbers} == dict.fromkeys(numbers)
+        assert recorded.keys() >= set(value_names(over_epochs=over_epochs)) - ERRORS.keys()

@@ -148,9 +148,9 @@ def test_another_value_in_the_table(tmp_path):
 
 
 def test_a_value_that_no_run_has(tmp_path):
-    fake_sweep(tmp_path, [0.8] * 18, table={"rows": ["N"], "columns": ["|β|"], "value": "test.top9"})
+    fake_sweep(tmp_path, [0.8] * 18)
     with pytest.raises(ConfigError, match=r"test\.top9") as error:
-        report(tmp_path)
+        report(tmp_path, "test.top9")
     assert "test.top1" in error.value.advice
 
 

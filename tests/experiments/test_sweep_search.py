@@ -188,13 +188,31 @@ def test_what_a_search_lacks_is_told_before_it_starts(tmp_path, monkeypatch):
         search="trials=3",
         out=tmp_path / "s",
     )
-    with pytest.raises(ConfigError, match="needs validation examples"):
+    with pytest.raises(ConfigError, match=r"needs data\.validation_examples above 0"):
         plan(request)
     with pytest.raises(ConfigError, match="--shard cannot be used with a search"):
         plan(request._replace(shard="0/2"))
     monkeypatch.setattr(study, "find_spec", lambda name: None)
     with pytest.raises(SweepError, match="needs Optuna, which is not installed"):
         plan(request)
+
+
+@pytest.mark.parametrize(
+    ("view", "key"),
+    [
+        ('[table]\nvalue = "validation_error"', "data.validation_examples"),
+        ('[figure]\nkind = "bars"\ny = ["selection.validation.loss"]', "data.validation_examples"),
+        ('[figure]\nkind = "curves"\ny = ["asymmetry.cosine.total"]', "run.measure_examples"),
+    ],
+)
+def test_what_no_run_would_record_is_told_before_it_starts(tmp_path, view, key):
+    file = tmp_path / "own.toml"
+    file.write_text(f'[sweep]\npreset = "quickstart"\n\n{view}\n')
+    request = SweepRequest(sweep=str(file), out=tmp_path / "s")
+    with pytest.raises(ConfigError, match=f"needs {key} above 0") as error:
+        plan(request)
+    assert f"--set {key}=" in error.value.advice
+    assert len(plan(request._replace(overrides=[f"{key}=1000"])).points) == 1
 
 
 @pytest.mark.usefixtures("small_data")

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
+    ERRORS,
+    LINE_ERRORS,
     Config,
     FigureKind,
     FigureView,
@@ -31,14 +33,6 @@ ABSENT = "–"
 """The label of a run that has no such key."""
 
 _SEED = "run.seed"
-_ERRORS = {
-    "test_error": "test.top1",
-    "selected_test_error": "selection.test.top1",
-    "validation_error": "selection.validation.top1",
-    "train_error": "train.top1",
-}
-_LINE_ERRORS = _ERRORS | {"validation_error": "validation.top1"}
-"""In a line of metrics.jsonl, which is of one epoch."""
 _TITLES: dict[str, str] = {
     "test_error": "test error / %",
     "selected_test_error": "test error, selected epoch / %",
@@ -144,7 +138,7 @@ def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | 
         ConfigError: there is no such number in it.
     """
     here: Any = record
-    errors = _LINE_ERRORS if "selection" not in record and "validation" in record else _ERRORS
+    errors = LINE_ERRORS if "selection" not in record and "validation" in record else ERRORS
     for part in errors.get(name, name).split("."):
         if not isinstance(here, Mapping) or part not in here:
             raise _no_value(record, name, file)
@@ -153,7 +147,7 @@ def value_of(record: Mapping[str, Any], name: str, file: str | Path) -> float | 
         return None
     if isinstance(here, bool) or not isinstance(here, int | float):
         raise _no_value(record, name, file)
-    number = 100 * (1 - here) if name in _ERRORS else float(here)
+    number = 100 * (1 - here) if name in ERRORS else float(here)
     return number if math.isfinite(number) else None
 
 
@@ -166,9 +160,9 @@ def value_in_summary(outcome: Outcome, name: str) -> float | None:
 
 def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigError:
     numbers = [key for key, value in flatten(record).items() if isinstance(value, int | float)]
-    derived = [own for own, key in _ERRORS.items() if key in numbers]
+    derived = [own for own, key in ERRORS.items() if key in numbers]
     known = [*derived, *numbers]
-    hint = "" if name in _ERRORS else did_you_mean(name, known)  # a name that is right, but lacks its data
+    hint = "" if name in ERRORS else did_you_mean(name, known)  # a name that is right, but lacks its data
     return ConfigError(
         f'there is no value "{name}" in {file}{hint or "."}',
         f"Choose one of: {', '.join(known)}.",
