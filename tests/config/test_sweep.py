@@ -21,7 +21,16 @@ from hepcli.config import (
 from hepcli.errors import ConfigError
 
 NAMES = [
-    *["beyond", "cifar10-hopfield", "family", "fast-free-phase", "fig3", "fig4-adjacent", "fig4-conv"],
+    *[
+        "beyond",
+        "cifar10-hopfield",
+        "cifar10-small",
+        "family",
+        "fast-free-phase",
+        "fig3",
+        "fig4-adjacent",
+        "fig4-conv",
+    ],
     *["fig4-loop", "hardware", "noise", "table1", "table2"],
 ]
 

@@ -27,6 +27,7 @@ def points(axis, **sweep):
         ("beyond", 75, 13),
         ("fast-free-phase", 9, 3),
         ("cifar10-hopfield", 10, 5),
+        ("cifar10-methods", 21, 5),
         ("noise", 36, 6),
         ("family", 21, 7),
         ("hardware", 108, 36),
