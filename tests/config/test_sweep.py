@@ -21,17 +21,8 @@ from hepcli.config import (
 from hepcli.errors import ConfigError
 
 NAMES = [
-    *[
-        "beyond",
-        "cifar10-hopfield",
-        "cifar10-small",
-        "family",
-        "fast-free-phase",
-        "fig3",
-        "fig4-adjacent",
-        "fig4-conv",
-    ],
-    *["fig4-loop", "hardware", "noise", "table1", "table2"],
+    *["beyond", "cifar10-hopfield", "cifar10-methods", "family", "fast-free-phase", "fig3", "fig4-adjacent"],
+    *["fig4-conv", "fig4-loop", "hardware", "noise", "table1", "table2"],
 ]
 
 
