@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hepcli.config.axes import Axis, NonEmpty, Table
-from hepcli.config.values import value_problem
+from hepcli.config.values import value_problems
 from hepcli.settings import Fault, Seed, assigned
 
 VALIDATION_ERROR = "validation_error"
@@ -71,8 +71,8 @@ def search_problems(
         rule = f"must be one of {', '.join(_OBJECTIVES)}, or begin with {' or '.join(_OBJECTIVE_TABLES)}"
         rule += "; nothing is selected on test data"
         problems.append(Fault(assigned("search.objective", search.objective), rule))
-    elif (wrong := value_problem(search.objective)) is not None:
-        problems.append(Fault(assigned("search.objective", search.objective), wrong))
+    else:
+        problems += value_problems("search.objective", [search.objective])
     is_followed = search.objective == VALIDATION_ERROR and search.direction == "minimize"
     if search.pruner != "none" and not (is_followed and len(seeds) == 1):
         rule = f"needs objective {VALIDATION_ERROR}, direction minimize and a single seed"

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from hepcli.config.axes import Axis, AxisPoint, NonEmpty, Settings, Table
 from hepcli.config.search import SearchTable, search_problems
-from hepcli.config.values import value_problem
+from hepcli.config.values import value_problems
 from hepcli.settings import Fault, Faults, Seed, assigned, did_you_mean
 
 FigureKind = Literal["lines", "bars", "curves"]
@@ -236,12 +236,9 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
                 check(key, name)
         if missing := [name for name in names if (*table.rows, *table.columns).count(name) != 1]:
             problems.append(Fault("table", f"rows and columns must name axis {missing[0]} exactly once"))
-        if rule := value_problem(table.value):
-            problems.append(Fault(assigned("table.value", table.value), rule))
+        problems += value_problems("table.value", [table.value])
     if figure is not None:
-        for name in figure.y:
-            if rule := value_problem(name, over_epochs=figure.kind == "curves"):
-                problems.append(Fault(assigned("figure.y", name), rule))
+        problems += value_problems("figure.y", figure.y, over_epochs=figure.kind == "curves")
         for name in figure.series:
             check("figure.series", name)
         if figure.facet is not None:

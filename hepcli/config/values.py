@@ -1,6 +1,8 @@
 """The values of a run that a sweep tabulates, plots or searches for: what its records call them."""
 
-from hepcli.settings import did_you_mean
+from collections.abc import Iterable
+
+from hepcli.settings import Fault, assigned, did_you_mean
 
 ERRORS = {
     "test_error": "test.top1",
@@ -42,21 +44,25 @@ def value_names(*, over_epochs: bool) -> list[str]:
     return [*errors, *_OF_BOTH, *(_OF_LINE if over_epochs else _OF_SUMMARY)]
 
 
-def value_problem(name: str, *, over_epochs: bool = False) -> str | None:
-    """Say what is wrong with the name of a value; None if nothing is.
+def value_problems(key: str, names: Iterable[str], *, over_epochs: bool = False) -> list[Fault]:
+    """Say which names of values are wrong.
 
     Args:
-        name: an error such as `test_error`, or a dotted key of summary.json.
-        over_epochs: whether it is plotted over the epochs, so that its key is one of metrics.jsonl.
+        key: of the definition, where they stand.
+        names: errors such as `test_error`, or dotted keys of summary.json.
+        over_epochs: whether they are plotted over the epochs, so that keys are those of metrics.jsonl.
 
     Returns:
-        What is wrong, with the nearest name that is right.
+        The problems, each with the nearest name that is right.
     """
     known = value_names(over_epochs=over_epochs)
-    if name in known or name.startswith(_TABLES_OF_LINE if over_epochs else _TABLES_OF_SUMMARY):
-        return None
+    tables = _TABLES_OF_LINE if over_epochs else _TABLES_OF_SUMMARY
     file = "metrics.jsonl" if over_epochs else "summary.json"
-    return f"there is no such value in {file}{did_you_mean(name, known)}"
+    return [
+        Fault(assigned(key, name), f"there is no such value in {file}{did_you_mean(name, known)}")
+        for name in names
+        if name not in known and not name.startswith(tables)
+    ]
 
 
 def needed_by(name: str) -> str | None:
