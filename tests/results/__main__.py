@@ -18,7 +18,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("name", nargs="?")
-    for fact in ("command", "commit", "machine", "across"):
+    for fact in ("command", "commit", "machine", "across", "within", "against"):
         parser.add_argument(f"--{fact}")
     parser.add_argument("--show", type=int, nargs="*")
     given = vars(parser.parse_args())

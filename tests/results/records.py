@@ -16,7 +16,9 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
         name: of the file; one that is there keeps the facts that are not given again, and the runs that
             the sweep lacks.
         facts: what stands above the table: `command`, `commit`, `machine`; `show`, the epochs to tabulate;
-            `across`, an axis whose labels stand across the top, for a table of test errors alone.
+            `across`, an axis whose labels stand across the top, for a table of test errors alone;
+            `within` and `against`, an axis and a label of another one: differences from that label, apart
+            for each label of the axis.
 
     Returns:
         The file.

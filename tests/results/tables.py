@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -49,7 +49,11 @@ def table(name: str) -> str:
             parts += [*_crossed(record["runs"], across, epoch), ""]
             continue
         groups = _groups(record["runs"], epoch)
-        parts += [*_table(groups, epoch), "", *_differences(groups, epoch)]
+        parts += [*_table(groups, epoch), ""]
+        if within := record.get("within"):
+            parts += [*_within(record["runs"], within, record["against"], epoch), ""]
+        else:
+            parts += [*_differences(groups, epoch)]
     return "\n".join(parts) + "\n"
 
 
@@ -65,11 +69,7 @@ Groups = dict[str, dict[int, dict[str, Any]]]
 
 def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterator[str]:
     """Test errors with one axis across the top, then what they differ by from its first label."""
-    cells: dict[str, dict[str, dict[int, float]]] = {}
-    for run in runs:
-        others = {axis: label for axis, label in run["labels"].items() if axis != across}
-        row = cells.setdefault(_row(others), {})
-        row.setdefault(run["labels"][across], {})[run["seed"]] = run["test_error"][epoch - 1]
+    cells = _cells(runs, across, epoch, lambda run: run["test_error"][epoch - 1])
     first, *rest = next(iter(cells.values()))
     yield f"| test error after {epoch} epochs / % | {' | '.join((first, *rest))} |"
     yield f"|---|---|{'---|' * len(rest)}"
@@ -81,9 +81,20 @@ def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterato
     yield f"| | {' | '.join(rest)} |"
     yield f"|---|{'---|' * len(rest)}"
     for name, row in cells.items():
-        gaps = [[row[label][seed] - error for seed, error in row[first].items()] for label in rest]
-        differences = [f"{middle} ({low} to {high})" for middle, low, high in map(_interval, gaps)]
-        yield f"| {name} | {' | '.join(differences)} |"
+        yield f"| {name} | {' | '.join(_paired(row[label], row[first]) for label in rest)} |"
+
+
+def _cells(
+    runs: Sequence[dict[str, Any]], across: str, epoch: int, value: Callable[[dict[str, Any]], float]
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Row of a table to label of the axis across its top to seed to value, of the runs that got so far."""
+    cells: dict[str, dict[str, dict[int, float]]] = {}
+    for run in runs:
+        if run["epochs"] >= epoch:
+            others = {axis: label for axis, label in run["labels"].items() if axis != across}
+            row = cells.setdefault(_row(others), {})
+            row.setdefault(run["labels"][across], {})[run["seed"]] = value(run)
+    return cells
 
 
 def _interval(gaps: Sequence[float]) -> tuple[str, str, str]:
@@ -125,7 +136,7 @@ def _table(groups: Groups, epoch: int) -> Iterator[str]:
             _spread([_at(run, "unsettled_share", epoch, 100) for run in runs.values()], ".2g"),
         ]
         seeds = ", ".join(map(str, sorted(runs)))
-        yield f"| {' | '.join((row.replace('|', chr(92) + '|'), seeds, *cells))} |"
+        yield f"| {' | '.join((_escaped(row), seeds, *cells))} |"
 
 
 def _differences(groups: Groups, epoch: int) -> Iterator[str]:
@@ -142,6 +153,36 @@ def _differences(groups: Groups, epoch: int) -> Iterator[str]:
             f"interval {low} to {high}, paired t, {len(gaps)} seeds)."
         )
         yield ""
+
+
+def _within(runs: Sequence[dict[str, Any]], within: str, against: str, epoch: int) -> Iterator[str]:
+    """Against the row of one label, apart for each label of an axis: its labels stand across the top."""
+    cells = _cells(runs, within, epoch, lambda run: _over(run, epoch))
+    base = cells.pop(against)
+    first = max(1, epoch - _LAST + 1)
+    yield (
+        f"Minus {against}, in points, mean of epochs {first}–{epoch}: mean and its 95 % confidence interval, "
+        "paired by seed (paired t):"
+    )
+    yield ""
+    yield f"| | {' | '.join(base)} |"
+    yield f"|---|{'---|' * len(base)}"
+    for name, row in sorted(cells.items()):
+        gaps = [_paired(row.get(label, {}), errors) for label, errors in base.items()]
+        yield f"| {_escaped(name)} | {' | '.join(gaps)} |"
+
+
+def _paired(errors: dict[int, float], base: dict[int, float]) -> str:
+    """Such as −1.27 (−1.89 to −0.65), over the seeds that both have."""
+    gaps = [errors[seed] - base[seed] for seed in sorted(errors.keys() & base.keys())]
+    if len(gaps) < 2:
+        return "–"
+    middle, low, high = _interval(gaps)
+    return f"{middle} ({low} to {high})"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _signed(value: float) -> str:
