@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from hepcli.config.compare import flatten
+from hepcli.config.config import Config
 from hepcli.settings import STRICT, Fault, Faults, show
 
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -24,15 +25,14 @@ class Table(BaseModel):
     model_config = STRICT
 
 
-_TABLES = ("run", "data", "network", "relaxation", "gradient", "homeostasis", "optimizer", "checkpoints")
-
-
 def _dotted(settings: Any) -> Any:
     """TOML reads an unquoted relaxation.free_steps as a table in a table: it means that key alone."""
     if not isinstance(settings, Mapping):
         return settings
     inner = {
-        name: table for name, table in settings.items() if name in _TABLES and isinstance(table, Mapping)
+        name: table
+        for name, table in settings.items()
+        if name in Config.model_fields and isinstance(table, Mapping)
     }
     return {name: value for name, value in settings.items() if name not in inner} | flatten(inner)
 

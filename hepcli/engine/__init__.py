@@ -35,7 +35,7 @@ from hepcli.engine._homeostasis import (
     homeostatic_gradient,
     homeostatic_loss,
 )
-from hepcli.engine._norms import example_norm
+from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._problem import FreePhase, activities, free_phase, signal_sums, summed_gradient
 from hepcli.engine._relax import log10_residual, relax, report
 from hepcli.engine._solver import Solver, make_solver
@@ -74,6 +74,7 @@ __all__ = [
     "activities",
     "activity_jacobian",
     "activity_jacobian_matrix",
+    "all_finite",
     "cauchy_derivative",
     "circle_points",
     "compare",

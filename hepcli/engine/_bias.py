@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,7 @@ def references(problem: Problem, start: State, settings: ReferenceSettings) -> R
         free_steps=steps,
         nudged_steps=steps,
         tolerance=settings.tolerance,
+        nudged_tolerance="same",
         free_precision="float32",
         noise_std=0.0,
     )
@@ -168,11 +169,11 @@ def compare(signal: State, reference: State) -> Comparison:
 def gradient_sums(
     problem: Problem, state: State, signal: State, free: FreePhase, kept: Bool[Array, " batch"]
 ) -> tuple[Gradient, Gradient]:
-    """Sums over the kept examples of the parameter gradient: of the run's own signal, and by bptt.
+    """Sums over the kept examples of the parameter gradient: the run's own, and by bptt without noise.
 
     Args:
         problem: with the run's own settings; bptt runs `nudged_steps` steps from the fixed point.
-        state: where the local learning rule is applied.
+        state: where the local learning rule is applied; other rules start from the fixed point.
         signal: error vector per layer.
         free: the fixed point.
         kept: which examples count.
@@ -180,8 +181,34 @@ def gradient_sums(
     Returns:
         Both gradients, the readout's included although it does not depend on the signal.
     """
-    own = summed_gradient(problem, state, signal, kept)
-    return own, bptt_gradient(problem, free.phase.state, kept)[0]
+    if estimator_of(problem.signal_settings.method).learns_locally:
+        own = summed_gradient(problem, state, signal, kept)
+    else:
+        own = _gradient_of_kept(problem, free, kept)
+    quiet = problem._replace(relaxation=replace(problem.relaxation, noise_std=0.0))
+    return own, bptt_gradient(quiet, free.phase.state, kept)[0]
+
+
+def _gradient_of_kept(problem: Problem, free: FreePhase, kept: Bool[Array, " batch"]) -> Gradient:
+    """The gradient of the method itself from the fixed point, example by example, to leave some out."""
+    estimate = estimator_of(problem.signal_settings.method).estimate
+    from_rest = problem._replace(relaxation=replace(problem.relaxation, free_steps=0, unsettled="learn"))
+    places = jnp.arange(len(problem.inputs)) if problem.places is None else problem.places
+
+    def add(total: Gradient, example: tuple[dict[str, Any], Array]) -> tuple[Gradient, None]:
+        alone = jax.tree.map(lambda leaf: leaf[None], example[0])
+        own = estimate(from_rest._replace(**alone)).gradient_sum
+        return jax.tree.map(lambda sums, g: sums + jnp.where(example[1], g, 0.0), total, own), None
+
+    of_examples = {
+        "inputs": problem.inputs,
+        "targets": problem.targets,
+        "start": free.phase.state,
+        "places": places,
+    }
+    zero = jax.tree.map(jnp.zeros_like, problem.params)
+    total: Gradient = jax.lax.scan(add, zero, (of_examples, kept))[0]
+    return total
 
 
 class CircleScan(NamedTuple):

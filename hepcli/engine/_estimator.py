@@ -37,6 +37,7 @@ class Estimator:
         largest_radius: most that |β| may be.
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
         clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
+        learns_locally: whether the gradient is the local rule (METHOD 3.1) with e at `Estimate.state`.
         is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 
@@ -51,6 +52,7 @@ class Estimator:
     always_complex: bool = False
     min_points: int = 1
     largest_radius: float = math.inf
+    learns_locally: bool = True
     is_feedforward: bool = False
     is_contrastive: bool = False
     clamps_output: bool = False

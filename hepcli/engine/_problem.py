@@ -1,5 +1,6 @@
 """From a problem to its free phase, and from an error vector to a gradient."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
-from hepcli.settings import flow_levels
+from hepcli.settings import CYCLIC, RelaxationSettings, flow_levels
 
 
 class FreePhase(NamedTuple):
@@ -36,7 +37,8 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     point of lower precision is its rounding error, which `converged_residual` must allow for. `finite` is
     that of the lower precision, whose range is smaller.
 
-    Without feedback the phase ends as soon as the input has reached every layer.
+    Without feedback the phase is one pass from the input up, whatever steps and order the settings name: that
+    is the fixed point.
 
     A phase ends after its steps whatever its examples do: one that is slow, or alternates between two states,
     keeps the last of them, with its residual.
@@ -50,14 +52,21 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     if lower:
         arrays = jax.tree.map(lambda leaf: leaf.astype(relaxation.free_precision), arrays)
     keys = phase_keys(problem, "free")
-    levels = flow_levels(tuple(system.layers), tuple(system.edges))
-    steps = relaxation.free_steps if levels is None else min(relaxation.free_steps, len(levels))
-    phase = relax(system, *arrays, steps=steps, settings=relaxation, keys=keys)
+    settings = one_pass_up(problem) or relaxation
+    phase = relax(system, *arrays, steps=settings.free_steps, settings=settings, keys=keys)
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
         phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.passes)
     return FreePhase(problem, constant, phase)
+
+
+def one_pass_up(problem: Problem) -> RelaxationSettings | None:
+    """The settings of a network without feedback, with phases of one pass; None for one with feedback."""
+    levels = flow_levels(tuple(problem.system.layers), tuple(problem.system.edges))
+    if levels is None:
+        return None
+    return replace(problem.relaxation, free_steps=len(levels), nudged_steps=len(levels), order=CYCLIC)
 
 
 _PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference", "sign")

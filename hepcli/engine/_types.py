@@ -137,7 +137,8 @@ class Estimate(NamedTuple):
     """A learning signal.
 
     Attributes:
-        state: pre-activations at which the local learning rule was applied.
+        state: pre-activations at which the local learning rule was applied; for rules that learn from others
+            that of the free phase.
         error_vector: e per layer in activity coordinates, real; None for `bptt`, which has none.
         gradient_sum: real, summed over the examples that are learned from.
         num_learned: how many those are.

@@ -88,7 +88,7 @@ def _examples(task: Task, split_name: Examples) -> NDArray[np.int64] | None:
     """The examples of a split that are meant; None for all."""
     if split_name == "test":
         return None
-    held_out = task.held_out(task.config.run.seed)
+    held_out = task.held_out(task.trained.run.seed)
     if split_name == "validation":
         if not held_out.size:
             raise ConfigError(

@@ -1,5 +1,6 @@
 """The weights a run begins with where they are another run's, matched by name and shape."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,12 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.config import config_hash, expanded
+from hepcli.config import Config, config_hash, expanded
+from hepcli.data import held_out
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
 
 Params = Mapping[str, Mapping[str, Any]]
+
+
+class Trained(NamedTuple):
+    """What weights were trained on: `data.name`, `data.validation_examples` and `run.seed`."""
+
+    dataset: str
+    validation_examples: int
+    seed: int
 
 
 class Initial(NamedTuple):
@@ -22,11 +32,13 @@ class Initial(NamedTuple):
         params: like those of the fresh network.
         record: what was taken from where, for init_from.json.
         notices: the same for the user, where something was left out.
+        trained: what the weights were trained on; None where a file does not say.
     """
 
     params: Params
     record: dict[str, Any]
     notices: list[str]
+    trained: Trained | None
 
 
 def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> Initial:
@@ -44,7 +56,7 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
         CheckpointError: the source is missing or damaged, of another network, or not finite.
         ConfigError: it names no step that there is.
     """
-    arrays, record, notices = _read(source, data_dir)
+    arrays, record, notices, trained = _read(source, data_dir)
     wanted = flat(fresh)
     unfit: dict[str, str] = {}
     for name, value in wanted.items():
@@ -80,16 +92,50 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
         notices.append(f"These weights do not match {source} and are freshly initialised: {listed}.")
     if unused:
         notices.append(f"These weights of {source} are not used: {', '.join(unused)}.")
-    return Initial(params, record, notices)
+    return Initial(params, record, notices, trained)
 
 
-def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str]]:
-    """The arrays of a source, where they came from, and notices."""
+def leak_notice(
+    source: str, trained: Trained | None, config: Config, chosen: NDArray[np.int64], labels: NDArray[np.int32]
+) -> str | None:
+    """Say where validation examples are not new to the weights a run begins with.
+
+    Args:
+        source: `run.init_from`.
+        trained: what those weights were trained on.
+        config: of the new run.
+        chosen: its validation examples.
+        labels: of all training examples.
+
+    Returns:
+        A notice; None where there is no such example, or none is known.
+    """
+    if trained is None or not chosen.size or trained.dataset != config.data.name:
+        return None
+    seen = np.setdiff1d(chosen, held_out(labels, trained.validation_examples, trained.seed))
+    if not seen.size:
+        return None
+    advice = (
+        f"Use run.seed={trained.seed} and data.validation_examples={trained.validation_examples}, as there."
+        if trained.validation_examples
+        else "It held out none."
+    )
+    return (
+        f"{seen.size} of the {chosen.size} validation examples were used to train {source}, so validation "
+        f"errors will be too low. {advice}"
+    )
+
+
+def _read(
+    source: str, data_dir: Path | None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str], Trained | None]:
+    """The arrays of a source, where they came from, notices, and what they were trained on."""
     path = expanded(source)
     if path.suffix in SUFFIXES:
         arrays, metadata = read_weights(path)
         names = ("config_hash", "step")
-        return arrays, {"file": source, **{name: metadata.get(name) for name in names}}, []
+        origin: dict[str, Any] = {"file": source, **{name: metadata.get(name) for name in names}}
+        return arrays, origin, [], _trained(metadata)
     folder, colon, tail = source.rpartition(":")
     step: str | None = None
     if colon and not path.exists():
@@ -101,4 +147,15 @@ def _read(source: str, data_dir: Path | None) -> tuple[dict[str, NDArray[Any]], 
     chosen = run.best_step() if step == "best" else None if step is None else int(step)
     restored = run.restore(run.chosen_step(chosen))
     record = {"run": str(run.folder), "config_hash": config_hash(run.config), "step": restored.step}
-    return dict(flat(restored.state.params)), record, list(restored.damaged)
+    own = Trained(run.config.data.name, run.config.data.validation_examples, run.config.run.seed)
+    return dict(flat(restored.state.params)), record, list(restored.damaged), own
+
+
+def _trained(metadata: Mapping[str, Any]) -> Trained | None:
+    """What a file says that its weights were trained on."""
+    try:
+        tables = json.loads(metadata["config"])
+        data, run = tables["data"], tables["run"]
+        return Trained(str(data["name"]), int(data["validation_examples"]), int(run["seed"]))
+    except (KeyError, TypeError, ValueError):
+        return None  # of another tool, or of hepcli before it wrote them

@@ -237,7 +237,7 @@ class Measurement:
         self, task: Task, request: MeasureRequest, report: OnProgress = silent, key: str = "--examples"
     ) -> None:
         self._task, self._request, self._report = task, request, report
-        self._meter = task.meter(request.split_name, request.examples, key)
+        self._meter = task.meter(task.config, request.split_name, request.examples, key)
         self._params: Any = None
 
     def fresh(self) -> StepMeasured:
@@ -299,6 +299,11 @@ class Measurement:
                 f"(relative residual above {settings.relative_residual:g} after {settings.max_steps} steps)."
             )
         method = self._task.config.gradient.method
+        if missing := left_out["not_finite"]:
+            notes.append(
+                f"{len(missing)} of {self._request.examples} examples left out of finite_nudge, total and "
+                f"gradient_cosine: their {method} signal is not finite."
+            )
         estimator = estimator_of(method)
         if estimator.limit == "rbp":
             notes.append(

@@ -17,11 +17,11 @@ from hepcli.checkpoints import CheckpointStore
 from hepcli.config import Config, config_hash
 from hepcli.data import SPLIT_NAMES, SplitName, epoch_order
 from hepcli.engine import Gradient, estimator_of
-from hepcli.errors import OutputError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figures import FigureFormat, attempt
-from hepcli.experiments.initial import initial_params
+from hepcli.experiments.initial import initial_params, leak_notice
 from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
@@ -35,6 +35,7 @@ from hepcli.training import (
     Totals,
     TrainState,
     check_finite,
+    check_params,
     finite_or_none,
     kernel_stds,
     means,
@@ -92,7 +93,7 @@ class Run:
         self.timing: list[dict[str, Any]] = []
         self.step = 0
         count = config.run.measure_examples
-        self._meter = task.meter("test", count, "run.measure_examples =") if count else None
+        self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
 
     def open_store(self) -> CheckpointStore:
         """The run's checkpoints."""
@@ -111,9 +112,13 @@ class Run:
         if self.config.run.init_from:
             params = jax.tree.map(np.asarray, self.state.params)
             initial = initial_params(self.config.run.init_from, params, self.data_dir)
+            self.task.fix_numbers()  # the other run may compute in others
             self.state = self.state._replace(params=self.task.layout.replicate(initial.params))
             self.folder.write_json(INIT_FILE, initial.record)
             notices += initial.notices
+            labels = self.task.split("train").labels
+            leak = leak_notice(self.config.run.init_from, initial.trained, self.config, self.held_out, labels)
+            notices += [] if leak is None else [leak]
         self.save(store)
         return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(notices))
 
@@ -121,6 +126,7 @@ class Run:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
         check_config(self.config, restored.metadata, self.folder.path)
+        self._check_epochs(restored.step)
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
@@ -143,6 +149,20 @@ class Run:
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         notices += self._track()
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
+
+    def _check_epochs(self, step: int) -> None:
+        """Check that no fewer epochs are asked for than are done.
+
+        Raises:
+            ConfigError: they are, so that results and configuration would not match.
+        """
+        done, epochs = -(-step // self.num_batches), self.config.run.epochs
+        if epochs < done:
+            raise ConfigError(
+                f"run.epochs = {epochs}: the run in {self.folder.path} is already in or past epoch {done}.",
+                f"Choose at least {done} epochs, or start a new run from its weights with --init-from "
+                f"{self.folder.path}.",
+            )
 
     def _track(self) -> list[str]:
         """Begin the trackers with the epochs that are over; what the user should know of them."""
@@ -193,6 +213,7 @@ class Run:
     def save(self, store: CheckpointStore, metric: float | None = None) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
         check_finite(self.step, self.state.totals["loss"])
+        check_params(self.step, self.state.params)
         if self.folder.writes:
             metadata = {"history": self.history, "config": self.config.model_dump(mode="json")}
             store.save(self.step, self.state, metadata, metric)
@@ -208,6 +229,7 @@ class Run:
         whole: bool,
     ) -> EpochDone:
         """Measure, record and save at the end of an epoch; what one resumed half-way took is unknown."""
+        check_params(self.step, self.state.params)  # before anything of the epoch is recorded
         metrics = self._measure(epoch, evaluated)
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)

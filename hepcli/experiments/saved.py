@@ -112,9 +112,20 @@ class SavedRun:
         check_same(load_code(code), kept_code(self.folder), str(self.folder))
         self._own_config = read_config(self.folder)
         self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides, flags).config
-        self.task = Task(self.config, data_dir)
+        self._check_held_out()
+        self.task = Task(self.config, data_dir, trained=self._own_config)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
+
+    def _check_held_out(self) -> None:
+        """Check that no other number of validation examples is asked for than were held out."""
+        given, own = (config.data.validation_examples for config in (self.config, self._own_config))
+        if given != own:
+            raise ConfigError(
+                f"data.validation_examples = {given}: the run in {self.folder} was trained with {own}, which "
+                "decides what its validation examples are.",
+                "Leave it out.",
+            )
 
     def chosen_step(self, step: int | Literal["best"] | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.

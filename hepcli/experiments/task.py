@@ -57,15 +57,24 @@ class Task:
         config: the configuration; runs that differ only in numbers share a task.
         data_dir: where data sets are kept; None for the default folder.
         layout: the devices; None for those that `run.devices` stands for.
+        trained: what the network was trained with, where that is not `config`: it decides which examples were
+            trained on and which were held out.
 
     Raises:
         ConfigError: the configuration does not suit the data set.
     """
 
-    def __init__(self, config: Config, data_dir: Path | None = None, layout: Layout | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data_dir: Path | None = None,
+        layout: Layout | None = None,
+        trained: Config | None = None,
+    ) -> None:
         fix_ambient(config.run.devices, config.run.matmul_precision)
         make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
+        self.trained = trained or config
         self.spec = find_spec(config.data.name, data_dir)
         self._splits: dict[SplitName, Split] = {}
         self._feeds: dict[SplitName, Feed] = {}
@@ -223,10 +232,10 @@ class Task:
         """The weights that the network of a run computes with after a step; `params` where they are exact."""
         if not config.hardware.changes_weights:
             return params
-        return self._read(params, config.run.seed, step)
+        return self._read(params, np.uint32(config.run.seed), step)
 
     @cached_property
-    def _read(self) -> Callable[[Gradient, int, int], Gradient]:
+    def _read(self) -> Callable[[Gradient, np.uint32, int], Gradient]:
         hardware = self.config.hardware
         return jax.jit(lambda params, seed, step: weights_as_read(params, hardware, seed, step))
 
@@ -275,9 +284,8 @@ class Task:
             self.preprocess,
         )
 
-    def meter(self, split: SplitName, examples: int, key: str) -> SplitMeter:
-        """Measures parameters on the first examples of a split; `key` is what errors call their number."""
-        config = self.config
+    def meter(self, config: Config, split: SplitName, examples: int, key: str) -> SplitMeter:
+        """Measures parameters of a run on the first examples of a split; `key` is their number in errors."""
         return SplitMeter(config, self.network, self.preprocess, self.split(split), examples, key)
 
     def _learning(self, config: Config) -> LearningSettings:

@@ -150,7 +150,8 @@ class RelaxationSettings:
             The homeostatic loss counts them either way.
         free_precision: floating-point numbers of the free phase; nudged phases are float32.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
-            evaluation and the run's own error signal; states then never settle.
+            evaluation and the run's own error signal; states then never settle. Methods whose second phase is
+            no relaxation have it in the free phase only (METHOD §1).
         persistent_state: start the free phase of a training example from its end state of the previous epoch;
             the states of all examples are kept on every device and in checkpoints.
     """

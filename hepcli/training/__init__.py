@@ -4,7 +4,7 @@ from hepcli.training._evaluate import Evaluator
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._hardware import quantised, updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout, all_agree, same_everywhere
-from hepcli.training._loop import StepDone, check_finite, epoch_steps
+from hepcli.training._loop import StepDone, check_finite, check_params, epoch_steps
 from hepcli.training._measures import Measured
 from hepcli.training._meter import (
     BIASES,
@@ -60,6 +60,7 @@ __all__ = [
     "batch_size_for",
     "build_optimizer",
     "check_finite",
+    "check_params",
     "circle_of",
     "epoch_steps",
     "finite_or_none",

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from hepcli.engine import Params, all_finite
 from hepcli.errors import DivergenceError
 from hepcli.training._feed import Feed
 from hepcli.training._step import TrainState, TrainStep
@@ -70,6 +71,12 @@ def epoch_steps(
         check(*unread)
 
 
+_DIVERGED = (
+    "Start again with a lower optimizer.learning_rate, or with a smaller gradient.beta_radius where "
+    "the method nudges; --init-from RUN:STEP starts from the weights of an earlier checkpoint."
+)
+
+
 def check_finite(step: int, loss: Array) -> None:
     """Stop a run whose loss left the finite numbers.
 
@@ -78,8 +85,21 @@ def check_finite(step: int, loss: Array) -> None:
     """
     value = float(jax.device_get(loss))
     if not math.isfinite(value):
+        raise DivergenceError(f"The loss of step {step} is {value}: training has diverged.", _DIVERGED)
+
+
+def check_params(step: int, params: Params) -> None:
+    """Stop a run whose parameters left the finite numbers, which its loss shows only a step later.
+
+    Raises:
+        DivergenceError: they did.
+    """
+    if not _all_finite(params):
         raise DivergenceError(
-            f"The loss of step {step} is {value}: training has diverged.",
-            "Start again with a lower optimizer.learning_rate, or with a smaller gradient.beta_radius where "
-            "the method nudges; --init-from RUN:STEP starts from the weights of an earlier checkpoint.",
+            f"After step {step} the weights contain NaN or infinity: training has diverged.", _DIVERGED
         )
+
+
+@jax.jit
+def _all_finite(params: Params) -> Array:
+    return all_finite(params, 0)

@@ -24,6 +24,7 @@ from hepcli.engine import (
     System,
     activities,
     activity_jacobian_matrix,
+    all_finite,
     compare,
     estimated_parts,
     estimator_of,
@@ -80,6 +81,7 @@ class Sample(NamedTuple):
         settled: a free fixed point was reached by going on; one of unsettled examples may be another than
             the run's own steps would have come to.
         solved: so were both linear solves at it.
+        finite: the run's own error signal there is; True where there is none.
         fixed_point_residual: ‖F(u*)‖ there.
         hep_exact_residual: of the solve, relative to its solution.
         rbp_residual: likewise.
@@ -94,6 +96,7 @@ class Sample(NamedTuple):
     sums: SignalSums | None
     settled: Array
     solved: Array
+    finite: Array
     fixed_point_residual: Array
     hep_exact_residual: Array
     rbp_residual: Array
@@ -184,8 +187,9 @@ class AsymmetryMeter:
         """
         problem = self.problem(params, images, labels)
         own_free, result = self.references(problem)
-        kept = result.settled & result.solved & counts
         state, signal = own_signal(problem, result.free)
+        finite = jnp.ones_like(counts) if signal is None else all_finite(signal, 1)
+        kept = result.settled & result.solved & counts & finite
         biases: dict[str, Comparison | None] = dict.fromkeys(BIASES)
         biases["asymmetry"] = compare(result.hep_exact, result.rbp)
         if signal is not None:
@@ -202,6 +206,7 @@ class AsymmetryMeter:
             own_sums(problem, own_free, counts),
             result.settled,
             result.solved,
+            finite,
             result.free.phase.residual,
             result.hep_exact_residual,
             result.rbp_residual,
@@ -244,7 +249,9 @@ class AsymmetryMeter:
             activity = activities(free.problem, u)
             jacobian = activity_jacobian_matrix(self.system, params, constant, activity)
             one_step = step_matrix(self.system, params, constant, u)
-        relaxation = replace(self.settings.relaxation, nudged_steps=PICTURE_STEPS, tolerance=0.0)
+        relaxation = replace(
+            self.settings.relaxation, nudged_steps=PICTURE_STEPS, tolerance=0.0, nudged_tolerance="same"
+        )
         nudged = free._replace(problem=free.problem._replace(relaxation=relaxation))
         as_run = free._replace(problem=free.problem._replace(relaxation=self.settings.relaxation))
         circle = circle_of(self.settings.gradient.method)

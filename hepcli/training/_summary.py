@@ -38,8 +38,9 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]]) ->
         counts: which examples of each count.
 
     Returns:
-        Means over the examples with a fixed point and solved references; their standard errors under
-        ``standard_error``; which examples were left out, by their number, under ``left_out``.
+        Means over the examples with a fixed point and solved references, and for `finite_nudge` and `total`
+        a finite signal of the run's own; their standard errors under ``standard_error``; which examples were
+        left out, by their number, under ``left_out``.
     """
     chosen = np.concatenate(counts)
 
@@ -47,6 +48,7 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]]) ->
         return np.concatenate([np.asarray(v) for v in values])[chosen]
 
     settled, solved = column([s.settled for s in samples]), column([s.solved for s in samples])
+    finite = column([s.finite for s in samples])
     kept = settled & solved
     statistics = {
         key: _statistic(values if measure.of_all else values[kept])
@@ -60,7 +62,10 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]]) ->
     record["unsettled"] = int((~own_settled).sum())
     record["unsettled_signal_share"] = _unsettled_share([s.sums for s in samples])
     for name in ("cosine", "relative_error"):
-        tables = {bias: _by_layer(samples, bias, name, column, kept) for bias in BIASES}
+        tables = {
+            bias: _by_layer(samples, bias, name, column, kept if bias == "asymmetry" else kept & finite)
+            for bias in BIASES
+        }
         record[name] = {bias: {k: v.mean for k, v in table.items()} for bias, table in tables.items()}
         errors[name] = {
             bias: {k: v.standard_error for k, v in table.items()} for bias, table in tables.items()
@@ -72,6 +77,7 @@ def summarise(samples: Sequence[Sample], counts: Sequence[NDArray[np.bool_]]) ->
     record["left_out"] = {
         "no_fixed_point": numbers[~settled].tolist(),
         "not_solved": numbers[settled & ~solved].tolist(),
+        "not_finite": numbers[settled & solved & ~finite].tolist(),
     }
     record["largest_residual"] = {
         name: _largest(column([getattr(s, name) for s in samples])[kept])

@@ -107,6 +107,17 @@ def test_what_the_program_around_it_set_stays_set_and_changes_nothing(run, name,
     np.testing.assert_array_equal(before.scores, inside.scores)
 
 
+@pytest.mark.parametrize("command", [hepcli.evaluate, lambda run: hepcli.measure(run, examples=2)])
+def test_devices_are_the_same_whatever_the_program_around_draws_with(finished, command):
+    run = hepcli.load_run(finished, overrides={"hardware.mismatch_std": 0.5})
+    before, usual = command(run), jax.config.jax_default_prng_impl
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        assert command(run) == before
+    finally:
+        jax.config.update("jax_default_prng_impl", usual)
+
+
 def test_nothing_is_printed(run, tmp_path, tiny, capfd):
     hepcli.train(run.config, out=tmp_path / "run", stop=lambda: True)
     hepcli.evaluate(run)

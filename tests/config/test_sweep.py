@@ -250,9 +250,10 @@ def test_only_the_work_makes_a_difference():
 def test_an_unquoted_dotted_key_sets_that_key_alone(tmp_path):
     """TOML makes a table in a table of it; the rest of that table stays the preset's."""
     file = tmp_path / "sweep.toml"
-    keys = 'homeostasis.num_draws = 2\n"run.epochs" = 1\n'
+    keys = 'homeostasis.num_draws = 2\n"run.epochs" = 1\nhardware.weight_bits = 4\n'
     file.write_text(f'[sweep]\npreset = "quickstart"\n[sweep.set]\n{keys}')
-    assert load_sweep(str(file)).definition.sweep.set == {"homeostasis.num_draws": 2, "run.epochs": 1}
+    expected = {"homeostasis.num_draws": 2, "run.epochs": 1, "hardware.weight_bits": 4}
+    assert load_sweep(str(file)).definition.sweep.set == expected
 
 
 def test_presets_of_a_definition_lie_beside_it(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Backpropagation's reference: the network without feedback, against a hand-written one."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,15 @@ def test_it_is_backpropagation(solver, connections):
     assert distance({name: gradient[name] for name in expected}, expected) < 1e-12
     assert np.max(found.free.residual) == 0
     assert np.all(found.free.passes == (3 if solver == "synchronous" else 1))
+
+
+@pytest.mark.parametrize("order", ["even_odd", "sequential", (("out",), ("l3", "l2"), ("l1",))], ids=str)
+def test_the_input_reaches_the_output_in_any_order(order):
+    problem = problem_of(SKIP_AHEAD)
+    other = problem._replace(relaxation=replace(problem.relaxation, order=order, free_steps=1))
+    found, expected = on_arrays(estimate, other), on_arrays(estimate, problem)
+    assert distance(found.state, expected.state) == 0
+    assert distance(mean_of(found.gradient_sum, other), mean_of(expected.gradient_sum, problem)) == 0
 
 
 def test_the_error_vector_is_the_adjoint_of_the_network_without_feedback():

@@ -49,6 +49,18 @@ def test_another_split_step_and_setting(run):
     assert longer["log10_residual"] < evaluate(run)[0]["log10_residual"]
 
 
+def test_validation_examples_are_those_of_the_run(tmp_path, small):
+    """Whatever seed devices are drawn by."""
+    overrides = (*small, "data.validation_examples=100", "hardware.mismatch_std=1e-6")
+    folder = tmp_path / "run"
+    list(train(TrainRequest(None, overrides, {"run.epochs": 1}, folder)))
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    other = evaluate(folder, "validation", overrides=("run.seed=1",))[0]
+    assert other["loss"] == pytest.approx(last["validation"]["loss"], rel=1e-3)
+    with pytest.raises(ConfigError, match="validation_examples = 200"):
+        evaluate(folder, "validation", overrides=("data.validation_examples=200",))
+
+
 def test_a_copied_run_evaluates_the_same(run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     assert evaluate(tmp_path / "copy")[0] == evaluate(run)[0] | {

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -72,6 +73,24 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, source, small):
         found[name] = (tmp_path / name / "metrics.jsonl").read_bytes()
     assert found["run"] == found["file"]
     assert evaluate(tmp_path / "run", step=0)[0]["top1"] == evaluate(source)[0]["top1"]
+
+
+def test_validation_examples_that_the_weights_have_seen_are_told(tmp_path, source, small):
+    file, _ = export(source, tmp_path / "weights.npz")
+    for name, start in (("run", str(source)), ("file", str(file))):
+        for seed, known in ((0, True), (1, False)):
+            overrides = (*small, "data.validation_examples=100", f"run.seed={seed}")
+            flags = {"run.epochs": 1, "run.init_from": start}
+            started = next(iter(train(TrainRequest(None, overrides, flags, tmp_path / f"{name}{seed}"))))
+            seen = [notice for notice in started.notices if "of the 100 validation examples" in notice]
+            assert len(seen) == (0 if known else 1)
+
+
+def test_a_run_computes_in_its_own_numbers(tmp_path, source, small):
+    """And not in those of the run whose weights it begins with."""
+    overrides = (*small, "run.matmul_precision=tensorfloat32")
+    next(iter(train(TrainRequest(None, overrides, {"run.init_from": str(source)}, tmp_path / "new"))))
+    assert jax.config.jax_default_matmul_precision == "tensorfloat32"
 
 
 def test_what_does_not_fit_begins_fresh_and_is_listed(tmp_path, source, small):

@@ -41,6 +41,13 @@ def test_shapes_follow_from_the_images(built):
     assert built(preset="imagenet32").network.unit_shapes["conv3"] == (4, 4, 512)
 
 
+def test_any_seed_has_devices(built):
+    task = built("hardware.weight_bits=4", "run.seed=4294967295")
+    params = task.fresh_params()
+    read = task.weights_as_read(params, task.config, 7)
+    assert not (read["out-conv2"]["kernel"] == params["out-conv2"]["kernel"]).all()
+
+
 def test_a_dense_layer_on_top(built):
     assert built("network.layers.out={kind='dense', units=20}").network.unit_shapes["out"] == (20,)
 

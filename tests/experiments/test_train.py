@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from hepcli.checkpoints import CheckpointStore
 from hepcli.config import list_presets, load_config
 from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
 from hepcli.experiments.evaluate import evaluate
+from hepcli.experiments.group import Group
 from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.task import Task
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
@@ -202,6 +204,13 @@ def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
     assert tomllib.loads((folder / "config.toml").read_text())["run"]["epochs"] == EPOCHS
 
 
+def test_fewer_epochs_than_are_done_are_refused(small, whole_run):
+    before = contents(whole_run)
+    with pytest.raises(ConfigError, match=r"run\.epochs = 1: .* epoch 3"):
+        run(whole_run, small, epochs=1, resume=True)
+    assert contents(whole_run) == before
+
+
 def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(tmp_path, small):
     overrides = (*small, "optimizer.schedule=cosine", "optimizer.learning_rate=0.1")
     run(tmp_path / "run", overrides, epochs=1)
@@ -277,6 +286,22 @@ def test_divergence_stops_the_run_and_keeps_what_was_finite(tmp_path, small):
     with pytest.raises(DivergenceError, match=r"step \d+ is (nan|inf)"):
         run(tmp_path / "run", overrides)
     assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [0]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, small, monkeypatch):
+    """The update of the last step overflowed: its own loss is still that of the weights before."""
+    spoil = Group._hand_back
+
+    def hand_back(self):
+        spoil(self)
+        params = jax.tree.map(lambda leaf: leaf.at[...].set(jnp.nan), self.first.state.params)
+        self.first.state = self.first.state._replace(params=params)
+
+    monkeypatch.setattr(Group, "_hand_back", hand_back)
+    with pytest.raises(DivergenceError, match="After step 10 the weights"):
+        run(tmp_path / "run", small)
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [0]
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 LOSSES = ("cross_entropy", "squared_error")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import ReferenceSettings
+from hepcli.engine import ReferenceSettings, estimate
 from hepcli.networks import dense_network
 from hepcli.settings import ESTIMATORS, GradientSettings
 from hepcli.training import AsymmetryMeter, MeterSettings, batch_size_for, summarise
@@ -63,15 +63,18 @@ def numbers(tree):
     return np.array(jax.tree.leaves(tree), dtype=float)
 
 
-@functools.cache
-def of_method(method):
-    network = NETWORK.without_feedback if ESTIMATORS[method].is_feedforward else NETWORK
+def network_for(method):
     if ESTIMATORS[method].clamps_output:
-        network = dense_network(
+        return dense_network(
             (("l1", 5), ("out", 3)), (("in", "l1"), ("l1", "out"), ("out", "l1")), 4, 3,
             loss_name="squared_error", readout=False,
         )  # fmt: skip
-    return measured(meter(method, network))
+    return NETWORK.without_feedback if ESTIMATORS[method].is_feedforward else NETWORK
+
+
+@functools.cache
+def of_method(method):
+    return measured(meter(method, network_for(method)))
 
 
 def test_batches_do_not_matter():
@@ -130,6 +133,54 @@ def test_examples_without_a_fixed_point_are_named_and_left_out():
     assert record["jacobian_symmetry"] is None
     assert record["gradient_cosine"]["total"] is None
     assert math.isfinite(record["log10_residual"])
+
+
+def with_relaxation(own, **changes):
+    settings = own.settings._replace(relaxation=replace(RELAXATION, **changes))
+    return AsymmetryMeter(own.system, 3, settings)
+
+
+def test_references_do_not_stop_where_nudged_phases_do():
+    record = measured(with_relaxation(meter(), nudged_tolerance=1e-3))
+    assert record["examples_used"] == EXAMPLES
+    assert record["cosine"]["asymmetry"] == of_method("hep")["cosine"]["asymmetry"]
+
+
+def test_the_gradient_by_bptt_is_free_of_noise():
+    """With a signal that has none either."""
+    record = measured(with_relaxation(meter("hep_exact"), noise_std=0.05))
+    assert record["gradient_cosine"]["total"] == pytest.approx(
+        of_method("hep_exact")["gradient_cosine"]["total"], abs=1e-6
+    )
+
+
+def test_signals_that_are_not_finite_are_named_and_leave_the_others_alone():
+    """As if the run's own nudged phase had overflowed for some."""
+    images, labels = split(EXAMPLES)
+    sample = jax.device_get(meter().batch(in_float64(), images, labels, jnp.ones(EXAMPLES, bool)))
+    finite = np.arange(EXAMPLES) != 2
+    record = summarise([sample._replace(finite=finite)], [np.ones(EXAMPLES, bool)])
+    whole = summarise([sample], [np.ones(EXAMPLES, bool)])
+    assert record["left_out"]["not_finite"] == [2]
+    assert record["examples_used"] == EXAMPLES
+    assert record["cosine"]["asymmetry"] == whole["cosine"]["asymmetry"]
+    expected = np.mean(np.asarray(sample.biases["total"].cosine["total"])[finite])
+    assert record["cosine"]["total"]["total"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", [name for name, own in ESTIMATORS.items() if not own.learns_locally])
+def test_rules_of_their_own_are_scored_by_what_they_learn(method):
+    own = meter(method, network_for(method))
+    images, labels = split(EXAMPLES)
+    weights = in_float64(dict(own.system.shapes)["out"][0])
+    sample = jax.device_get(own.batch(weights, images, labels, jnp.ones(EXAMPLES, bool)))
+    at_rest = own.problem(weights, images, labels)
+    long = at_rest._replace(relaxation=replace(RELAXATION, free_steps=2000))
+    expected = jax.device_get(estimate(long).gradient_sum)
+    for name, weights in expected.items():
+        np.testing.assert_allclose(
+            sample.own_gradient[name]["kernel"], weights["kernel"], rtol=1e-6, atol=1e-9
+        )
 
 
 def test_a_layer_without_a_signal_has_no_cosine():

@@ -224,9 +224,13 @@ def _estimate(free: FreePhase, error_vector: State, contrast: Gradient, nudged: 
 def _clamping_estimator(estimate: Callable[[Problem], Estimate], *, whole: bool) -> Estimator:
     signal = partial(clamping_signal, whole=whole)
     reach = math.inf if whole else 1.0
-    return Estimator(estimate, signal, largest_radius=reach, is_contrastive=True, clamps_output=True)
+    return Estimator(
+        estimate, signal, largest_radius=reach, learns_locally=False, is_contrastive=True, clamps_output=True
+    )
 
 
-CONTRASTIVE_EP = Estimator(contrastive_ep, hep, nudged_phases, uses_circle=True, is_contrastive=True)
+CONTRASTIVE_EP = Estimator(
+    contrastive_ep, hep, nudged_phases, uses_circle=True, learns_locally=False, is_contrastive=True
+)
 CONTRASTIVE_HEBBIAN = _clamping_estimator(contrastive_hebbian, whole=True)
 COUPLED_LEARNING = _clamping_estimator(coupled_learning, whole=False)

@@ -98,4 +98,6 @@ def _mean_and_difference(problem: Problem, dyads: Dyads) -> Dyads:
     }
 
 
-DUAL_PROPAGATION = Estimator(dual_propagation, limit="rbp", has_free_phase=False, is_feedforward=True)
+DUAL_PROPAGATION = Estimator(
+    dual_propagation, limit="rbp", has_free_phase=False, learns_locally=False, is_feedforward=True
+)

@@ -1,13 +1,10 @@
 """`feedforward`: ordinary backpropagation through the network without its feedback, the ceiling."""
 
-from dataclasses import replace
-
 from hepcli.engine._estimator import Estimator
 from hepcli.engine._estimators.bptt import bptt_gradient
-from hepcli.engine._problem import count_of, free_phase, learned_examples
+from hepcli.engine._problem import count_of, free_phase, learned_examples, one_pass_up
 from hepcli.engine._relax import report
 from hepcli.engine._types import Estimate, Problem
-from hepcli.settings import flow_levels
 
 
 def feedforward(problem: Problem) -> Estimate:
@@ -25,13 +22,12 @@ def feedforward(problem: Problem) -> Estimate:
 
     Source: Rumelhart, Hinton & Williams (1986); METHOD §10.
     """
-    levels = flow_levels(tuple(problem.system.layers), tuple(problem.system.edges))
-    if levels is None:
+    settings = one_pass_up(problem)
+    if settings is None:
         raise ValueError("feedforward needs a network without feedback")
     free = free_phase(problem)
     learned = learned_examples(problem, free.phase)
-    one_pass = replace(problem.relaxation, nudged_steps=len(levels))
-    gradient, deltas = bptt_gradient(problem._replace(relaxation=one_pass), free.phase.state, learned)
+    gradient, deltas = bptt_gradient(problem._replace(relaxation=settings), free.phase.state, learned)
     count = count_of(problem, learned)
     return Estimate(free.phase.state, deltas, gradient, count, report(free.phase), None, deltas)
 

@@ -85,4 +85,6 @@ def predictive_coding(problem: Problem) -> Estimate:
     )
 
 
-PREDICTIVE_CODING = Estimator(predictive_coding, limit="rbp", has_free_phase=False, is_feedforward=True)
+PREDICTIVE_CODING = Estimator(
+    predictive_coding, limit="rbp", has_free_phase=False, learns_locally=False, is_feedforward=True
+)
