@@ -180,6 +180,14 @@ def sweep_command(
                 f"{option.split()[0]} works only with --report.", f"Run hep sweep --report DIR {option}."
             )
     if report_dir is not None:
+        _check_alone(
+            {
+                "SWEEP": sweep, "--preset": preset, "--vary": vary, "--seeds": seeds, "--set": settings,
+                "--epochs": epochs, "--out": out, "--jobs": jobs != 1, "--resume": resume,
+                "--together": together, "--shard": shard, "--slurm": slurm, "--dry-run": dry_run,
+                "--search": search, "--fail-fast": fail_fast, "--code": code,
+            }
+        )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
         made = report(report_dir, value, figure_format.value, chosen)
         show_report(made)
@@ -217,12 +225,27 @@ def sweep_command(
     if slurm is not None:
         from hepcli.experiments.sweeps.slurm import submit
 
-        for line in submit(request, slurm):
-            typer.echo(line)
+        jobs_of = submit(request, slurm)
+        lines = [*(f"job {job}" for job in jobs_of.jobs), f"report: {jobs_of.report}"]
+        typer.echo(json.dumps(jobs_of._asdict(), indent=2) if as_json else "\n".join(lines))
         return
     failed = _run(request, make_display(quiet=quiet), as_json=as_json)
     if failed:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _check_alone(others: dict[str, object]) -> None:
+    """Check that nothing stands beside --report that it would ignore.
+
+    Raises:
+        ConfigError: an option does.
+    """
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise ConfigError(
+            f"--report reads what is there and cannot be combined with {', '.join(given)}.",
+            f"Leave out {given[0]}.",
+        )
 
 
 def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> int:

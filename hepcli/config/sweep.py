@@ -130,7 +130,7 @@ class SweepDefinition(Table):
             problems += [Fault(f"axis {name}", "there are two axes with that name") for name in twice]
             problems += _key_problems(grid.axis, {**self.sweep.set, **grid.set}) + _label_problems(grid.axis)
         problems += _exclude_problems(self)
-        problems += _view_problems(list(self.labels), self.table, self.figure)
+        problems += _view_problems(self.labels, self.table, self.figure)
         problems += self._search_problems()
         if problems:
             raise Faults(list(dict.fromkeys(problems)))
@@ -222,9 +222,11 @@ def _exclude_problems(definition: SweepDefinition) -> list[Fault]:
     return problems
 
 
-def _view_problems(names: list[str], table: TableView | None, figure: FigureView | None) -> list[Fault]:
-    """Views name axes and values; a table needs all axes, each once, lest a cell mixes conditions."""
-    problems = []
+def _view_problems(
+    axes: Mapping[str, list[str]], table: TableView | None, figure: FigureView | None
+) -> list[Fault]:
+    """Views name axes and values; both need all axes, a table each of them once, lest they mix conditions."""
+    problems, names = [], list(axes)
 
     def check(key: str, name: str) -> None:
         if name not in names:
@@ -247,4 +249,9 @@ def _view_problems(names: list[str], table: TableView | None, figure: FigureView
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):
             problems.append(Fault(assigned("figure.x", figure.x), f'must be "{EPOCH}" for curves'))
+        places = ("series or facet", ()) if figure.kind == "curves" else ("x, series or facet", (figure.x,))
+        shown = (*figure.series, figure.facet, *places[1])
+        if missing := [name for name in names if len(axes[name]) > 1 and name not in shown]:
+            rule = f"{places[0]} must name axis {missing[0]}, or means would be taken across its points"
+            problems.append(Fault("figure", rule))
     return problems

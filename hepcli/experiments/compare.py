@@ -35,7 +35,7 @@ def compare(
     if not any(outcome.history for outcome in collection.outcomes):
         raise ConfigError("none of these runs has finished an epoch.", "Wait until one has.")
     view = FigureView(kind="curves", y=tuple(values) or _values(collection), series=tuple(collection.axes))
-    _draw(collection._replace(figure=view), out)
+    _draw(collection._replace(figure=view, with_unfinished=True), out)
     return out, tuple(notice for notice in collection.notices if "it is not finished" not in notice)
 
 

@@ -228,10 +228,11 @@ def _setting(point: Point, key: str) -> object:
 
 
 def _check_code(request: SweepRequest, folder: Path) -> None:
-    """Check that files given now are those that a sweep which is there was started with."""
+    """Check that files given now are those that a sweep which is there was started with; load its copies."""
     own = SweepFolder(folder)
     if own.holds_sweep:
         check_same(load_code(request.code), code_table(own.definition()), str(folder))
+        own.load_code()
 
 
 def sweep(

@@ -152,6 +152,8 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--preset", "quickstart", "--vary", "optimizer.learning_rate=0.1..1"], "a range needs a search"),
         (["--preset", "quickstart", "--search", "trials=3"], "there is no axis to search"),
         (["--report", "nowhere"], "neither a sweep nor run folders"),
+        (["table1", "--report", "nowhere", "--dry-run"], "combined with SWEEP, --dry-run"),
+        (["--report", "nowhere", "--out", "tables"], "combined with --out"),
     ],
 )
 def test_bad_input_says_what_and_what_to_do(tmp_path, monkeypatch, arguments, says):
@@ -174,3 +176,20 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, monkeypatch):
     assert [point["seed"] for point in record["points"]] == [1, 1]
     assert "N = 4" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_with_own_code_is_resumed_from_its_copy(tmp_path):
+    """Although the file itself has changed since."""
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text('import hepcli\nhepcli.register_activation("mine")(lambda z: z / (1 + abs(z)))\n')
+    make = (
+        "from pathlib import Path; from hepcli.experiments.sweep import SweepRequest, prepare; "
+        f"prepare(SweepRequest(preset='quickstart', vary=['network.activation=mine,sigmoid'], "
+        f"overrides=['gradient.num_points=2'], out=Path({str(out)!r}), code=[Path({str(file)!r})]))"
+    )
+    subprocess.run([sys.executable, "-c", make], check=True)
+    file.write_text("raise RuntimeError\n")
+    command = [*HEP, "sweep", "--resume", "--out", str(out), "--dry-run"]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "mine" in again.stdout + again.stderr

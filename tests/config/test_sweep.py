@@ -83,6 +83,20 @@ def test_a_definition_survives_writing_and_reading(name):
             },
             "did you mean train.top1?",
         ),
+        (
+            {
+                "axis": [{"name": n, "key": f"run.{n}", "values": [1, 2]} for n in ("epochs", "devices")],
+                "figure": {"kind": "lines", "x": "epochs"},
+            },
+            "figure: x, series or facet must name axis devices",
+        ),
+        (
+            {
+                "axis": [{"name": "a", "key": "run.epochs", "values": [1, 2]}],
+                "figure": {"kind": "curves"},
+            },
+            "figure: series or facet must name axis a",
+        ),
         ({"figure": {"kind": "pie"}}, "must be one of lines, bars, curves"),
         ({"figure": {"kind": "bars", "facet": "b"}}, 'figure.facet = "b": there is no such axis'),
         ({**excluding({"b": "1"})}, 'sweep.exclude = "b": there is no such axis'),

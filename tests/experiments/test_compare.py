@@ -7,6 +7,7 @@ import pytest
 from hepcli.config import config_hash, dump_config, load_config
 from hepcli.errors import ConfigError
 from hepcli.experiments.compare import compare, draw_again
+from hepcli.experiments.sweeps.figure import figure_of
 
 
 def fake_run(folder, *overrides, shift=0.0, validation=True):
@@ -65,6 +66,35 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(ConfigError, match="finished an epoch"):
         compare([run], out=tmp_path / "figure.png")
+
+
+def test_runs_that_go_on_are_shown_beside_those_that_are_finished(tmp_path, drawn):
+    runs = []
+    for rate, epochs in ((0.1, 3), (0.2, 2)):
+        folder, own_hash = fake_run(tmp_path / str(rate), f"optimizer.learning_rate={rate}")
+        lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (folder / "metrics.jsonl").write_text("".join(lines[:epochs]))
+        runs.append(folder)
+        if epochs == 3:
+            summary = json.loads(lines[-1]) | {"config_hash": own_hash, "dataset": "fashion_mnist_mini"}
+            (folder / "summary.json").write_text(json.dumps(summary))
+    assert compare(runs, ["test_error"])[1] == ()
+    figure = figure_of(drawn[0])
+    assert {one.label: one.x for one in figure.panels[0].series} == {
+        "learning rate = 0.1": (1, 2, 3),
+        "learning rate = 0.2": (1, 2),
+    }
+    assert "1 of 2 runs not finished" in figure.caption
+
+
+def test_a_mean_of_runs_of_different_lengths_says_so(tmp_path, drawn):
+    runs = [fake_run(tmp_path / str(seed), f"run.seed={seed}")[0] for seed in (0, 1)]
+    compare(runs)
+    assert "late epochs" not in figure_of(drawn[0]).caption
+    lines = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (runs[1] / "metrics.jsonl").write_text(lines[0])
+    compare(runs)
+    assert "late epochs: of the runs that got so far" in figure_of(drawn[1]).caption
 
 
 def test_where_a_run_is_trained_and_followed_makes_no_curve_of_its_own(tmp_path, drawn):

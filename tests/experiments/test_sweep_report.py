@@ -95,7 +95,7 @@ def test_nothing_finished_yet(tmp_path):
     [
         {"kind": "bars", "x": "N", "series": ["|β|"]},
         {"kind": "lines", "x": "N", "series": ["|β|"]},
-        {"kind": "curves", "y": ["test_error", "test.loss", "weight_angle_deg"], "series": ["|β|"]},
+        {"kind": "curves", "y": ["test_error", "test.loss", "weight_angle_deg"], "series": ["|β|", "N"]},
     ],
 )
 def test_every_kind_of_figure(tmp_path, figure):
@@ -123,7 +123,8 @@ def test_a_series_looks_the_same_in_all_panels(tmp_path, monkeypatch):
 
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    view = {"kind": "curves", "y": ["test_error", "test.loss", "weight_angle_deg"], "series": ["N"]}
+    y = ["test_error", "test.loss", "weight_angle_deg"]
+    view = {"kind": "curves", "y": y, "series": ["N"], "facet": "|β|"}
     folder, points = fake_sweep(tmp_path, [0.8] * 18, figure=view)
     for point in points:
         if point.labels["N"] == "1":
@@ -135,8 +136,8 @@ def test_a_series_looks_the_same_in_all_panels(tmp_path, monkeypatch):
     report(tmp_path)
     colours = [{line.get_label(): line.get_color() for line in axes.get_lines()} for axes in drawn[0].axes]
     assert colours[0].keys() == {"N = 1", "N = 2", "N = 4"}
-    assert colours[1] == {name: colours[0][name] for name in ("N = 2", "N = 4")}
-    assert len(drawn[0].axes) == 2  # no run knows its weight angle: a panel without data is left out
+    assert colours[2] == {name: colours[0][name] for name in ("N = 2", "N = 4")}
+    assert len(drawn[0].axes) == 4  # no run knows its weight angle: a panel without data is left out
 
 
 def test_another_value_in_the_table(tmp_path):
@@ -300,7 +301,8 @@ def test_a_summary_that_lacks_the_value_is_named(tmp_path):
 
 
 def test_a_line_that_lacks_the_value_is_named(tmp_path):
-    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure={"kind": "curves", "series": ["N"]})
+    view = {"kind": "curves", "series": ["N", "|β|"]}
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure=view)
     file = folder.run(points[3]).path / "metrics.jsonl"
     file.write_text(file.read_text().replace('"top1"', '"tap1"'))
     with pytest.raises(ConfigError, match=f'"test_error" in {re.escape(str(file))}'):

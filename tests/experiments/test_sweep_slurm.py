@@ -34,9 +34,9 @@ def request(out):
 
 
 def test_an_array_of_workers(tmp_path, fake_slurm):
-    lines = slurm.submit(request(tmp_path / "out"), "partition=gpu,time=90,cpus_per_task=4")
-    assert lines[:3] == ["job 77_0", "job 77_1", "job 77_2"]
-    assert lines[3] == f"report: hep sweep --report {tmp_path / 'out'}"
+    submitted = slurm.submit(request(tmp_path / "out"), "partition=gpu,time=90,cpus_per_task=4")
+    assert submitted.jobs == ["77_0", "77_1", "77_2"]
+    assert submitted.report == f"hep sweep --report {tmp_path / 'out'}"
     script = (fake_slurm / "submitted.sh").read_text()
     for option in ("--array=0-2", "--partition=gpu", "--time=90", "--cpus-per-task=4", "--job-name=out"):
         assert f"#SBATCH {option}" in script
@@ -44,6 +44,20 @@ def test_an_array_of_workers(tmp_path, fake_slurm):
     delayed = pickle.loads((tmp_path / "out" / "logs" / "77_1_submitted.pkl").read_bytes())
     assert isinstance(delayed.function, slurm.SlurmWorker)
     assert delayed.args == (1,)
+
+
+def test_options_of_ones_own_replace_those_of_hep(tmp_path, fake_slurm):
+    options = "time=5,job_name=mine,signal_delay_s=30,setup='module load cuda',srun_args='--mpi none'"
+    slurm.submit(request(tmp_path / "out"), options)
+    script = (fake_slurm / "submitted.sh").read_text()
+    for line in ("#SBATCH --job-name=mine", "#SBATCH --signal=USR2@30", "module load cuda", "--mpi none"):
+        assert line in script
+
+
+def test_what_slurm_would_refuse_leaves_no_sweep(tmp_path, fake_slurm):
+    with pytest.raises(SweepError, match="Slurm refused"):
+        slurm.submit(request(tmp_path / "out"), "time=1,additional_parameters=x")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_option_that_slurm_does_not_know(tmp_path, fake_slurm):

@@ -79,6 +79,7 @@ class Collection(NamedTuple):
         table: how to tabulate.
         figure: what to plot.
         notices: what the user should know of the runs.
+        with_unfinished: whether curves show runs that are not finished beside those that are.
     """
 
     title: str
@@ -87,6 +88,7 @@ class Collection(NamedTuple):
     table: TableView
     figure: FigureView
     notices: tuple[str, ...] = ()
+    with_unfinished: bool = False
 
 
 def collect(path: Path, keys: Sequence[str] | None = None) -> Collection:

@@ -59,6 +59,8 @@ def figure_of(result: Collection) -> FigureData:
     Raises:
         ConfigError: the runs lack a value that is to be plotted.
     """
+    none_done = all(one.summary is None for one in result.outcomes)
+    result = result._replace(with_unfinished=result.with_unfinished or none_done)
     facet = result.figure.facet
     drawn = [_DRAWERS[result.figure.kind](one) for one in _panels(result)]
     across = len(result.axes[facet]) if facet else min(len(drawn), _MOST_COLUMNS)
@@ -92,23 +94,46 @@ def _has_data(panel: Panel) -> bool:
 
 
 def _caption(result: Collection) -> str:
-    """Data sets, epochs and seeds of the finished runs, and what bars and bands are."""
+    """Data sets, epochs and seeds of the runs that are shown, and what bars and bands are."""
     done = [outcome.summary for outcome in result.outcomes if outcome.summary is not None]
-    if not done:
+    shown = _shown(result, result.outcomes)
+    if not shown:
         return "no finished run"
     datasets = dict.fromkeys(str(one["dataset"]) for one in done if "dataset" in one)
-    epochs = sorted({int(one["epochs"]) for one in done if "epochs" in one})
+    epochs = sorted({_num_epochs(one) for one in shown} - {0})
     parts = [", ".join(map(dataset_title, datasets))]
     if epochs:
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         parts.append(f"{span} epoch{'' if epochs == [1] else 's'}")
-    seeds = {outcome.seed for outcome in result.outcomes if outcome.summary is not None}
+    seeds = {outcome.seed for outcome in shown}
     parts.append(seeds_text(seeds))
     if len(seeds) > 1:
         parts.append("mean ± sample standard deviation")
-    if len(done) < len(result.outcomes):
-        parts.append(f"the {len(done)} finished of {len(result.outcomes)} runs")
+    if result.figure.kind == "curves" and _lengths_differ(result):
+        parts.append("late epochs: of the runs that got so far")
+    pending, every = len(result.outcomes) - len(done), len(result.outcomes)
+    if pending and len(shown) > len(done):
+        parts.append(f"{pending} of {every} runs not finished")
+    elif pending:
+        parts.append(f"the {len(done)} finished of {every} runs")
     return "; ".join(filter(None, parts))
+
+
+def _shown(result: Collection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Of some runs those that are shown: the finished ones, or with `with_unfinished` as curves all."""
+    all_begun = result.figure.kind == "curves" and result.with_unfinished
+    return [one for one in outcomes if one.summary is not None or (all_begun and one.history)]
+
+
+def _num_epochs(outcome: Outcome) -> int:
+    """Epochs that are done."""
+    return int(outcome.history[-1]["epoch"]) if outcome.history else 0
+
+
+def _lengths_differ(result: Collection) -> bool:
+    """Whether a mean is one of fewer runs in late epochs."""
+    lines = _series(result).values()
+    return any(len({_num_epochs(one) for one in _shown(result, line)}) > 1 for line in lines)
 
 
 class _Panel(NamedTuple):
@@ -225,12 +250,10 @@ def _bars(panel: _Panel) -> Panel:
 
 
 def _curves(panel: _Panel) -> Panel:
-    """Over the epochs, a band of one standard deviation around the mean of the finished runs; of all of them
-    where none has finished."""
+    """Over the epochs, with a band of one standard deviation around the mean of the runs that are shown."""
     series = []
-    any_done = any(one.summary is not None for one in panel.result.outcomes)
     for name, every in _series(panel.result).items():
-        outcomes = [one for one in every if one.summary is not None or not any_done]
+        outcomes = _shown(panel.result, every)
         by_epoch: dict[int, list[float]] = {}
         for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
             number = value_of(line, panel.value, file)

@@ -3,20 +3,32 @@
 import difflib
 import shlex
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from hepcli.config import split_outside
 from hepcli.errors import ConfigError, SweepError
-from hepcli.experiments.sweep import SweepRequest, prepare, worker_arguments
+from hepcli.experiments.sweep import SweepRequest, plan, prepare, worker_arguments
 from hepcli.experiments.sweeps.pool import WORKER
 
 _EXAMPLE = "Write --slurm partition=gpu,time=120,cpus_per_task=8 (time in minutes)."
 
 _WARNING_S = 120  # between Slurm's signal and the end of a job: time to finish a step and save
 _INTERRUPTED = 130
+_IN_LISTS: Mapping[str, Callable[[str], list[str]]] = {
+    "setup": lambda command: [command],
+    "teardown": lambda command: [command],
+    "srun_args": shlex.split,
+}
+
+
+class Submitted(NamedTuple):
+    """Numbers of the jobs, and the command that tabulates what they come to."""
+
+    jobs: list[str]
+    report: str
 
 
 class SlurmWorker:
@@ -57,7 +69,7 @@ class SlurmWorker:
         return submitit.helpers.DelayedSubmission(self, index)
 
 
-def submit(request: SweepRequest, options: str) -> list[str]:
+def submit(request: SweepRequest, options: str) -> Submitted:
     """Submit `jobs` workers that join the sweep folder, and return at once.
 
     A worker that Slurm stops saves, releases what it holds and is queued again by submitit.
@@ -67,7 +79,7 @@ def submit(request: SweepRequest, options: str) -> list[str]:
         options: `key=value,…` for `sbatch`, with the names submitit gives them.
 
     Returns:
-        Lines for the user: the jobs and what to type next.
+        The jobs, and what to type next.
 
     Raises:
         ConfigError: options that are not allowed, or whatever is wrong with the sweep.
@@ -86,21 +98,20 @@ def submit(request: SweepRequest, options: str) -> list[str]:
             "--slurm found no srun: Slurm is not installed here.",
             "Run the command on a login node, or leave out --slurm to use workers on this machine.",
         )
-    planned = prepare(request)
+    own = _for_submitit(settings, SlurmExecutor._valid_parameters())
+    planned = plan(request)
+    defaults = {"job_name": planned.folder.name, "signal_delay_s": _WARNING_S}
     executor = SlurmExecutor(folder=str(planned.folder / "logs"))
-    worker = SlurmWorker(worker_arguments(planned.folder, request))
     try:
-        executor.update_parameters(
-            job_name=planned.folder.name,
-            signal_delay_s=_WARNING_S,
-            **_for_submitit(settings, SlurmExecutor._valid_parameters()),
-        )
+        executor.update_parameters(**(defaults | own))
+        planned = prepare(request)
+        worker = SlurmWorker(worker_arguments(planned.folder, request))
         jobs = executor.map_array(worker, range(request.jobs))
-    except (ValueError, submitit.core.utils.FailedJobError) as error:
+    except (TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
         reason = str(error).partition("\n")[0]
         raise SweepError(f"Slurm refused: {reason}", _EXAMPLE) from error
     report = shlex.join(["hep", "sweep", "--report", str(planned.folder)])
-    return [*(f"job {job.job_id}" for job in jobs), f"report: {report}"]
+    return Submitted([job.job_id for job in jobs], report)
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def parse_options(text: str) -> dict[str, Any]:
 
 
 def _for_submitit(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Options that submitit does not name are passed to sbatch as they are.
+    """Options as submitit takes them; those that it does not name are passed to sbatch as they are.
 
     Raises:
         ConfigError: one is all but the name of another.
@@ -129,6 +140,8 @@ def _for_submitit(settings: Mapping[str, Any], known: Collection[str]) -> dict[s
     for key in settings.keys() - set(known):
         if near := difflib.get_close_matches(key, known, n=1, cutoff=0.85):
             raise ConfigError(f"--slurm {key}=…: did you mean {near[0]}?", _EXAMPLE)
-    named = {key: value for key, value in settings.items() if key in known}
+    named = {
+        key: _IN_LISTS.get(key, lambda own: own)(value) for key, value in settings.items() if key in known
+    }
     others = {key: value for key, value in settings.items() if key not in known}
     return named | ({"additional_parameters": others} if others else {})
