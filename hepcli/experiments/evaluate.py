@@ -72,7 +72,7 @@ def evaluate_params(task: Task, params: Gradient, step: int, split_name: Example
     config, size = task.config, task.config.data.eval_batch_size
     on_devices = task.layout.replicate(task.weights_as_read(params, config, step))
     feed, examples = task.feed(loaded_split(split_name)), _examples(task, split_name)
-    totals, _ = task.evaluator(on_devices, feed, size, homeostasis=False, examples=examples)
+    totals = task.evaluator(on_devices, feed, size, homeostasis=False, examples=examples)
     result = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}
     record |= {name: result[name] for name in ("loss", "top1", "top5", "log10_residual")}

@@ -347,7 +347,7 @@ def evaluate_runs(runs: Sequence[Run]) -> list[Evaluated]:
 
     def totals(split: SplitName, examples: list[NDArray[np.int64]], *, homeostasis: bool) -> list[Totals]:
         chosen = examples[0] if is_alone else np.stack(examples)
-        sums, _ = task.evaluator(params, task.feed(split), size, homeostasis=homeostasis, examples=chosen)
+        sums = task.evaluator(params, task.feed(split), size, homeostasis=homeostasis, examples=chosen)
         if is_alone:
             return [sums]
         host = jax.device_get(sums)

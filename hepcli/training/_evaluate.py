@@ -120,7 +120,7 @@ class Evaluator:
         *,
         homeostasis: bool = True,
         examples: NDArray[np.int64] | None = None,
-    ) -> tuple[Totals, Array]:
+    ) -> Totals:
         """Evaluate examples of a split; the last batch may be smaller.
 
         Args:
@@ -131,7 +131,7 @@ class Evaluator:
             examples: their numbers, at least one; of several runs for each (runs, examples). None for all.
 
         Returns:
-            The sums over the examples, and the homeostatic loss on the first batch with a fixed key; of
+            The sums over the examples; the homeostatic loss is that of the first batch, with a fixed key. Of
             several runs with a leading axis of runs.
         """
         key, totals = jax.random.key(0), zero_totals()
@@ -143,13 +143,17 @@ class Evaluator:
             own_key = jax.random.fold_in(key, start) if start else key
             seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
             totals = _add(totals, seen)
-        return totals, totals["homeostatic_loss"]
+        weight = (
+            len(starts) / numbers.shape[-1]
+        )  # as if all batches had one size, which those of `means` have
+        return totals | {"passes": totals["passes"] * weight}
 
 
 _add = jax.jit(add_totals)
 
 
 def _totals(settled: tuple[Array, Array, Array, PhaseReport], homeostatic: Array) -> Totals:
-    """The sums of a batch from what `_settle` says of it."""
+    """The sums of a batch from what `_settle` says of it, passes too: the last batch may be smaller."""
     losses, scores, labels, free = settled
-    return batch_totals(losses, scores, labels, free, None, homeostatic / len(labels))
+    totals = batch_totals(losses, scores, labels, free, None, homeostatic / len(labels))
+    return totals | {"passes": totals["passes"] * len(labels)}
