@@ -143,9 +143,7 @@ class Evaluator:
             own_key = jax.random.fold_in(key, start) if start else key
             seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
             totals = _add(totals, seen)
-        weight = (
-            len(starts) / numbers.shape[-1]
-        )  # as if all batches had one size, which those of `means` have
+        weight = len(starts) / numbers.shape[-1]  # `means` divides by batches, as if they were of one size
         return totals | {"passes": totals["passes"] * weight}
 
 
