@@ -85,5 +85,6 @@ def _estimate(
 ) -> Any:
     inputs = normalizer(data)(images)
     targets = jax.nn.one_hot(labels, network.num_classes, dtype=inputs.dtype)
-    key = jax.random.key(0) if relaxation.noise_std else None
+    is_random = relaxation.noise_std or gradient.beta_sign == "random"
+    key = jax.random.key(0) if is_random else None
     return estimate_problem(Problem(network, params, inputs, targets, relaxation, gradient, key))

@@ -197,3 +197,17 @@ def test_a_tied_network_learns_as_an_untied_pair_with_equal_updates(tiny, method
     for back, forth in pairs.items():
         for kernel in (apart.params[forth]["kernel"], apart.params[back]["kernel"].T):
             np.testing.assert_allclose(kernel, tied.params[forth]["kernel"], rtol=0, atol=2e-5)
+
+
+def test_a_random_sign_is_drawn(run):
+    images, labels, *_ = run.split("train")
+    overrides = {"gradient.beta_sign": "random", "gradient.num_points": 1}
+    signal = hepcli.estimate(run, images[:4], labels[:4], "hep", overrides).error_vector
+    either = [
+        hepcli.estimate(run, images[:4], labels[:4], "hep", {"gradient.num_points": 1}).error_vector,
+        hepcli.estimate(run, images[:4], labels[:4], "hep", {"gradient.num_points": 2}).error_vector,
+    ]
+    positive, centred = either
+    negative = {name: 2 * centred[name] - positive[name] for name in centred}
+    distance = [np.abs(one["l1"] - signal["l1"]).max() for one in (positive, negative)]
+    assert min(distance) < 1e-4 * np.abs(signal["l1"]).max()
