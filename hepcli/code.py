@@ -141,6 +141,17 @@ def check_same(files: Sequence[CodeFile], table: Mapping[str, Any], label: str) 
             )
 
 
+def loaded_code(names: Sequence[str]) -> tuple[CodeFile, ...]:
+    """The files of these names that are loaded."""
+    return tuple(_loaded[name].file for name in names if name in _loaded)
+
+
+def load_again(files: Sequence[CodeFile]) -> None:
+    """Make loaded files current again, where others of their names have taken their places since."""
+    for file in files:
+        _load(file)
+
+
 def code_settings(files: Sequence[CodeFile]) -> dict[str, object]:
     """The keys by which a configuration records files."""
     if not files:

@@ -105,7 +105,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
         DatasetError: the data set is missing or damaged.
     """
     model = _opened(model)
-    model.fix_numbers()
+    model.make_current()
     params = {name: dict(own) for name, own in model.params.items()}
     record = evaluate_params(model._task, params, model.step, split)
     warn(filter(None, [model.split(loaded_split(split)).notice]))
@@ -132,7 +132,7 @@ def measure(model: Model | str | Path, examples: int = 256, split: SplitName = "
         DatasetError: the data set is missing or damaged.
     """
     model = _opened(model)
-    model.fix_numbers()
+    model.make_current()
     measurement = Measurement(
         model._task, MeasureRequest(examples=examples, split_name=split), key="examples ="
     )

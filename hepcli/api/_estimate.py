@@ -11,9 +11,10 @@ from jaxtyping import Int, UInt8
 
 from hepcli.api._model import Model
 from hepcli.api._session import Overrides, in_session, split_overrides
-from hepcli.config import load_config
-from hepcli.engine import Estimate, Params, Problem
+from hepcli.config import Config, differences, load_config
+from hepcli.engine import Estimate, Params, Problem, estimator_of
 from hepcli.engine import estimate as estimate_problem
+from hepcli.errors import ConfigError
 from hepcli.networks import Network
 from hepcli.settings import DataSettings, GradientSettings, RelaxationSettings
 from hepcli.training import normalizer
@@ -59,18 +60,35 @@ def estimate(
         >>> bool(a @ b > 0.9 * (a @ a) ** 0.5 * (b @ b) ** 0.5)
         True
     """
-    model.fix_numbers()
+    model.make_current()
     images = model.checked_images(images)
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
     if method is not None:
         flags["gradient.method"] = method
     config = load_config(model.config.model_dump(mode="json"), texts, flags).config
-    settings = model.network, model.config.data, config.relaxation, config.gradient
+    _check_tables(model.config, config)
+    bare = estimator_of(config.gradient.method).is_feedforward
+    network = model.network.without_feedback if bare else model.network
+    settings = network, model.config.data, config.relaxation, config.gradient
     result: Estimate = jax.device_get(
         _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))
     )
     return result
+
+
+def _check_tables(own: Config, asked: Config) -> None:
+    """Check that nothing but the tables that are used here is changed.
+
+    Raises:
+        ConfigError: a setting would be ignored.
+    """
+    for key, *_ in differences(own, asked):
+        if key.partition(".")[0] not in ("gradient", "relaxation"):
+            raise ConfigError(
+                f"{key}: an estimate can change only settings of [gradient] and [relaxation].",
+                "Open or make the model with this setting: load_run(…, overrides=…), init_model(…).",
+            )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -75,9 +75,9 @@ class Model:
             raise ValueError(f"these parameters belong to another network: {shapes} instead of {own}")
         return dataclasses.replace(self, params=params)
 
-    def fix_numbers(self) -> None:
-        """Compute as `hep` does, whatever the program around has set since this was loaded."""
-        self._task.fix_numbers()
+    def make_current(self) -> None:
+        """Compute as `hep` does, with this model's own parts, whatever was set or loaded since it was."""
+        self._task.make_current()
 
     @property
     def weights_as_read(self) -> Params:
@@ -113,7 +113,7 @@ class Model:
             >>> states.activities["l1"].shape, states.scores.shape, states.settled.dtype
             ((3, 16), (3, 10), dtype('bool'))
         """
-        self.fix_numbers()
+        self.make_current()
         images = self.checked_images(images)
         size = self.config.data.eval_batch_size
         settings = self.network, self.config.data, self.config.relaxation

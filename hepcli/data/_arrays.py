@@ -69,6 +69,11 @@ def _checked(images: Any, labels: Any, source: str) -> Pair:
             f"{source} images have shape {images.shape}.",
             "It must be (examples, height, width) or (examples, height, width, channels).",
         )
+    if images.shape[1] in (1, 3) and images.shape[2] == images.shape[3] > 3:
+        raise DatasetError(
+            f"{source} images have shape {images.shape}: the channels seem to come first.",
+            "Put them last: images.transpose(0, 2, 3, 1).",
+        )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
@@ -118,10 +123,18 @@ class OwnDataset:
                     f"{self.place}: data set {self.name} did not return a pair.", "Return images, labels."
                 )
             pairs[split] = pair[0], pair[1]
-        splits = checked_splits(pairs, f"{self.place}: {self.name}")
-        for own in splits.values():
-            own.images.flags.writeable = own.labels.flags.writeable = False
+        splits = {
+            split: Split(_read_only(own.images), _read_only(own.labels), own.num_classes)
+            for split, own in checked_splits(pairs, f"{self.place}: {self.name}").items()
+        }
         return spec_of(self.name, splits)
+
+
+def _read_only(array: Any) -> Any:
+    """A view that cannot be written to; the user's own array stays as it is."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -8,7 +8,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,12 @@ class IdxPairs:
 
     Attributes:
         filenames: (images, labels), the official file names of each split.
+        other_set: labels of a split -> the data set of the same file names that they are of, if that is
+            another one; None for no check.
     """
 
     filenames: Mapping[SplitName, tuple[str, str]]
+    other_set: Callable[[NDArray[np.uint8]], str | None] | None = None
 
     def __call__(self, paths: Mapping[str, Path], split: SplitName) -> Iterator[Block]:
         """Yield the whole split as one block.
@@ -47,7 +50,7 @@ class IdxPairs:
             images uint8 (examples, height, width, 1) and labels int32 (examples,).
 
         Raises:
-            DatasetError: a file is damaged, or images and labels differ in number.
+            DatasetError: a file is damaged or of another data set, or images and labels differ in number.
         """
         images_path, labels_path = (paths[name] for name in self.filenames[split])
         images = read_idx(images_path, num_dimensions=3)
@@ -56,6 +59,11 @@ class IdxPairs:
             raise DatasetError(
                 f"{images_path} holds {len(images)} images, but {labels_path} holds {len(labels)} labels.",
                 "Both must come from the same release of the data set; fetch them again.",
+            )
+        if self.other_set is not None and (other := self.other_set(labels)) is not None:
+            raise DatasetError(
+                f"{labels_path} holds the labels of another data set: {other}.",
+                "Data sets of this family share their file names; give the folder of the right one.",
             )
         yield images[..., np.newaxis], labels.astype(np.int32)
 

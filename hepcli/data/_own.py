@@ -243,14 +243,27 @@ def _modes(paths: list[Path]) -> Iterator[str]:
     """
     for path in paths:
         with _opened(path) as image:
-            if image.mode not in (*_GREY, *_COLOUR):
+            if image.mode not in (*_GREY, *_COLOUR) or _is_deep(image):
+                mode = _raw_mode(image)
                 raise DatasetError(
-                    f"{path} has pixels of mode {image.mode}, which do not fit into 8 bits per channel.",
+                    f"{path} has pixels of mode {mode}, which do not fit into 8 bits per channel.",
                     "Convert it to 8-bit grey or RGB.",
                 )
             if _is_transparent(image, path):
                 raise DatasetError(f"{path} has transparent pixels.", "Save it without an alpha channel.")
             yield image.mode
+
+
+def _raw_mode(image: Any) -> str:
+    """How pixels are stored in the file; Pillow's mode is what it makes of them."""
+    parameters = image.tile[0][-1] if image.tile else None
+    raw = parameters[0] if isinstance(parameters, tuple) and parameters else parameters
+    return raw if isinstance(raw, str) else str(image.mode)
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether channels have 16 bits, of which Pillow keeps eight."""
+    return ";16" in _raw_mode(image)
 
 
 def _is_transparent(image: Any, path: Path) -> bool:
@@ -264,12 +277,15 @@ def _is_transparent(image: Any, path: Path) -> bool:
 
 
 def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
-    """Images one over the other: (examples, height, width, 1 or 3)."""
+    """Images one over the other, upright as their EXIF data say: (examples, height, width, 1 or 3)."""
+    from PIL import ImageOps
+
     result: NDArray[np.uint8] | None = None
     for number, path in enumerate(paths):
         with _opened(path) as image:
             try:
-                pixels = np.asarray(image.convert("L" if is_grey else "RGB"))
+                upright = ImageOps.exif_transpose(image)
+                pixels = np.asarray(upright.convert("L" if is_grey else "RGB"))
             except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
                 raise _no_image(path) from error
         if result is None:

@@ -25,8 +25,8 @@ class Estimator:
     Attributes:
         estimate: the signal of a batch, whether its examples settle or not.
         error_signal: e at the end of a free phase, for estimators that read it there; None for others.
-        nudged_phases: the phases whose Cauchy sum e is, as a function of their nudges (points,); None where e
-            is no such sum.
+        nudged_phases: the phases whose Cauchy sum e is, or comes to with many of them, as a function of their
+            nudges (points,); None where there is no such sum.
         limit: the signal that e comes to with many small nudges, or is.
         has_error_vector: whether there is an e at all.
         has_free_phase: whether it starts with a free phase, which may be given a state to start from.

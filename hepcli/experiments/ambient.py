@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 import jax
 
@@ -23,6 +24,8 @@ _FIXED = {
 
 
 _PRECISION = "jax_default_matmul_precision"  # JAX's own default for float32 on GPUs is tensorfloat32
+_borrowed: ContextVar[ExitStack | None] = ContextVar("borrowed", default=None)
+"""Where settings end with the call, within a program of somebody else's."""
 
 
 def fix_numbers(matmul_precision: str = "float32") -> None:
@@ -31,8 +34,12 @@ def fix_numbers(matmul_precision: str = "float32") -> None:
     Args:
         matmul_precision: as `run.matmul_precision`.
     """
+    stack = _borrowed.get()
     for name, value in (*_FIXED.items(), (_PRECISION, matmul_precision)):
-        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        if stack is None:
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        else:  # a setting of one's own `with` block would outweigh an update, and an update would stay
+            stack.enter_context(getattr(jax, name.removeprefix("jax_"))(value))
 
 
 def fix_ambient(devices: int = 1, matmul_precision: str = "float32") -> None:
@@ -61,11 +68,11 @@ def fix_ambient(devices: int = 1, matmul_precision: str = "float32") -> None:
 
 @contextmanager
 def borrowed_ambient() -> Iterator[None]:
-    """Within a program of somebody else's: what `fix_ambient` sets is theirs again afterwards."""
-    before = {name: getattr(jax.config, name) for name in (*_FIXED, _PRECISION)}
-    try:
-        with jax.enable_x64(False):
+    """Within a program of somebody else's: what `fix_numbers` sets holds inside, and nowhere else."""
+    with ExitStack() as stack:
+        token = _borrowed.set(stack)
+        try:
+            fix_numbers()
             yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        finally:
+            _borrowed.reset(token)

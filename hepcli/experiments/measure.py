@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hepcli.code import code_settings, load_code
 from hepcli.config import load_config
@@ -223,6 +224,12 @@ def _steps(
         raise failed
 
 
+def map_axis(reach: float, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """An odd number of points from −reach to reach, exactly 0 among them, and those from 0 up."""
+    upper = np.linspace(0, reach, points // 2 + 1)
+    return np.concatenate([-upper[:0:-1], upper]), upper
+
+
 class Measurement:
     """The compiled measures of a network, and the pictures of the one seen last.
 
@@ -339,8 +346,8 @@ class Measurement:
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None
         reach = 4 * radius if radius else 2.0
-        axis = np.linspace(-reach, reach, _MAP_POINTS if self._meter.is_dense else _COARSE_MAP_POINTS)
-        upper = axis[axis >= 0]
+        points = _MAP_POINTS if self._meter.is_dense else _COARSE_MAP_POINTS
+        axis, upper = map_axis(reach, points)
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
         outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hepcli.engine import estimator_of
 from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
 from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
 from hepcli.experiments.figures import BLACK
@@ -157,8 +158,14 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
         circle=axes.own_radius,
         circle_label=f"|β| = {axes.own_radius:g} (this run)" if axes.own_radius else "",
     )
-    title = f"Residual after this run's {axes.nudged_steps} nudged steps"
+    whose = "of hep " if _is_of_hep(axes.method) else ""
+    title = f"Residual after this run's {axes.nudged_steps} nudged steps {whose}".rstrip()
     return FigureData(title=title, caption=caption, panels=(panel,), columns=1)
+
+
+def _is_of_hep(method: str) -> bool:
+    """Whether nudged phases are those of `hep` because the method has none of its own."""
+    return method != "hep" and estimator_of(method).nudged_phases is None
 
 
 def _colour_limits(values: NDArray[Any]) -> tuple[float, float]:
@@ -205,7 +212,8 @@ def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureDat
     caption += (
         f"; medians; open markers: not settled after {PICTURE_STEPS} steps (residual above {_SETTLED:g})"
     )
-    title = "How the Cauchy sum converges with N and |β|"
+    whose = "of hep " if _is_of_hep(axes.method) else ""
+    title = f"How the Cauchy sum {whose}converges with N and |β|"
     return FigureData(title=title, caption=caption, panels=panels, columns=2)
 
 

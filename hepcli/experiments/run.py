@@ -112,7 +112,7 @@ class Run:
         if self.config.run.init_from:
             params = jax.tree.map(np.asarray, self.state.params)
             initial = initial_params(self.config.run.init_from, params, self.data_dir)
-            self.task.fix_numbers()  # the other run may compute in others
+            self.task.make_current()  # the other run may compute in other numbers, and with other parts
             self.state = self.state._replace(params=self.task.layout.replicate(initial.params))
             self.folder.write_json(INIT_FILE, initial.record)
             notices += initial.notices

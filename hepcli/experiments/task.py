@@ -13,6 +13,7 @@ import optax
 from jax import Array
 from numpy.typing import NDArray
 
+from hepcli.code import load_again, loaded_code
 from hepcli.config import Config, config_error
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load_split
 from hepcli.engine import Gradient, estimator_of
@@ -72,6 +73,7 @@ class Task:
         trained: Config | None = None,
     ) -> None:
         fix_ambient(config.run.devices, config.run.matmul_precision)
+        self._code = loaded_code(config.code.files)
         make_room()
         self.config, self._data_dir, self._layout = config, data_dir, layout
         self.trained = trained or config
@@ -156,9 +158,10 @@ class Task:
             )
         return batches
 
-    def fix_numbers(self) -> None:
-        """Compute in the numbers of the configuration again, after others may have set their own."""
+    def make_current(self) -> None:
+        """Compute in the numbers of the configuration, and with its own parts, again: others have theirs."""
         fix_numbers(self.config.run.matmul_precision)
+        load_again(self._code)
 
     def check_devices(self) -> None:
         """Check that the devices share a batch evenly, and each of them divides its share evenly.

@@ -210,11 +210,7 @@ class Network:
 
     def activation(self, layer: str, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """σ of a layer, elementwise."""
-        return self._activations[layer](state)
-
-    @cached_property
-    def _activations(self) -> dict[str, Callable[[Array], Array]]:
-        return {layer: make_activation(name) for layer, name in self.activations}
+        return make_activation(dict(self.activations)[layer])(state)
 
     def output(
         self, params: Params, out_activity: Inexact[Array, "... out"]

@@ -77,7 +77,9 @@ class Graph:
     def kernel_shape(self, connection: str) -> tuple[object, ...]:
         """What decides the shape of a kernel between given layers."""
         layer = self.layer(connection)
-        return tuple(getattr(layer, key, None) for key in _SHAPE_KEYS)
+        is_local = getattr(layer, "weights", "shared") == "local"  # a kernel for every place there is
+        keys = (*_SHAPE_KEYS, "stride", "padding") if is_local else _SHAPE_KEYS
+        return tuple(getattr(layer, key, None) for key in keys)
 
     def sizing(self, layer: str) -> str | None:
         """The connection that an image takes its size from: its first convolution from below."""
@@ -187,7 +189,8 @@ def image_problems(graph: Graph) -> list[Fault]:
     problems = []
     for connection in graph.connections:
         lower, upper = graph.low_and_high(connection)
-        if graph.kind(connection) != "conv" or graph.reverse(connection) is not None:
+        reverse = graph.reverse(connection)
+        if graph.kind(connection) != "conv" or (reverse is not None and graph.kind(reverse) == "conv"):
             continue  # what holds of a forward connection holds of its feedback
         key = assigned("network.connections", connection)
         if lower == upper:

@@ -211,3 +211,77 @@ def test_a_random_sign_is_drawn(run):
     negative = {name: 2 * centred[name] - positive[name] for name in centred}
     distance = [np.abs(one["l1"] - signal["l1"]).max() for one in (positive, negative)]
     assert min(distance) < 1e-4 * np.abs(signal["l1"]).max()
+
+
+BLOCKS = {
+    "jax_enable_x64": lambda: jax.enable_x64(True),
+    "jax_default_matmul_precision": lambda: jax.default_matmul_precision("bfloat16"),
+    "jax_disable_jit": jax.disable_jit,
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_settings_of_a_block_of_the_program_around_end_with_it(run, name):
+    images, usual = run.split("test").images[:3], getattr(jax.config, name)
+    before = run.states(images)
+    with BLOCKS[name]():
+        inside = run.states(images)
+        hepcli.load_run(run.folder)
+        assert getattr(jax.config, name) != usual
+    np.testing.assert_array_equal(before.scores, inside.scores)
+    assert getattr(jax.config, name) == usual
+
+
+def test_overrides_that_an_estimate_would_ignore_are_refused(run):
+    images, labels, *_ = run.split("train")
+    with pytest.raises(ConfigError, match=r"hardware\.weight_bits: an estimate can change only"):
+        hepcli.estimate(run, images[:4], labels[:4], overrides={"hardware.weight_bits": 4})
+
+
+def test_an_estimate_without_feedback(run):
+    images, labels, *_ = run.split("train")
+    found = hepcli.estimate(run, images[:4], labels[:4], "feedforward")
+    assert not np.any(found.gradient["out-l2"]["kernel"])
+    assert np.any(found.gradient["l2-out"]["kernel"])
+
+
+def test_models_keep_their_own_parts(tiny, tmp_path):
+    """Although the file has changed since the first of them was opened."""
+    file, scores = tmp_path / "mine.py", []
+    models = []
+    for factor in (1, 3):
+        file.write_text(
+            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
+        )
+        models.append(hepcli.init_model("quickstart", tiny | {"network.activation": "scaled"}, code=[file]))
+    images = models[0].split("test").images[:3]
+    for model in (*models, models[0]):
+        scores.append(model.states(images).scores)
+    np.testing.assert_array_equal(scores[0], scores[2])
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path):
+    file = tmp_path / "mine.py"
+    ends = []
+    for factor in (1, 3):
+        file.write_text(
+            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
+        )
+        folder, start = tmp_path / f"v{factor}", tmp_path / "v1" if factor == 3 else None
+        overrides = tiny | {"network.activation": "scaled"}
+        done = hepcli.train("quickstart", overrides, folder, epochs=1, code=[file], init_from=start)
+        ends.append(done.summary["test"]["loss"])
+    np.testing.assert_allclose(hepcli.evaluate(tmp_path / "v3")["loss"], ends[1], rtol=1e-5)
+
+
+def test_an_array_of_a_data_set_stays_the_users_own():
+    images = np.zeros((20, 4, 4, 1), np.uint8)
+
+    @hepcli.register_dataset("zeros")
+    def zeros(split):
+        return images, np.arange(20) % 2
+
+    model = hepcli.init_model("quickstart", {"data.name": "zeros", "data.batch_size": 10})
+    assert not model.split("train").images.flags.writeable
+    images[0] = 1

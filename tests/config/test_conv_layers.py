@@ -70,3 +70,25 @@ def test_a_conv_layer_is_not_connected_to_itself():
 @pytest.mark.parametrize("key", ["mean", "std"])
 def test_normalisation_needs_a_number(key):
     assert f"data.{key} = []: must contain one number per channel" in message(f"data.{key}=[]")
+
+
+def test_feedback_of_another_kind_than_its_forward_partner():
+    """A convolution onto a dense layer, since the feedback's own entry takes the place of the forward one."""
+    layers = "{l1={kind='conv', channels=3}, l2={kind='dense', units=5}, out={kind='dense', units=4}}"
+    connections = '["in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2"]'
+    kernels = "{l1-l2={kind='dense'}, l2-l1={kind='conv'}}"
+    text = message(
+        f"network.layers={layers}", f"network.connections={connections}", f"network.kernels={kernels}"
+    )
+    assert "l2-l1" in text
+
+
+def test_local_kernels_of_other_places_are_no_partners():
+    layer = "{kind='conv', channels=4, weights='local', kernel_size=3, stride=1, pool_size=2, pool_stride=2}"
+    overrides = [
+        f"network.layers.conv2={layer}",
+        "network.kernels={conv2-conv1={stride=2, pool_size=1, pool_stride=1, weights='local'}}",
+    ]
+    network = load_config("cifar10-small", overrides).config.network
+    assert network.partner("conv2-conv1") is None
+    assert network.partner("out-conv2") == "conv2-out"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hepcli.data._idx import read_idx
+from hepcli.data._mnist import _FILENAMES, FASHION_MNIST, KMNIST, _other_set
 from hepcli.errors import DatasetError
 
 LABELS = struct.pack(">II", 0x801, 3) + bytes([7, 0, 9])
@@ -67,3 +68,30 @@ def test_no_more_is_unpacked_than_the_header_announces(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 22
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"),
+    [
+        (6000, "kmnist"),
+        ([980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009], "mnist"),
+        (7, None),
+    ],
+)
+def test_data_sets_of_one_file_name_are_told_apart(counts, found):
+    """By their labels: images, counts and names of the three are alike."""
+    labels = np.repeat(np.arange(10, dtype=np.uint8), counts)
+    for name in ("mnist", "kmnist", "fashion_mnist"):
+        assert _other_set(name, labels) == (None if found == name else found)
+
+
+def test_labels_of_another_set_are_refused(tmp_path):
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 1000)
+    paths = {}
+    for name, array in zip(_FILENAMES["test"], (np.zeros((10_000, 1, 1), np.uint8), labels), strict=True):
+        paths[name] = tmp_path / name
+        header = struct.pack(f">{1 + array.ndim}I", 8 << 8 | array.ndim, *array.shape)
+        paths[name].write_bytes(header + array.tobytes())
+    next(KMNIST.source.read_blocks(paths, "test"))
+    with pytest.raises(DatasetError, match="another data set: kmnist"):
+        next(FASHION_MNIST.source.read_blocks(paths, "test"))

@@ -1,6 +1,8 @@
 """Data sets of a user's own images, and the official ones in MATLAB files."""
 
 import dataclasses
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -202,6 +204,47 @@ def test_sixteen_bits_and_transparency_are_refused_not_cut_off(tmp_path, data_di
     clear[..., 3] = 255
     imported("opaque", write_pixels(tmp_path / "opaque", clear), data_dir)
     assert find_spec("opaque", data_dir).image_shape == (8, 8, 3)
+
+
+def test_sixteen_bits_of_colour_are_refused_too(tmp_path, data_dir):
+    """Pillow opens them as if they had eight."""
+
+    def chunk(name, content):
+        sum_of = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + sum_of
+
+    rows = b"".join(b"\0" + bytes(range(8)) * 6 for _ in range(8))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+    png += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    for name in ("ant", "bee"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / "deep" / name / f"{number}.png").write_bytes(png)
+    with pytest.raises(DatasetError, match="8 bits per channel"):
+        imported("deep", tmp_path / "deep", data_dir)
+
+
+def test_photographs_are_turned_as_their_exif_data_say(tmp_path, data_dir):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[0] = 255  # a bright line at the top
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90° clockwise
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png", exif=turned)
+    imported("photos", tmp_path / "photos", data_dir)
+    images = load_split("photos", "train", data_dir).images
+    assert (images[:, :, -1] == 255).all()
+    assert (images[:, :, :-1] == 0).all()
+
+
+def test_channels_that_come_first_are_refused(tmp_path, data_dir):
+    images, labels = np.zeros((20, 3, 8, 8), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "first.npz", images=images, labels=labels)
+    with pytest.raises(DatasetError, match="channels seem to come first") as caught:
+        imported("first", tmp_path / "first.npz", data_dir)
+    assert "transpose(0, 2, 3, 1)" in caught.value.advice
 
 
 def test_what_may_not_be_read_is_not_called_damaged(tmp_path, data_dir, monkeypatch):

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from hepcli.errors import CheckpointError, ConfigError, OutputError
@@ -14,6 +15,7 @@ from hepcli.experiments.measure import (
     StepMeasured,
     StepSkipped,
     _replaced,
+    map_axis,
     measure,
 )
 from hepcli.experiments.train import TrainRequest, train
@@ -166,3 +168,12 @@ def test_whatever_is_replaced_is_said(tmp_path, text):
     assert _replaced(file, {}) is None
     file.write_text(text)
     assert "it has been replaced" in _replaced(file, {})
+
+
+@pytest.mark.parametrize("points", [13, 21])
+@pytest.mark.parametrize("radius", [0.05, 0.11, 0.45, 0.9, 1.8])
+def test_the_axis_of_a_map_has_a_zero(radius, points):
+    axis, upper = map_axis(4 * radius, points)
+    assert len(axis) == points == 2 * len(upper) - 1
+    assert upper[0] == 0
+    np.testing.assert_array_equal(axis, -axis[::-1])

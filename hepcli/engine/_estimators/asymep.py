@@ -143,4 +143,4 @@ class _Correction:
 
 
 ASYMEP = Estimator(local_learning(asymep), asymep, corrected_phases, limit="rbp", uses_circle=True)
-ASYMEP_EXACT = Estimator(local_learning(asymep_exact), asymep_exact, limit="rbp")
+ASYMEP_EXACT = Estimator(local_learning(asymep_exact), asymep_exact, corrected_phases, limit="rbp")
