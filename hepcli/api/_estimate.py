@@ -66,7 +66,7 @@ def estimate(
     texts, flags = split_overrides(overrides)
     if method is not None:
         flags["gradient.method"] = method
-    config = load_config(model.config.model_dump(mode="json"), texts, flags).config
+    config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(model.config, config)
     bare = estimator_of(config.gradient.method).is_feedforward
     network = model.network.without_feedback if bare else model.network

@@ -13,7 +13,7 @@ from hepcli.config.presets import (
     preset_text,
     presets_folder,
 )
-from hepcli.config.saved import RUN_HEADER, dump_config, kept_code, parse_config, read_config
+from hepcli.config.saved import RUN_HEADER, changed_config, dump_config, kept_code, parse_config, read_config
 from hepcli.config.search import VALIDATION_ERROR, SearchTable
 from hepcli.config.sweep import FigureKind, FigureView, SweepDefinition, TableView
 from hepcli.config.sweep_files import (
@@ -46,6 +46,7 @@ __all__ = [
     "SearchTable",
     "SweepDefinition",
     "TableView",
+    "changed_config",
     "check_sweep",
     "config_error",
     "config_hash",

@@ -52,6 +52,8 @@ def load_config(
     preset: str | Mapping[str, object] | None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
+    *,
+    is_new: bool = True,
 ) -> ResolvedConfig:
     """Resolve a preset with what the command line sets.
 
@@ -59,6 +61,7 @@ def load_config(
         preset: name of a shipped preset, path of a TOML file, or its tables; None is `quickstart`.
         overrides: `dotted.key=value` texts of --set; the last one wins where two set a key.
         flags: dotted key to the value of an option of its own, such as --seed; None is not given.
+        is_new: whether it is for a new run, which may not do all that runs of older versions do.
 
     Returns:
         The configuration with the source of every value.
@@ -66,7 +69,7 @@ def load_config(
     Raises:
         ConfigError: with every key that is unknown, missing or has a value that is not allowed.
     """
-    resolved, problems = try_config(preset, overrides, flags)
+    resolved, problems = try_config(preset, overrides, flags, is_new=is_new)
     if resolved is None:
         raise config_error(problems)
     return resolved
@@ -76,6 +79,8 @@ def try_config(
     preset: str | Mapping[str, object] | None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, object] | None = None,
+    *,
+    is_new: bool = True,
 ) -> tuple[ResolvedConfig | None, list[Fault]]:
     """Resolve as `load_config` does, but return the configuration or None, and every problem."""
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
@@ -88,7 +93,7 @@ def try_config(
     _load_code(tables, preset)
     config, result = validate(tables)
     problems.extend(result)
-    if config is not None:
+    if config is not None and is_new:
         problems.extend(new_run_problems(config))
     if config is None or problems:
         return None, problems

@@ -1,5 +1,6 @@
 """Resolved configurations as TOML, such as the config.toml of a run: every value and its source."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,26 @@ def dump_config(resolved: ResolvedConfig, header: str = RUN_HEADER) -> str:
         document.add(tomlkit.nl())
         document.add(name, table)
     return f"{header}\n{tomlkit.dumps(document)}".lstrip("\n")
+
+
+def changed_config(text: str, changed: Mapping[str, object], sources: Mapping[str, str]) -> str:
+    """A configuration that `dump_config` wrote, with other values for some of its keys.
+
+    Args:
+        text: the TOML.
+        changed: dotted key to its new value.
+        sources: dotted key to where that comes from.
+
+    Returns:
+        The TOML; all other values keep their sources.
+    """
+    document: Any = tomlkit.parse(text)
+    for key, value in changed.items():
+        name, _, rest = key.partition(".")
+        item = tomlkit.item(value)
+        item.comment(_one_line(sources[key]))
+        document[name][rest] = item
+    return tomlkit.dumps(document)
 
 
 def parse_config(text: str, label: str) -> ResolvedConfig:

@@ -117,6 +117,7 @@ def _work(definition: SweepDefinition) -> dict[str, object]:
     sweep = definition.sweep
     work: dict[str, object] = {"preset": sweep.preset, "seeds": list(sweep.seeds)}
     work |= flatten({"set": dict(sweep.set)})
+    work |= {"exclude": [dict(one) for one in sweep.exclude]} if sweep.exclude else {}
     if definition.search is not None:
         work |= flatten({"search": definition.search.model_dump()})
     work |= {f"axis {axis.name}": _places(axis) for axis in definition.axis}

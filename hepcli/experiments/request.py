@@ -78,7 +78,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
 def _asked_for(request: TrainRequest, folder: RunFolder) -> ResolvedConfig:
     """The configuration that a resume asks for: the run's own, changed by what is given now."""
     preset = request.preset or str(folder.path / CONFIG_FILE)
-    return load_config(preset, request.overrides, request.flags)
+    return load_config(preset, request.overrides, request.flags, is_new=False)
 
 
 def _toml(value: object) -> str:

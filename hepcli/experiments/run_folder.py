@@ -11,7 +11,15 @@ from typing import Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, source_of
-from hepcli.config import RUN_HEADER, ResolvedConfig, dump_config
+from hepcli.config import (
+    RUN_HEADER,
+    ResolvedConfig,
+    changed_config,
+    differences,
+    dump_config,
+    read_config,
+    read_text,
+)
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
 from hepcli.files import clear_temporaries, replacing
@@ -114,6 +122,14 @@ class RunFolder:
         """Write config.toml: every value, with where it came from."""
         with self.writing():
             self.write_text(CONFIG_FILE, dump_config(resolved))
+
+    def change_config(self, resolved: ResolvedConfig) -> None:
+        """Write into config.toml what differs from it; all other values keep where they came from."""
+        file = self.path / CONFIG_FILE
+        changed = {key: new for key, _, new in differences(read_config(file), resolved.config)}
+        if changed:
+            with self.writing():
+                self.write_text(CONFIG_FILE, changed_config(read_text(file), changed, resolved.sources))
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -111,7 +111,8 @@ class SavedRun:
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         check_same(load_code(code), kept_code(self.folder), str(self.folder))
         self._own_config = read_config(self.folder)
-        self.config: Config = load_config(str(self.folder / CONFIG_FILE), overrides, flags).config
+        file = str(self.folder / CONFIG_FILE)
+        self.config: Config = load_config(file, overrides, flags, is_new=False).config
         self._check_held_out()
         self.task = Task(self.config, data_dir, trained=self._own_config)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)

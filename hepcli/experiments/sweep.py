@@ -323,6 +323,7 @@ class _Watch:
     def until_over(self, pool: Pool, stop: Callable[[], bool], *, fail_fast: bool) -> Iterator[SweepEvent]:
         """Watch until every point is settled, until one failed that should not, or until stopped."""
         settled: set[str] = set()
+        is_left_alone = False  # all workers were asked to end, by somebody else
         started, behind = time.monotonic(), None
         while True:
             points = self._progress()
@@ -339,10 +340,13 @@ class _Watch:
             left += to_come * (sum(one.epochs for one in points) / len(points) if points else 0)
             yield SweepProgress(points, to_come, left / pace if pace > 0 else None)
             failed = fail_fast and any(one.status.state == FAILED for one in points)
-            if (len(settled) == len(points) and self.is_over) or failed or stop():
+            is_over = settled >= {one.point.hash for one in points} and self.is_over
+            if is_over or failed or stop() or is_left_alone:
                 return
+            is_left_alone = not pool.alive  # once more, for what the last worker has come to
             if not pool.tend(progressed=bool(news)):
                 raise _dying(self._folder.path)
+            is_left_alone = is_left_alone and not pool.alive
             time.sleep(_POLL_S)
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from hepcli.config import read_config
 from hepcli.errors import HepError
 from hepcli.experiments.devices import check_devices, with_devices
 from hepcli.experiments.group import Group, Member
@@ -61,8 +60,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
         if request.resume:
             yield run.restore(store)
             check_same_step(run.step)
-            if read_config(folder.path) != resolved.config:
-                folder.write_config(resolved)  # more epochs
+            folder.change_config(resolved)  # such as more epochs
         else:
             yield run.start(store)
         for _, record in Group([Member(0, run, store)]).train(stop):

@@ -282,3 +282,10 @@ def test_presets_of_a_definition_lie_beside_it(tmp_path, monkeypatch):
         definition = load_sweep(str(file.relative_to(folder))).definition
         found.add((definition.sweep.preset, definition.axis[0].places[0].preset))
     assert found == {("quickstart", str(tmp_path / "exp/mine.toml"))}
+
+
+def test_another_exclude_is_another_sweep():
+    axis = [{"name": "a", "key": "run.epochs", "values": [1, 2]}]
+    one = definition(axis=axis)
+    other = definition(axis=axis, sweep={"preset": "quickstart", "exclude": [{"a": "2"}]})
+    assert [key for key, _, _ in sweep_differences(one, other)] == ["exclude"]

@@ -114,6 +114,20 @@ def test_two_attempts_then_failed_until_asked_again(tmp_path):
     assert journal.claim() is not None
 
 
+def test_a_point_that_kills_process_after_process_fails_for_good(tmp_path):
+    """Unless it gets further between."""
+    journal = Journal(tmp_path)
+    steps = [0, 0, 10, 10, 10]
+    for number, step in enumerate(steps, 1):
+        assert journal.state() == "waiting"
+        journal.append(number, "claimed", dead_owner() | {"step": step})
+    assert journal.claim(10) is None
+    assert journal.state() == "failed"
+    assert journal.error().startswith("3 processes died of this run, one after the other, at step 10.")
+    journal.retry()
+    assert journal.claim(10) is not None
+
+
 @pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe", b'{"state": 3}', b"[" * 100_000])
 def test_a_damaged_entry_counts_as_one_that_was_cut_short(tmp_path, content):
     journal = Journal(tmp_path, expires_s=60)

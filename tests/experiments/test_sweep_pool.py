@@ -2,6 +2,10 @@
 
 import pytest
 
+from hepcli.config import check_sweep
+from hepcli.experiments.sweep import Plan, _Watch
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.pool import cpus_of, device_variables, visible_devices
 
 
@@ -29,3 +33,23 @@ def test_devices_are_divided(monkeypatch):
     assert device_variables(0, 1, ["0"]) == {}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_devices() == []
+
+
+class Gone:
+    """A pool whose workers were asked to end by somebody else, and did."""
+
+    alive = False
+
+    def tend(self, progressed):
+        return True
+
+
+def test_a_sweep_whose_workers_were_ended_does_not_wait_for_ever(tmp_path):
+    axis = [{"name": "a", "key": "run.epochs", "values": [1, 2]}]
+    definition = check_sweep({"sweep": {"preset": "quickstart"}, "axis": axis}, "test")
+    points = expand(definition)
+    SweepFolder(tmp_path).join(definition, points)
+    watch = _Watch(Plan(tmp_path, definition, points, points))
+    records = list(watch.until_over(Gone(), lambda: False, fail_fast=False))
+    assert len(records) == 2
+    assert not watch.is_over

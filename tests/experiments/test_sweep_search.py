@@ -10,6 +10,7 @@ from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweep import SweepRequest, plan
 from hepcli.experiments.sweeps import study
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import probe
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.search import Search
 from hepcli.experiments.sweeps.worker import WorkRequest, work
@@ -176,9 +177,22 @@ def test_more_trials_are_added_and_none_taken_away(tmp_path):
     longer = Search(search.folder, search.folder.definition())
     run_all(longer)
     assert [result.trial.number for result in longer.results()] == [0, 1, 2]
+    wider = longer.settings.model_copy(update={"trials": 4, "objective": "train_error"})
+    before = (search.folder.path / "sweep.toml").read_bytes()
+    with pytest.raises(ConfigError, match=r"search\.objective"):
+        search.folder.join(search.definition.model_copy(update={"search": wider}), (), extend=True)
+    assert (search.folder.path / "sweep.toml").read_bytes() == before
     fewer = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 1})})
     with pytest.raises(ConfigError, match="3 trials have already been started"):
         search.folder.join(fewer, (), extend=True)
+
+
+def test_places_that_are_one_configuration_are_refused(tmp_path):
+    axis = [{"name": "devices", "key": "run.devices", "values": [1, 2]}]
+    table = {"trials": 2, "objective": "images_per_second", "direction": "maximize"}
+    definition = check_sweep({"sweep": {"preset": "quickstart"}, "axis": axis, "search": table}, "test")
+    with pytest.raises(ConfigError, match="two points have the same configuration"):
+        probe(definition)
 
 
 def test_what_a_search_lacks_is_told_before_it_starts(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import signal
 import stat
+import threading
 
 import pytest
 
@@ -44,6 +46,22 @@ def test_an_array_of_workers(tmp_path, fake_slurm):
     delayed = pickle.loads((tmp_path / "out" / "logs" / "77_1_submitted.pkl").read_bytes())
     assert isinstance(delayed.function, slurm.SlurmWorker)
     assert delayed.args == (1,)
+
+
+def test_a_job_that_slurm_warns_saves_and_is_queued_again(monkeypatch):
+    """In a signal handler, in the middle of waiting for the worker."""
+    save = "trap 'exit 0' TERM; echo started; while true; do sleep 0.05; done"
+    monkeypatch.setattr(slurm, "WORKER", ["sh", "-c", save])
+    worker, queued = slurm.SlurmWorker(()), []
+    before = signal.signal(signal.SIGUSR2, lambda *_: queued.append(worker.checkpoint(3)))
+    warning = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2))
+    warning.start()
+    try:
+        assert worker(3) == 3
+    finally:
+        warning.cancel()
+        signal.signal(signal.SIGUSR2, before)
+    assert [one.args for one in queued] == [(3,)]
 
 
 def test_options_of_ones_own_replace_those_of_hep(tmp_path, fake_slurm):

@@ -40,6 +40,23 @@ def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small)
     assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
 
 
+def test_a_run_that_is_over_early_does_not_stop_those_beside_it(tmp_path, small):
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [1e-12, 0.05, 0.1]}
+    folder, points = make_sweep(tmp_path, small, axis)
+    definition = folder.definition()
+    early = {"run.patience": 1, "data.validation_examples": 100, "run.epochs": 5}
+    tables = definition.model_dump(mode="json", exclude_none=True)
+    tables["sweep"]["set"] |= early
+    folder = SweepFolder(tmp_path / "early")
+    definition = check_sweep(tables, "test")
+    points = expand(definition)
+    folder.join(definition, points)
+    list(work(WorkRequest(folder.path, together=True), lambda: False))
+    assert [states(folder, point) for point in points] == [["claimed", "done"]] * 3
+    epochs = [json.loads((folder.run(one).path / "summary.json").read_text())["epochs"] for one in points]
+    assert epochs[0] == 2 < max(epochs)
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_a_stopped_worker_releases_and_the_next_one_goes_on(tmp_path, small, together):
     axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0, 90.0]}

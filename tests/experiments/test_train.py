@@ -201,7 +201,9 @@ def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
     run(folder, small, epochs=2)
     run(folder, small, epochs=EPOCHS, resume=True)
     assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
-    assert tomllib.loads((folder / "config.toml").read_text())["run"]["epochs"] == EPOCHS
+    text = (folder / "config.toml").read_text()
+    assert tomllib.loads(text)["run"]["epochs"] == EPOCHS
+    assert text == (whole_run / "config.toml").read_text()  # with where every value came from
 
 
 def test_fewer_epochs_than_are_done_are_refused(small, whole_run):

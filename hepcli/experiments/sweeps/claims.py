@@ -6,6 +6,7 @@ processes that both want a point, or both judge its owner dead, exactly one succ
 as its file's modification time is refreshed. Nothing is ever renamed or deleted.
 """
 
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from hepcli.files import create
 HEARTBEAT_S = 5.0
 EXPIRES_S = 60.0
 ATTEMPTS = 2
+MOST_DEATHS = 3
 
 _ENTRY = re.compile(r"[0-9]{6,}\.json")
 
@@ -90,7 +92,8 @@ class Journal:
         if last.state in (DONE, PRUNED):
             return last.state
         if last.state == FAILED:
-            return "failed" if len(self.failures()) >= ATTEMPTS else "waiting"
+            for_good = bool(last.record.get("for_good"))
+            return "failed" if for_good or len(self.failures()) >= ATTEMPTS else "waiting"
         return "waiting" if self._expired(last) else "running"
 
     def damaged(self) -> Path | None:
@@ -98,15 +101,34 @@ class Journal:
         last = self.latest()
         return None if last is None or last.state in _STATES else last.file
 
-    def claim(self) -> "Claim | None":
-        """Claim the point; None where it is done, failed for good, or another's."""
+    def claim(self, step: int = 0) -> "Claim | None":
+        """Claim the point; None where it is done, failed for good, or another's.
+
+        A point on which process after process has died without getting any further fails for good.
+
+        Args:
+            step: that its run has come to.
+        """
         last = self.latest()
         if self.state() != "waiting":
             return None
         number = 1 if last is None else last.number + 1
-        if not self.append(number, CLAIMED, owner()):
+        if self._deaths(step) >= MOST_DEATHS:
+            what = f"{MOST_DEATHS} processes died of this run, one after the other, at step {step}."
+            advice = "Perhaps there is too little memory: see the logs folder of the sweep."
+            self.append(number, FAILED, {"what": what, "advice": advice, "for_good": True})
+            return None
+        if not self.append(number, CLAIMED, {"step": step} | owner()):
             return None
         return Claim(self, number)
+
+    def _deaths(self, step: int) -> int:
+        """How many claims at that step were the last ones, and never settled."""
+        dead = itertools.takewhile(
+            lambda entry: entry.state == CLAIMED and entry.record.get("step") == step,
+            reversed(self.entries()),
+        )
+        return sum(1 for _ in dead)
 
     def retry(self) -> None:
         """Give a point that failed for good new attempts."""

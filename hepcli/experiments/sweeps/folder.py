@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hepcli.checkpoints import CONFIG_FILE
+from hepcli.checkpoints import CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config import (
     SweepDefinition,
@@ -81,15 +81,18 @@ class SweepFolder:
             SweepError: its list of points is damaged, or of another sweep.
         """
         self._create_once(SWEEP_FILE, dump_sweep(definition))
-        for key, old, new in sweep_differences(self.definition(), definition):
-            if extend and key == "search.trials":
-                self._extend(definition)
+        differing = sweep_differences(self.definition(), definition)
+        longer = extend and any(key == "search.trials" for key, *_ in differing)
+        for key, old, new in differing:
+            if longer and key == "search.trials":
                 continue
             raise ConfigError(
                 f"{self.path} contains another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
                 "requested.",
                 "Repeat the original command to continue it, or choose another --out for a new one.",
             )
+        if longer:  # nothing else differs
+            self._extend(definition)
         if definition.search is not None:
             return
         text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
@@ -181,6 +184,10 @@ class SweepFolder:
         file = self.run(point).path / METRICS_FILE
         epochs = file.read_bytes().count(b"\n") if file.exists() else 0
         return Status(self.state(point), epochs)
+
+    def step(self, point: Point) -> int:
+        """The step of its newest checkpoint; 0 where there is none."""
+        return max(CheckpointStore(self.run(point).checkpoints).folders(), default=0)
 
     def state(self, point: Point) -> str:
         """The state of a point by its journal; where that ends in a damaged entry, a summary will do.

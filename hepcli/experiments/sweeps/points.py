@@ -1,5 +1,6 @@
 """From a definition to its points: every combination of places on the axes, with every seed."""
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -95,15 +96,20 @@ def probe(definition: SweepDefinition) -> list[Point]:
     """Points that try every place of a search, or the ends of a range, with all other axes at their first.
 
     Raises:
-        ConfigError: as `expand` does.
+        ConfigError: as `expand` does; two places of an axis must not be the same configuration either.
     """
     first = tuple(axis.places[0] for axis in definition.axis)
     combinations = [
-        (*first[:at], place, *first[at + 1 :])
+        [(*first[:at], place, *first[at + 1 :]) for place in axis.places]
         for at, axis in enumerate(definition.axis)
-        for place in axis.places
     ]
-    return _checked(definition, ((labels_of(definition, places), places) for places in combinations))
+    points = _checked(
+        definition, ((labels_of(definition, places), places) for own in combinations for places in own)
+    )
+    left = iter(points)
+    for own in combinations:
+        _check_distinct(list(itertools.islice(left, len(own) * len(definition.sweep.seeds))))
+    return points
 
 
 def labels_of(definition: SweepDefinition, places: Sequence[AxisPoint]) -> dict[str, str]:

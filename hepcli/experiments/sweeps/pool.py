@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-_MOST_DEATHS = 3
+_MOST_DEATHS = 3  # of each worker: a run that fails may take its worker with it
 
 # -P: no file of the working folder takes the place of a module.
 WORKER = (sys.executable, "-P", "-m", "hepcli", "sweep-worker")
@@ -62,7 +62,7 @@ class Pool:
             if process.poll() in (None, 0):
                 continue
             self._deaths += 1
-            if self._deaths > _MOST_DEATHS:
+            if self._deaths > _MOST_DEATHS * self._settings.jobs:
                 return False
             self._start(index)
         return True

@@ -1,6 +1,7 @@
 """Workers as a Slurm job array, through submitit."""
 
 import difflib
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -59,13 +60,17 @@ class SlurmWorker:
         return index
 
     def checkpoint(self, index: int) -> Any:
-        """Before the time limit or a preemption: have the worker save, and queue the job again."""
+        """Before the time limit or a preemption: have the worker save, and queue the job again.
+
+        submitit calls this from a signal handler, in the middle of the `wait` of `__call__`.
+        """
         import submitit
 
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.terminate()
-            self._process.wait()
+            with suppress(ChildProcessError):  # that `wait` has noticed its end
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # takes no lock, unlike wait
         return submitit.helpers.DelayedSubmission(self, index)
 
 

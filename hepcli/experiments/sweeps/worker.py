@@ -126,7 +126,7 @@ def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list
             own = program_of(resolve(point).config)
             if program not in (None, own):
                 continue
-        claim = folder.journal(point).claim()
+        claim = folder.journal(point).claim(folder.step(point))
         if claim is not None:
             jobs.append(Job(point, claim))
             program = own if together else None
@@ -226,7 +226,8 @@ def _train(
                 left.append((job, _request(folder, job.point, data_dir)))
         except HepError as error:
             yield job, error
-    halt = lambda: stop() or any(job.claim.lost for job, _ in left)  # noqa: E731
+    over: set[int] = set()  # whose claims are settled, which looks as if they were lost
+    halt = lambda: stop() or any(job.claim.lost for index, (job, _) in enumerate(left) if index not in over)
     if len(left) == 1:
         job, request = left[0]
         try:
@@ -238,8 +239,10 @@ def _train(
     elif left:
         for index, record in train_together([request for _, request in left], halt):
             if isinstance(record, HepError):
+                over.add(index)
                 yield left[index][0], record
             elif isinstance(record, Finished | Interrupted):
+                over.add(index)
                 yield left[index][0], DONE if isinstance(record, Finished) else RELEASED
 
 
