@@ -5,6 +5,7 @@ group it. To add one: a class here, its name in `settings/tables.py`, its packag
 """
 
 import importlib.util
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -162,9 +163,7 @@ class _WandB:
 
         file = folder.path / _WANDB_ID
         is_new = not file.is_file()
-        if is_new:
-            with folder.writing():
-                folder.write_text(_WANDB_ID, secrets.token_hex(4))
+        name = secrets.token_hex(4) if is_new else file.read_text(encoding="ascii").strip()
         mode = os.environ.get("WANDB_MODE")
         if mode is None and not _has_wandb_key():
             mode = "offline"
@@ -176,7 +175,7 @@ class _WandB:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "hep"),
                 dir=str(folder.path),
-                id=file.read_text(encoding="ascii").strip(),
+                id=name,
                 name=folder.path.resolve().name,
                 resume="allow",
                 reinit="create_new",  # runs that train together have one each
@@ -192,8 +191,13 @@ class _WandB:
                 f"W&B cannot be reached: {reason}.",
                 "Set WANDB_MODE=offline to upload later, or leave wandb out of run.trackers.",
             ) from error
-        for line in history if is_new else ():
-            self.log(line)
+        if is_new:  # only now: without an id in the folder the next attempt logs every epoch
+            with folder.writing():
+                folder.write_text(_WANDB_ID, name)
+        there = 0 if is_new else math.inf if mode == "offline" else self._run.step
+        for line in history:
+            if line["step"] >= there:
+                self.log(line)
 
     def log(self, line: Mapping[str, Any]) -> None:
         self._run.log(scalars(line), step=line["step"])

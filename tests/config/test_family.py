@@ -179,4 +179,6 @@ def test_cycles_without_an_order(solver):
     text = message("relaxation.order=cyclic", f"relaxation.solver={solver}", preset=SMALL)
     assert f"have no common period, so {solver} would update all layers at once" in text
     assert load_config(SMALL, ["relaxation.order=cyclic", "relaxation.solver=synchronous"])
+    old = load_config(SMALL, ["relaxation.order=cyclic", f"relaxation.solver={solver}"], is_new=False)
+    assert old.config.relaxation.order == "cyclic"  # runs of older versions can be opened and resumed
     assert load_config(SMALL, ['relaxation.order=[["h1", "h3", "out"], ["h2"], ["h4"]]'])

@@ -113,3 +113,47 @@ def test_wandb_that_cannot_be_reached_is_said_and_offline_is_advised(tmp_path, m
     with pytest.raises(OutputError, match="Timed out") as error:
         Trackers(config, RunFolder(tmp_path), [])
     assert "WANDB_MODE=offline" in error.value.advice
+
+
+def test_wandb_gets_what_it_lacks(tmp_path, monkeypatch):
+    """After an attempt that failed all of it, after a kill between saving and logging the rest."""
+    logged, there = [], []
+
+    class Begun:
+        step = 0
+
+        def log(self, numbers, step):
+            logged.append(step)
+
+        def finish(self, exit_code):
+            pass
+
+    class Wandb:
+        class errors:
+            class Error(Exception):
+                pass
+
+        class Settings:
+            def __init__(self, **_):
+                pass
+
+        @classmethod
+        def init(cls, *, id, **_):
+            if not there:
+                there.append(None)
+                raise cls.errors.Error("Timed out.")
+            there.append(id)
+            return Begun()
+
+    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    config = load_config("quickstart", ['run.trackers=["wandb"]']).config
+    history = [LINE | {"step": step} for step in (10, 20, 30)]
+    with pytest.raises(OutputError):
+        Trackers(config, RunFolder(tmp_path), history)
+    Trackers(config, RunFolder(tmp_path), history[:2])
+    assert logged == [10, 20]
+    Begun.step = 21
+    Trackers(config, RunFolder(tmp_path), history)
+    assert logged == [10, 20, 30]
+    assert there[1] == there[2]

@@ -227,7 +227,11 @@ def _train(
         except HepError as error:
             yield job, error
     over: set[int] = set()  # whose claims are settled, which looks as if they were lost
-    halt = lambda: stop() or any(job.claim.lost for index, (job, _) in enumerate(left) if index not in over)
+
+    def halt() -> bool:
+        going = [job for index, (job, _) in enumerate(left) if index not in over]
+        return stop() or any(job.claim.lost for job in going)
+
     if len(left) == 1:
         job, request = left[0]
         try:
