@@ -92,22 +92,26 @@ def test_a_tracker_that_fails_midway_is_given_up_and_said(tmp_path, monkeypatch)
     assert "no network" in notice
 
 
+class Wandb:
+    """Stands for the package, which is no requirement of the tests."""
+
+    class errors:
+        class Error(Exception):
+            pass
+
+    class Settings:
+        def __init__(self, **_):
+            pass
+
+
 def test_wandb_that_cannot_be_reached_is_said_and_offline_is_advised(tmp_path, monkeypatch):
-    class Wandb:  # the package is no requirement of the tests
-        class errors:
-            class Error(Exception):
-                pass
-
-        class Settings:
-            def __init__(self, **_):
-                pass
-
+    class Unreachable(Wandb):
         @classmethod
         def init(cls, *, id, mode, **_):
             assert (len(id), mode) == (8, "online")
             raise cls.errors.Error("Timed out.")
 
-    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    monkeypatch.setitem(sys.modules, "wandb", Unreachable)
     monkeypatch.setenv("WANDB_MODE", "online")
     config = load_config("quickstart", ['run.trackers=["wandb"]']).config
     with pytest.raises(OutputError, match="Timed out") as error:
@@ -128,15 +132,7 @@ def test_wandb_gets_what_it_lacks(tmp_path, monkeypatch):
         def finish(self, exit_code):
             pass
 
-    class Wandb:
-        class errors:
-            class Error(Exception):
-                pass
-
-        class Settings:
-            def __init__(self, **_):
-                pass
-
+    class Later(Wandb):
         @classmethod
         def init(cls, *, id, **_):
             if not there:
@@ -145,7 +141,7 @@ def test_wandb_gets_what_it_lacks(tmp_path, monkeypatch):
             there.append(id)
             return Begun()
 
-    monkeypatch.setitem(sys.modules, "wandb", Wandb)
+    monkeypatch.setitem(sys.modules, "wandb", Later)
     monkeypatch.setenv("WANDB_MODE", "online")
     config = load_config("quickstart", ['run.trackers=["wandb"]']).config
     history = [LINE | {"step": step} for step in (10, 20, 30)]
