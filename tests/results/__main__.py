@@ -2,11 +2,13 @@
 
 Run: python -m tests.results FOLDER NAME --command "hep sweep …" --commit abc1234 --machine "…" --show 50
      python -m tests.results            only make the tables anew
+     python -m tests.results --draw NAME     its figure, from what is kept
 """
 
 import argparse
 from pathlib import Path
 
+from tests.results.figures import draw
 from tests.results.records import collect
 from tests.results.tables import write
 
@@ -21,8 +23,12 @@ def main() -> None:
     for fact in ("command", "commit", "machine", "across", "within", "against"):
         parser.add_argument(f"--{fact}")
     parser.add_argument("--show", type=int, nargs="*")
+    parser.add_argument("--draw", metavar="NAME")
     given = vars(parser.parse_args())
-    folder, name = given.pop("folder"), given.pop("name")
+    folder, name, drawn = given.pop("folder"), given.pop("name"), given.pop("draw")
+    if drawn is not None:
+        print(draw(drawn))
+        return
     if folder is not None:
         print(collect(folder, name, **given))
     print(write())

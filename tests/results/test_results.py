@@ -5,7 +5,9 @@ import json
 import pytest
 
 from hepcli.config import load_sweep
+from hepcli.experiments.figure_data import read_data
 from hepcli.experiments.sweeps.points import expand
+from tests.results.figures import FIGURES, figure
 from tests.results.records import FOLDER
 from tests.results.tables import RESULTS, rewritten
 
@@ -15,6 +17,13 @@ TEXT = RESULTS.read_text(encoding="utf-8")
 
 def test_tables_are_those_of_the_runs():
     assert rewritten(TEXT) == TEXT, "make them anew: python -m tests.results"
+
+
+@pytest.mark.parametrize("name", ["beyond"])
+def test_figures_are_those_of_the_runs(name):
+    """Within the rounding of what is kept."""
+    shown = read_data(FIGURES / f"sweep-{name}.figure.json")
+    assert figure(name) == shown, f"draw it anew: python -m tests.results --draw {name}"
 
 
 @pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)

@@ -1,0 +1,51 @@
+"""Figures of RESULTS.md from the runs kept in presets/results/, as `hep sweep --report` draws them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hepcli.config import load_config, load_sweep
+from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.figure_data import FigureData
+from hepcli.experiments.sweeps.collect import Collection, Outcome, views
+from hepcli.experiments.sweeps.figure import figure_of
+from tests.results.records import FOLDER
+
+FIGURES = FOLDER.parents[1] / ".github" / "figures"
+
+
+def draw(name: str) -> Path:
+    """Draw the figure of presets/results/NAME.json."""
+    file = FIGURES / f"sweep-{name}.png"
+    draw_figure(figure(name), file)
+    return file
+
+
+def figure(name: str) -> FigureData:
+    """The figure of presets/results/NAME.json: of the runs with as many epochs as its last table."""
+    record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    _, definition = load_sweep(record["sweep"])
+    epochs = max(record["show"])
+    dataset = load_config(definition.sweep.preset).config.data.name
+    outcomes = [_outcome(run, epochs, dataset) for run in record["runs"] if run["epochs"] >= epochs]
+    axes = {
+        axis: [label for label in labels if any(one.labels[axis] == label for one in outcomes)]
+        for axis, labels in definition.labels.items()
+    }
+    return figure_of(Collection(definition.sweep.title, axes, outcomes, *views(definition)))
+
+
+def _outcome(run: dict[str, Any], epochs: int, dataset: str) -> Outcome:
+    """A run as its folder would give it, with what is kept of each epoch."""
+    history = [
+        {
+            "epoch": epoch + 1,
+            "test": {"top1": 1 - run["test_error"][epoch] / 100},
+            "train": {"top1": 1 - run["train_error"][epoch] / 100},
+            "weight_angle_deg": run["weight_angle_deg"][epoch],
+            "homeostatic_loss": run["homeostatic_loss"][epoch],
+        }
+        for epoch in range(epochs)
+    ]
+    summary = history[-1] | {"dataset": dataset, "epochs": epochs}
+    return Outcome(Path(run["hash"]), run["labels"], run["seed"], summary, history, "done")
