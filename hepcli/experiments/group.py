@@ -12,6 +12,7 @@ from jax import Array
 from hepcli.checkpoints import CheckpointStore
 from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.devices import with_devices
+from hepcli.experiments.processes import failed_elsewhere
 from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Evaluated, Run, evaluate_runs, stack
@@ -148,6 +149,7 @@ class Group:
                     whole=first_batch == 0,  # noqa: B023
                 )
             )
+            self._ask_others()
             yield from self._finish_those_over()
             if not self._all_ended and stop():
                 yield from self._end(lambda member: member.run.interrupt(member.store))
@@ -200,7 +202,14 @@ class Group:
             if saves:
                 self._hand_back()
                 list(self._each(lambda member: member.run.save(member.store)))
+                self._ask_others()
             yield done.batch
+
+    def _ask_others(self) -> None:
+        """Of several processes that train the one run: end it where another could not save or record it."""
+        error = failed_elsewhere(bool(self.errors))
+        if error is not None:
+            self.errors.setdefault(0, error)
 
     def _check(self, step: int, losses: Array) -> None:
         """Note the runs whose loss left the finite numbers."""

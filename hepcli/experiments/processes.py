@@ -76,9 +76,19 @@ def in_every_process(act: Callable[[], object]) -> None:
         act()
     except HepError as error:
         failed = error
-    if all_agree(failed is None):
-        return
-    raise failed or ProcessError("Another process of this run failed.", "See the output of that process.")
+    elsewhere = failed_elsewhere(failed is not None)
+    if failed is not None or elsewhere is not None:
+        raise failed or elsewhere  # type: ignore[misc]
+
+
+def failed_elsewhere(failed: bool) -> ProcessError | None:
+    """Tell the others whether this process has failed; an error where only another one has.
+
+    Asked by all of them at the same place, so that none goes on to wait for one that has ended.
+    """
+    if all_agree(not failed) or failed:
+        return None
+    return ProcessError("Another process of this run failed.", "See the output of that process.")
 
 
 def check_same_step(step: int) -> None:

@@ -108,6 +108,11 @@ class Task:
             self._splits[name] = load_split(self.config.data.name, name, self._data_dir)
         return self._splits[name]
 
+    def open_splits(self) -> None:
+        """Open all splits; raises DatasetError where one is missing or damaged."""
+        for name in SPLIT_NAMES:
+            self.split(name)
+
     def feed(self, name: SplitName) -> Feed:
         """The examples of a split on the devices, or streamed where they are too large.
 
@@ -219,8 +224,7 @@ class Task:
             DatasetError: the data set is missing or damaged.
         """
         self._augment()
-        for name in SPLIT_NAMES:
-            self.split(name)
+        self.open_splits()
         self.check_memory()
         for name in SPLIT_NAMES:
             self.feed(name)

@@ -49,6 +49,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
         check_devices(resolved.config)
         resolved = with_devices(resolved, task.layout.num_devices, "this machine")
     task.check_devices()
+    in_every_process(task.open_splits)  # where one lacks them the others must not wait for it
     run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
     stop = agreed(stop)
     with ExitStack() as stack:

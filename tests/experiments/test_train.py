@@ -12,7 +12,14 @@ import pytest
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import list_presets, load_config
-from hepcli.errors import CheckpointError, ConfigError, DivergenceError, HepError, OutputError
+from hepcli.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergenceError,
+    HepError,
+    OutputError,
+    ProcessError,
+)
 from hepcli.experiments.evaluate import evaluate
 from hepcli.experiments.group import Group
 from hepcli.experiments.measure import MeasureRequest, measure
@@ -288,6 +295,15 @@ def test_divergence_stops_the_run_and_keeps_what_was_finite(tmp_path, small):
     with pytest.raises(DivergenceError, match=r"step \d+ is (nan|inf)"):
         run(tmp_path / "run", overrides)
     assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [0]
+
+
+def test_a_run_ends_where_another_of_its_processes_failed(tmp_path, small, monkeypatch):
+    """At the end of the epoch that could not be recorded there, not in the next exchange with it."""
+    elsewhere = ProcessError("Another process of this run failed.", "See its output.")
+    monkeypatch.setattr("hepcli.experiments.group.failed_elsewhere", lambda failed: elsewhere)
+    with pytest.raises(ProcessError):
+        run(tmp_path / "run", small)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, small, monkeypatch):
