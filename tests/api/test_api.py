@@ -11,6 +11,7 @@ import pytest
 import hepcli
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
+from hepcli.settings import ACTIVATIONS, DATASETS
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +276,18 @@ def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path)
     np.testing.assert_allclose(hepcli.evaluate(tmp_path / "v3")["loss"], ends[1], rtol=1e-5)
 
 
+@pytest.fixture
+def registered():
+    """Forgets the parts of one's own that a test registers."""
+    kinds = (ACTIVATIONS, DATASETS)
+    before = [set(parts) for parts in kinds]
+    yield
+    for parts, names in zip(kinds, before, strict=True):
+        for name in set(parts) - names:
+            del parts[name]
+
+
+@pytest.mark.usefixtures("registered")
 def test_an_array_of_a_data_set_stays_the_users_own():
     images = np.zeros((20, 4, 4, 1), np.uint8)
 
