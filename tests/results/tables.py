@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from hepcli.experiments.captions import shown_label, symbol_of
+from hepcli.experiments.captions import in_words
 from tests.results.records import FOLDER
 
 RESULTS = FOLDER.parent / "RESULTS.md"
@@ -113,10 +113,7 @@ def _groups(runs: Sequence[dict[str, Any]], epoch: int) -> Groups:
 
 def _row(labels: dict[str, str]) -> str:
     """Such as N = 2, |β| = 0.05: a number goes with its axis, words stand for themselves."""
-    return ", ".join(
-        f"{symbol_of(axis)} = {label}" if label[0] in "+-.0123456789" else shown_label(label)
-        for axis, label in labels.items()
-    )
+    return ", ".join(in_words(axis, label) for axis, label in labels.items())
 
 
 def _table(groups: Groups, epoch: int) -> Iterator[str]:
