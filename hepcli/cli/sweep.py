@@ -225,9 +225,9 @@ def sweep_command(
     if slurm is not None:
         from hepcli.experiments.sweeps.slurm import submit
 
-        jobs_of = submit(request, slurm)
-        lines = [*(f"job {job}" for job in jobs_of.jobs), f"report: {jobs_of.report}"]
-        typer.echo(json.dumps(jobs_of._asdict(), indent=2) if as_json else "\n".join(lines))
+        submitted = submit(request, slurm)
+        lines = [*(f"job {job}" for job in submitted.jobs), f"report: {submitted.report}"]
+        typer.echo(json.dumps(submitted._asdict(), indent=2) if as_json else "\n".join(lines))
         return
     failed = _run(request, make_display(quiet=quiet), as_json=as_json)
     if failed:

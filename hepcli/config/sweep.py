@@ -249,9 +249,10 @@ def _view_problems(
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):
             problems.append(Fault(assigned("figure.x", figure.x), f'must be "{EPOCH}" for curves'))
-        places = ("series or facet", ()) if figure.kind == "curves" else ("x, series or facet", (figure.x,))
-        shown = (*figure.series, figure.facet, *places[1])
+        shown, where = {*figure.series, figure.facet}, "series or facet"
+        if figure.kind != "curves":
+            shown, where = shown | {figure.x}, f"x, {where}"
         if missing := [name for name in names if len(axes[name]) > 1 and name not in shown]:
-            rule = f"{places[0]} must name axis {missing[0]}, or means would be taken across its points"
+            rule = f"{where} must name axis {missing[0]}, or means would be taken across its points"
             problems.append(Fault("figure", rule))
     return problems

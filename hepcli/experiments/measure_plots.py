@@ -158,14 +158,13 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
         circle=axes.own_radius,
         circle_label=f"|β| = {axes.own_radius:g} (this run)" if axes.own_radius else "",
     )
-    whose = "of hep " if _is_of_hep(axes.method) else ""
-    title = f"Residual after this run's {axes.nudged_steps} nudged steps {whose}".rstrip()
+    title = f"Residual after this run's {axes.nudged_steps} nudged steps{_of_hep(axes.method)}"
     return FigureData(title=title, caption=caption, panels=(panel,), columns=1)
 
 
-def _is_of_hep(method: str) -> bool:
-    """Whether nudged phases are those of `hep` because the method has none of its own."""
-    return method != "hep" and estimator_of(method).nudged_phases is None
+def _of_hep(method: str) -> str:
+    """Says in a title where nudged phases are those of `hep` because the method has none of its own."""
+    return " of hep" if estimator_of(method).nudged_phases is None else ""
 
 
 def _colour_limits(values: NDArray[Any]) -> tuple[float, float]:
@@ -212,8 +211,7 @@ def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureDat
     caption += (
         f"; medians; open markers: not settled after {PICTURE_STEPS} steps (residual above {_SETTLED:g})"
     )
-    whose = "of hep " if _is_of_hep(axes.method) else ""
-    title = f"How the Cauchy sum {whose}converges with N and |β|"
+    title = f"How the Cauchy sum{_of_hep(axes.method)} converges with N and |β|"
     return FigureData(title=title, caption=caption, panels=panels, columns=2)
 
 

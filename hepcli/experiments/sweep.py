@@ -278,13 +278,17 @@ def sweep(
         yield SweepInterrupted(shlex.join(command))
 
 
-def prepare(request: SweepRequest) -> Plan:
+def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
     """Make or join the folder of a request, once all that can be checked before has been.
+
+    Args:
+        request: what to run and where.
+        planned: what it comes to, where that is known already.
 
     Raises:
         ConfigError, DatasetError, OutputError: as `sweep` does.
     """
-    planned = plan(request)
+    planned = planned or plan(request)
     for name in sorted({resolve(point).config.data.name for point in planned.points}):
         load_split(name, "test", request.data_dir)
     folder = SweepFolder(planned.folder)

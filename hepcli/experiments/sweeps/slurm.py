@@ -109,7 +109,7 @@ def submit(request: SweepRequest, options: str) -> Submitted:
     executor = SlurmExecutor(folder=str(planned.folder / "logs"))
     try:
         executor.update_parameters(**(defaults | own))
-        planned = prepare(request)
+        prepare(request, planned)
         worker = SlurmWorker(worker_arguments(planned.folder, request))
         jobs = executor.map_array(worker, range(request.jobs))
     except (TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
@@ -145,8 +145,7 @@ def _for_submitit(settings: Mapping[str, Any], known: Collection[str]) -> dict[s
     for key in settings.keys() - set(known):
         if near := difflib.get_close_matches(key, known, n=1, cutoff=0.85):
             raise ConfigError(f"--slurm {key}=…: did you mean {near[0]}?", _EXAMPLE)
-    named = {
-        key: _IN_LISTS.get(key, lambda own: own)(value) for key, value in settings.items() if key in known
-    }
+    named = {key: value for key, value in settings.items() if key in known}
+    named |= {key: _IN_LISTS[key](str(value)) for key, value in named.items() if key in _IN_LISTS}
     others = {key: value for key, value in settings.items() if key not in known}
     return named | ({"additional_parameters": others} if others else {})
