@@ -128,6 +128,14 @@ def test_a_point_that_kills_process_after_process_fails_for_good(tmp_path):
     assert journal.claim(10) is not None
 
 
+def test_the_choice_of_a_trial_is_never_given_up(tmp_path):
+    """Whoever was killed while choosing: without it the search would wait for ever."""
+    journal = Journal(tmp_path)
+    for number in range(1, 6):
+        journal.append(number, "claimed", dead_owner())
+    assert journal.claim() is not None
+
+
 @pytest.mark.parametrize("content", [b"[1]", b"3", b"\xff\xfe", b'{"state": 3}', b"[" * 100_000])
 def test_a_damaged_entry_counts_as_one_that_was_cut_short(tmp_path, content):
     journal = Journal(tmp_path, expires_s=60)

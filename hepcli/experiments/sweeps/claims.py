@@ -101,24 +101,24 @@ class Journal:
         last = self.latest()
         return None if last is None or last.state in _STATES else last.file
 
-    def claim(self, step: int = 0) -> "Claim | None":
+    def claim(self, step: int | None = None) -> "Claim | None":
         """Claim the point; None where it is done, failed for good, or another's.
 
         A point on which process after process has died without getting any further fails for good.
 
         Args:
-            step: that its run has come to.
+            step: that its run has come to; None where there is no run that could kill a process.
         """
         last = self.latest()
         if self.state() != "waiting":
             return None
         number = 1 if last is None else last.number + 1
-        if self._deaths(step) >= MOST_DEATHS:
+        if step is not None and self._deaths(step) >= MOST_DEATHS:
             what = f"{MOST_DEATHS} processes died of this run, one after the other, at step {step}."
             advice = "Perhaps there is too little memory: see the logs folder of the sweep."
             self.append(number, FAILED, {"what": what, "advice": advice, "for_good": True})
             return None
-        if not self.append(number, CLAIMED, {"step": step} | owner()):
+        if not self.append(number, CLAIMED, owner() | ({} if step is None else {"step": step})):
             return None
         return Claim(self, number)
 
