@@ -40,7 +40,10 @@ def _outcome(run: dict[str, Any], epochs: int, dataset: str) -> Outcome:
     history = [
         {
             "epoch": epoch + 1,
-            "test": {"top1": 1 - run["test_error"][epoch] / 100},
+            "test": {
+                "top1": 1 - run["test_error"][epoch] / 100,
+                "settled": run["test_settled"][epoch] if "test_settled" in run else None,
+            },
             "train": {"top1": 1 - run["train_error"][epoch] / 100},
             "weight_angle_deg": run["weight_angle_deg"][epoch],
             "homeostatic_loss": run["homeostatic_loss"][epoch],

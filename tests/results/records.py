@@ -28,8 +28,8 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
     runs = {_place(run): run for run in before.pop("runs")}
     for point in json.loads((sweep / "points.json").read_text(encoding="utf-8")):
         folder = sweep / "runs" / point["folder"]
-        if (folder / "metrics.jsonl").is_file():
-            runs[_place(point)] = _run(folder, point)
+        if (run := _run(folder, point))["epochs"]:
+            runs[_place(point)] = run
     given = {key: value for key, value in facts.items() if value}
     kept = {"sweep": name, **before, **given, "runs": list(runs.values())}
     FOLDER.mkdir(exist_ok=True)
@@ -45,14 +45,14 @@ def _place(run: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    times = [json.loads(line) for line in (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines, times = (_lines(folder / name) for name in ("metrics.jsonl", "timing.jsonl"))
     curves = {
         "test_error": [_percent(line["test"]["top1"]) for line in lines],
         "train_error": [_percent(line["train"]["top1"]) for line in lines],
         "weight_angle_deg": [_short(line["weight_angle_deg"]) for line in lines],
         "homeostatic_loss": [_short(line["homeostatic_loss"]) for line in lines],
         "unsettled_share": [_short(line["train"]["unsettled_signal_share"]) for line in lines],
+        "test_settled": [_short(line["test"]["settled"]) for line in lines],
     }
     return {
         "labels": point["labels"],
@@ -62,6 +62,11 @@ def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
         "minutes": round(sum(one["seconds"] or 0 for one in times) / 60, 1),
         **curves,
     }
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def _percent(accuracy: float) -> float:
