@@ -311,14 +311,20 @@ class Task:
         """What is done to training images at random; None for nothing.
 
         Raises:
-            ConfigError: a crop could miss the image altogether.
+            ConfigError: a crop could miss the image altogether; RandAugment has no colours to change in such
+                images.
         """
-        data, (height, width, _) = self.config.data, self.spec.image_shape
+        data, (height, width, channels) = self.config.data, self.spec.image_shape
         if data.augmentation != "none" and data.crop_padding >= min(height, width):
             raise ConfigError(
                 f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
                 "pixels",
                 f"Choose a value below {min(height, width)}; otherwise crops may show nothing of the image.",
+            )
+        if data.augmentation == "rand_augment" and channels not in (1, 3):
+            raise ConfigError(
+                f"data.augmentation = rand_augment: images of {data.name} have {channels} channels",
+                "It needs 1 (grey) or 3 (red, green, blue); data.augmentation=flip_crop takes any number.",
             )
         augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
         return augmentation(self.num_batches, data)

@@ -97,6 +97,14 @@ def test_crops_without_a_pixel_of_the_image(built):
         grey.prepare()
 
 
+def test_rand_augment_needs_grey_or_coloured_images(built):
+    settings = ("data.augmentation=rand_augment", "data.mean=[0.5]", "data.std=[0.25]")
+    config = load_config("cifar10-small", settings).config
+    built(*settings, image=GREY).train_step([config])
+    with pytest.raises(ConfigError, match=r"data\.augmentation = rand_augment: .* 4 channels"):
+        built(*settings, image=(32, 32, 4)).prepare()
+
+
 def test_a_mean_for_each_channel_or_one_for_all(built):
     with pytest.raises(ConfigError, match=r"data\.mean .* have 1 channels"):
         built(image=GREY)
