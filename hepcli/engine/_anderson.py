@@ -33,6 +33,8 @@ class Mixed(NamedTuple):
         is_mixed: whether `trial` is a mixture.
         wait: passes left without mixing.
         pause: how many there will be after the next rejection.
+        has_mixed: whether any `trial` was one.
+        before: `value` when the first mixture was made of it.
     """
 
     value: Float[Array, "batch numbers"]
@@ -46,6 +48,8 @@ class Mixed(NamedTuple):
     is_mixed: Bool[Array, " batch"]
     wait: Int[Array, " batch"]
     pause: Int[Array, " batch"]
+    has_mixed: Bool[Array, " batch"]
+    before: Float[Array, "batch numbers"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Anderson:
             rows, rows, jnp.zeros_like(rows), jnp.full(batch, jnp.inf, exact),
             history, history, jnp.zeros((batch, memory, memory), exact),
             jnp.zeros((batch, memory), jnp.bool_), never,
-            jnp.zeros(batch, jnp.int32), jnp.ones(batch, jnp.int32),
+            jnp.zeros(batch, jnp.int32), jnp.ones(batch, jnp.int32), never, rows,
         )  # fmt: skip
 
     def value(self, carry: Mixed, like: Any) -> Any:
@@ -97,11 +101,33 @@ class Anderson:
         mixes = carry.valid.any(axis=1) & (wait == 0) & (size < _NEAR * example_norm(carry.value, 1))
         trial = jnp.where(mixes[:, None], mixture, carry.value)
         moved = jnp.where(is_worse, jnp.inf, size)
-        return carry._replace(trial=trial, size=size, is_mixed=mixes, wait=wait, pause=pause), moved
+        before = jnp.where(carry.has_mixed[:, None], carry.before, carry.value)
+        return carry._replace(
+            trial=trial, size=size, is_mixed=mixes, wait=wait, pause=pause,
+            has_mixed=carry.has_mixed | mixes, before=before,
+        ), moved  # fmt: skip
 
     def keep(self, moving: Array, new: Mixed, old: Mixed) -> Mixed:
-        """The new state where examples move; nobody reads the rest of those that do not."""
-        return new._replace(value=jnp.where(moving[:, None], new.value, old.value))
+        """The new state where examples move; of those that do not, the rest is not read again."""
+        rows = moving[:, None]
+        return new._replace(
+            value=jnp.where(rows, new.value, old.value),
+            has_mixed=jnp.where(moving, new.has_mixed, old.has_mixed),
+            before=jnp.where(rows, new.before, old.before),
+        )
+
+    def disturbance(self, carry: Mixed, like: Any) -> Any:
+        """A direction in which a state that mixing came to may be unstable, of norm 1, as a tree like `like`.
+
+        Half of it leads back to where mixing began: the passes before have made that long in the directions
+        in which they shrink least, or grow. The other half is random, the same for all examples.
+        """
+        exact = exact_dtype(carry.value)
+        back = (carry.before - carry.value).astype(exact)
+        random = jax.random.normal(jax.random.key(0), back.shape[1:], exact)
+        side = jnp.where(back @ random < 0, -1, 1)[:, None]  # so that the halves never cancel
+        both = _unit(back) + _unit(side * random)
+        return _from_rows(_unit(both).astype(carry.value.dtype), like)
 
     def _remember(
         self, carry: Mixed, image: Array, change: Array, is_worse: Array, slot: int | Array
@@ -131,6 +157,12 @@ class Anderson:
         limits = np.finfo(matrix.dtype)
         floor = 8 * limits.eps * scale + limits.tiny
         return _solve(matrix + floor[:, None, None] * jnp.eye(self.memory, dtype=matrix.dtype), aims)
+
+
+def _unit(rows: Array) -> Array:
+    """Rows of norm 1; of zeros, zeros."""
+    size = example_norm(rows, 1)[:, None]
+    return jnp.where(size > 0, rows / jnp.where(size > 0, size, 1), 0)
 
 
 def _solve(matrix: Float[Array, "batch m m"], aims: Float[Array, "batch m"]) -> Float[Array, "batch m"]:

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from hepcli.engine._anderson import Anderson
-from hepcli.engine._norms import beside, example_norm
+from hepcli.engine._norms import all_finite, beside, example_norm
 
 T = TypeVar("T")
 Context = Any
@@ -20,10 +20,16 @@ Pass = Callable[[T, int | Array], T]
 """One pass over a tree of arrays with the examples in front, given how many went before it."""
 Prepare = Callable[[Context], Pass[T]]
 
+Part = tuple[Any, Array, Array]
+"""Of some examples: what a scheme carries, which of them move, and the passes of each."""
 Loop = tuple[Any, Array, Array, Array]
-"""What a scheme carries, which examples move, their passes, and those of the loop."""
+"""The same, and the passes of the loop."""
 
 _SHARES = (1.0, 0.4, 0.125)  # of the batch as it shrinks; every size is compiled by itself
+_LONGEST_CHECK = 12  # passes over a disturbance
+_GONE = 0.03  # what is left of one that has died out
+_CLEAR = 0.9  # what a pass leaves of one that is clearly dying out
+_WINDOW, _SLOW = 3, 0.99  # the last passes of the longest check, and what each leaves at most if it passes
 
 
 class Scheme(Protocol):
@@ -64,6 +70,37 @@ class Plain:
         return kept
 
 
+class Decay:
+    """Passes over a disturbance, which rests once little is left of it and it clearly dies out.
+
+    It is carried as a tree of norm 1 at the start, with its norms before the last passes, the newest last.
+    """
+
+    def start(self, value: T) -> tuple[T, Float[Array, "batch passes"]]:
+        """The disturbance."""
+        size = example_norm(value, 1)
+        return value, jnp.tile(size[:, None], (1, _WINDOW + 1))
+
+    def value(self, carry: tuple[T, Array], like: T) -> Array:
+        """Whether it has grown, or hardly shrunk, over the last passes."""
+        sizes = carry[1]
+        return ~(sizes[:, -1] < _SLOW**_WINDOW * sizes[:, 0])
+
+    def advance(
+        self, step: Pass[T], carry: tuple[T, Array], like: T, count: int | Array
+    ) -> tuple[tuple[T, Array], Array]:
+        """One pass, and what is left; infinitely much while it does not shrink clearly."""
+        value, sizes = carry
+        new = step(value, count)
+        size = example_norm(new, 1)
+        left = jnp.where(size < _CLEAR * sizes[:, -1], size, jnp.inf)
+        return (new, jnp.column_stack([sizes[:, 1:], size])), left
+
+    def keep(self, moving: Array, new: tuple[T, Array], old: tuple[T, Array]) -> tuple[T, Array]:
+        """The new norms where examples move; nobody reads the rest of those that do not."""
+        return new[0], jnp.where(moving[:, None], new[1], old[1])
+
+
 def iterate(
     prepare: Prepare[T], context: Context, start: T, max_passes: int, tolerance: float, memory: int = 0
 ) -> tuple[T, Int[Array, " batch"]]:
@@ -76,44 +113,77 @@ def iterate(
     An example that moves less than `tolerance` is not for that at a fixed point: it may be slow. One that
     alternates runs all `max_passes`; one that is no longer finite stops.
 
+    Mixing also finds fixed points that are unstable, where an error signal grows without bounds and no plain
+    passes lead. What it comes to is kept only where it rests and a small disturbance dies out; the other
+    examples run again from `start`, without mixing, and so come to what they come to without it.
+
     Args:
         prepare: context of some examples -> a pass over them. What it computes before the first pass is
             computed once.
         context: of all examples.
         start: any tree of arrays.
-        max_passes: most passes.
+        max_passes: most passes, with mixing and again without.
         tolerance: an example stops once a pass moved it less than this; 0 runs all `max_passes`, and only
             then can the loop, without mixing, be differentiated in reverse mode.
         memory: of Anderson mixing; 0 for none.
 
     Returns:
-        The tree at the end, and the passes of each example (int32).
+        The tree at the end, and the passes of each example, those of the check and the repetition included
+        (int32).
     """
-    scheme: Scheme = Anderson(memory) if memory else Plain()
-    first = scheme.start(start)
     examples = jax.tree.leaves(start)[0].shape[0]
+    if memory:
+        return _mixed(prepare, context, start, max_passes, tolerance, Anderson(memory))
     if tolerance == 0:
         step = prepare(context)
-        end = jax.lax.fori_loop(
-            0, max_passes, lambda count, carry: scheme.advance(step, carry, start, count)[0], first
-        )
-        return scheme.value(end, start), jnp.full(examples, max_passes, jnp.int32)
-    end, passes = _shrinking(prepare, context, start, first, scheme, max_passes, tolerance)
-    return scheme.value(end, start), passes
+        end: T = jax.lax.fori_loop(0, max_passes, lambda count, value: step(value, count), start)
+        return end, jnp.full(examples, max_passes, jnp.int32)
+    everything = start, jnp.ones(examples, jnp.bool_), jnp.zeros(examples, jnp.int32)
+    end, _, passes = _shrinking(prepare, context, start, Plain(), everything, max_passes, tolerance)
+    return end, passes
+
+
+def _mixed(
+    prepare: Prepare[T], context: Context, start: T, max_passes: int, tolerance: float, scheme: Anderson
+) -> tuple[T, Int[Array, " batch"]]:
+    """Move every example with mixing, and again without where that does not lead to a stable fixed point."""
+    examples = jax.tree.leaves(start)[0].shape[0]
+    everyone, none = jnp.ones(examples, jnp.bool_), jnp.zeros(examples, jnp.int32)
+    mixing = scheme.start(start), everyone, none
+    most = -(-max_passes // 2) if tolerance else max_passes
+    carry, moving, passes = _shrinking(prepare, context, start, scheme, mixing, most, tolerance)
+    end: T = scheme.value(carry, start)
+    unsettled = moving if tolerance else ~everyone
+
+    def prepare_check(own: tuple[Context, T]) -> Pass[T]:
+        step = prepare(own[0])
+        push = jax.linearize(lambda state: step(state, 0), own[1])[1]
+        return lambda disturbance, count: push(disturbance)
+
+    # An example that is not finite has become so by plain passes.
+    decay, stable = Decay(), ~unsettled & carry.has_mixed & all_finite(end, 1)
+    checking = decay.start(scheme.disturbance(carry, start)), stable, none
+    shrunk, unsure, more = _shrinking(
+        prepare_check, (context, end), start, decay, checking, _LONGEST_CHECK, _GONE
+    )
+    unstable = unsure & decay.value(shrunk, start)
+    again = carry.has_mixed & (unsettled | unstable)
+    starting = jax.tree.map(lambda s, e: jnp.where(beside(again, s), s, e), start, end), again, none
+    end, _, last = _shrinking(prepare, context, start, Plain(), starting, max_passes, tolerance)
+    return end, passes + more + last
 
 
 def _shrinking(
     prepare: Prepare[T],
     context: Context,
     like: T,
-    first: Any,
     scheme: Scheme,
+    everything: Part,
     max_passes: int,
     tolerance: float,
-) -> tuple[Any, Array]:
+) -> Part:
     """Move the whole batch until few enough are left to move, then those, and so on."""
-    examples = jax.tree.leaves(like)[0].shape[0]
-    everything = first, jnp.ones(examples, jnp.bool_), jnp.zeros(examples, jnp.int32)
+    examples = everything[1].shape[0]
     count = jnp.int32(0)
     for size, few in pairwise((*_sizes(examples), 0)):
         rows = None if size == examples else jnp.nonzero(everything[1], size=size, fill_value=examples)[0]
@@ -134,7 +204,7 @@ def _shrinking(
 
         *own, count = jax.lax.while_loop(unfinished, go, (carry, moving, passes, count))
         everything = _put(everything, tuple(own), rows)
-    return everything[0], everything[2]
+    return everything
 
 
 def _sizes(examples: int) -> list[int]:

@@ -134,10 +134,11 @@ class RelaxationSettings:
 
     Attributes:
         solver: `synchronous` updates all layers at once, `alternating` group after group, `anderson` too,
-            mixing the states it comes to.
+            mixing the states it comes to; where that leads to no stable fixed point, an example runs again
+            without.
         order: the groups: `cyclic` the cyclic classes of the graph, `even_odd` every other layer and then the
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
-        free_steps: most steps of a free phase.
+        free_steps: most steps of a free phase, not counting what `anderson` tried in vain.
         nudged_steps: most steps of a nudged phase.
         tolerance: an example stops relaxing once a pass changes its state by less than this; 0 always runs
             all steps.

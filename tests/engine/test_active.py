@@ -112,7 +112,7 @@ def test_all_steps_are_run_where_the_tolerance_is_out_of_reach():
 def test_mixing_solves_linear_maps_in_a_few_passes(memory, kind):
     """x ← A x + b: with as many differences as unknowns, the fixed point is found up to rounding."""
     rng = np.random.default_rng(memory)
-    matrix = 0.9 * np.linalg.qr(rng.standard_normal((memory, memory)))[0]
+    matrix = 0.8 * np.linalg.qr(rng.standard_normal((memory, memory)))[0]
     shift = rng.standard_normal((4, memory)).astype(kind)
     if kind is complex:
         shift = shift * (1 + 0.001j)  # one direction, so that real mixtures suffice
@@ -126,6 +126,31 @@ def test_mixing_solves_linear_maps_in_a_few_passes(memory, kind):
     plain, _ = iterate(prepare, jnp.asarray(shift), start, memory + 4, 0.0)
     assert np.abs(mixed - fixed).max() < 1e-9
     assert np.abs(plain - fixed).max() > 1e-5
+
+
+@pytest.mark.parametrize("memory", [1, 2, 3])
+@pytest.mark.parametrize("rate", [-1.3, -1.02, 1.02, 1.3])
+def test_mixing_keeps_no_unstable_fixed_point(memory, rate):
+    """x ← rate x (1 − x²) in one direction, slow decay in the others, from near the fixed point 0.
+
+    It repels at any of these rates. Plain passes go away from it, to fixed points or in turns to two states.
+    """
+    decay = jnp.asarray([0.0, 0.6, 0.5, -0.4])
+
+    def prepare(own):
+        def step(x, count):
+            new = decay * x + own
+            return new.at[:, 0].add(rate * x[:, 0] * (1 - x[:, 0] ** 2))
+
+        return step
+
+    context = jnp.asarray([[0.0, 1.0, 1.0, 1.0]])
+    start = jnp.asarray([[1e-3, 2.0, 1.0, 0.5]])
+    mixed, passes = iterate(prepare, context, start, 400, 1e-7, memory)
+    plain, alone = iterate(prepare, context, start, 400, 1e-7)
+    assert abs(plain[0, 0]) > 0.1
+    np.testing.assert_array_equal(mixed, plain)
+    assert passes[0] > alone[0]
 
 
 def test_a_mixture_that_is_worse_is_not_taken():
