@@ -38,6 +38,8 @@ def checked_splits(pairs: Mapping[SplitName, tuple[Any, Any]], source: str) -> d
             "Give images of one size.",
         )
     num_classes = int(checked["train"][1].max()) + 1
+    if num_classes < 2:
+        raise DatasetError(f"{source}: all training labels are 0.", "Give examples of at least 2 classes.")
     missing = np.setdiff1d(np.arange(num_classes), checked["train"][1])
     if missing.size:
         raise DatasetError(

@@ -109,6 +109,16 @@ def open_arrays(spec: DatasetSpec, folder: Path, split: SplitName) -> Split | No
     return Split(images, labels, spec.num_classes)
 
 
+def digests_of(folder: Path) -> str:
+    """The SHA-256 of all splits that `write_arrays` wrote into a folder, as one.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    lines = b"".join(_paths_in(folder, split).digests.read_bytes() for split in SPLIT_NAMES)
+    return hashlib.sha256(lines).hexdigest()
+
+
 def _is_verified(paths: _Paths, image_bytes: int) -> bool:
     """Whether the arrays are what was written, as far as it takes no seconds to tell."""
     checked = [paths.labels, *([paths.images] if image_bytes <= _VERIFIED_BYTES else [])]

@@ -11,6 +11,8 @@ from hepcli.data import _folders
 from hepcli.data._spec import DatasetSpec, OnProgress
 from hepcli.files import lock
 
+IMPORT_PREFIX = ".import-"  # of folders in which images of a user's own are prepared
+
 
 @contextlib.contextmanager
 def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterator[None]:
@@ -51,6 +53,7 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
 def _leftovers(spec: DatasetSpec, data_dir: Path) -> list[Path]:
     return [
         *(data_dir / spec.name).glob("incomplete.*"),
+        *(data_dir / spec.name).glob(f"{IMPORT_PREFIX}*"),
         *(data_dir / "downloads" / spec.name).glob("*.tmp.*"),
         *(_folders.prepared_folder(spec, data_dir) / "cache").glob(".*.tmp"),
     ]

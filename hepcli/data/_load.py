@@ -1,15 +1,18 @@
 """Opening a split, and listing what there is to open."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from hepcli.data import _folders
 from hepcli.data._bundled import bundled_path, load_bundled
 from hepcli.data._cache import load_cached
-from hepcli.data._own import load_own, own_names
+from hepcli.data._own import load_own, own_fingerprint, own_names
 from hepcli.data._registry import find_spec
-from hepcli.data._spec import Bundled, Imported, InMemory, Split, SplitName
+from hepcli.data._spec import SPLIT_NAMES, Bundled, DatasetSpec, Imported, InMemory, Split, SplitName
 from hepcli.errors import DatasetError
 from hepcli.settings import DATASETS
 
@@ -62,6 +65,23 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
     if not _folders.is_prepared(spec, folder):
         raise _folders.missing_error(spec, folder)
     return load_cached(spec, folder, split)
+
+
+def fingerprint(spec: DatasetSpec) -> str | None:
+    """The SHA-256 of the examples of a user's own; None for official ones, which are always the same.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    if isinstance(spec.source, Imported):
+        return own_fingerprint(spec, spec.source)
+    if not isinstance(spec.source, InMemory):
+        return None
+    digest = hashlib.sha256()
+    for split in SPLIT_NAMES:
+        for array in spec.source.splits[split][:2]:
+            digest.update(np.ascontiguousarray(array).data.cast("B"))
+    return digest.hexdigest()
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetInfo]:

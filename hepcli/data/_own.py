@@ -2,7 +2,9 @@
 
 import json
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 from hepcli.data import _folders
 from hepcli.data._arrays import checked_splits, spec_of
-from hepcli.data._cache import open_arrays, write_arrays
+from hepcli.data._cache import digests_of, open_arrays, write_arrays
+from hepcli.data._interrupted import IMPORT_PREFIX, clean_start
 from hepcli.data._npz import ARCHIVE_ERRORS, HEADER_ERRORS
 from hepcli.data._spec import SPLIT_NAMES, DatasetSpec, Imported, OnProgress, Split, SplitName
 from hepcli.errors import DatasetError
@@ -21,6 +24,7 @@ from hepcli.settings import DATASETS, did_you_mean, is_own_name
 
 _FOLDER, _INFO = "own", "own.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_SYSTEM_FILES = ("Thumbs.db", "desktop.ini")  # of file managers, not hidden everywhere
 _TEST_SHARE = 6  # one in so many examples, where a source has no test split
 _GREY = ("1", "L")  # Pillow's modes
 _COLOUR = ("LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -29,6 +33,9 @@ _IN_PAIRS = (
     ("x_train", "y_train", "x_test", "y_test"),
 )
 _IN_ONE = (("images", "labels"), ("x", "y"))
+
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error, zlib.error)
+"""What Pillow raises for damaged files, found by damaging them."""
 
 Pair = tuple[Any, Any]
 
@@ -82,8 +89,10 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
         "classes": classes,
     }
     try:
-        folder.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=folder.parent) as temporary:
+        with (
+            clean_start(spec, directory, report),
+            tempfile.TemporaryDirectory(prefix=IMPORT_PREFIX, dir=folder.parent) as temporary,
+        ):
             whole = Path(temporary) / _FOLDER
             whole.mkdir()
             for split, examples in splits.items():
@@ -130,6 +139,14 @@ def load_own(spec: DatasetSpec, source: Imported, split: SplitName) -> Split:
     if found is None:
         raise _damaged(spec.name, source.folder)
     return found
+
+
+def own_fingerprint(spec: DatasetSpec, source: Imported) -> str:
+    """The SHA-256 of what was imported; raises DatasetError where it is not on record."""
+    try:
+        return digests_of(source.folder)
+    except OSError as error:
+        raise _damaged(spec.name, source.folder) from error
 
 
 def own_names(data_dir: Path | None) -> list[str]:
@@ -214,6 +231,12 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
         split: [(path, label) for label, name in enumerate(classes) for path in _images_in(root / name)]
         for split, root in roots.items()
     }
+    trained = {label for _, label in files["train"]}
+    if empty := [name for label, name in enumerate(classes) if label not in trained]:
+        raise DatasetError(
+            f"{roots['train'] / empty[0]} contains no PNG or JPEG images.",
+            "Convert the images of this class, or remove its folder.",
+        )
     every = [path for own in files.values() for path, _ in own]
     is_grey = all(mode in _GREY for mode in _modes(every))
     pairs = {
@@ -228,11 +251,22 @@ def _visible_folders(root: Path) -> list[str]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """PNG and JPEG files, but not those that file managers hide beside them."""
+    """PNG and JPEG files, but not those that file managers hide beside them.
+
+    Raises:
+        DatasetError: there is something else, which would be left out.
+    """
     if not folder.is_dir():  # a class without test images
         return []
-    found = (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in found:
+        if path.name not in _SYSTEM_FILES and (path.is_dir() or path.suffix.lower() not in _SUFFIXES):
+            what = "folder" if path.is_dir() else "file"
+            raise DatasetError(
+                f"{path} is not a PNG or JPEG image.",
+                f"Convert this {what} to images of its class, or move it elsewhere.",
+            )
+    return [path for path in found if path.name not in _SYSTEM_FILES]
 
 
 def _modes(paths: list[Path]) -> Iterator[str]:
@@ -271,7 +305,7 @@ def _is_transparent(image: Any, path: Path) -> bool:
         return False
     try:
         least, _ = image.convert("RGBA").getchannel("A").getextrema()
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGED as error:
         raise _no_image(path) from error
     return bool(least < 255)
 
@@ -286,7 +320,7 @@ def _pixels(paths: list[Path], *, is_grey: bool) -> NDArray[np.uint8]:
             try:
                 upright = ImageOps.exif_transpose(image)
                 pixels = np.asarray(upright.convert("L" if is_grey else "RGB"))
-            except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
+            except _DAMAGED as error:
                 raise _no_image(path) from error
         if result is None:
             result = np.empty((len(paths), *pixels.shape), np.uint8)
@@ -309,11 +343,7 @@ def _opened(path: Path) -> Any:
         return Image.open(path)
     except OSError as error:
         raise (_no_image(path) if error.errno is None else _unreadable(path, error)) from error
-    except (
-        Image.DecompressionBombError,
-        ValueError,
-        SyntaxError,
-    ) as error:  # Pillow's words for damaged files
+    except (Image.DecompressionBombError, *_DAMAGED) as error:
         raise _no_image(path) from error
 
 

@@ -1,5 +1,6 @@
 """SVHN, the cropped digits, from MATLAB files."""
 
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,11 +22,16 @@ def _read_blocks(paths: Mapping[str, Path], split: SplitName) -> Iterator[Block]
     try:
         content = loadmat(path, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].ravel()
-    # What SciPy raises for files of another kind or cut short, found by damaging them.
-    except (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError) as error:
+    # What SciPy raises for files of another kind, cut short or damaged, found by damaging them.
+    except (
+        MatReadError, ValueError, TypeError, LookupError, EOFError, OSError, NotImplementedError, zlib.error,
+        OverflowError, AttributeError,
+    ) as error:  # fmt: skip
         raise DatasetError(f"{path} is not an SVHN MATLAB file: {error}.", _ADVICE) from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(labels):
         raise DatasetError(f"{path} contains no images with labels.", _ADVICE)
+    if not np.isin(labels, np.arange(1, 11)).all():
+        raise DatasetError(f"{path} contains labels other than 1 … 10.", _ADVICE)
     yield np.ascontiguousarray(images.transpose(3, 0, 1, 2)), (labels % 10).astype(np.int32)
 
 

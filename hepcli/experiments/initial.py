@@ -140,7 +140,7 @@ def _read(
     step: str | None = None
     if colon and not path.exists():
         path, step = expanded(folder), tail
-    run = SavedRun(path, data_dir=data_dir)
+    run = SavedRun(path, data_dir=data_dir, reads_data=False)
     if step is not None and step != "best" and not step.isdecimal():
         usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."
         raise ConfigError(f"run.init_from = {source}: {step} is not a step.", usage)

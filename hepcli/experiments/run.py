@@ -25,7 +25,7 @@ from hepcli.experiments.initial import initial_params, leak_notice
 from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
-from hepcli.experiments.saved import check_config
+from hepcli.experiments.saved import check_config, check_data
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
@@ -126,6 +126,7 @@ class Run:
         """Go back to the newest intact checkpoint, or that of a step, and the records of the run with it."""
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
         check_config(self.config, restored.metadata, self.folder.path)
+        check_data(self.task, restored.metadata, self.folder.path)
         self._check_epochs(restored.step)
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
@@ -215,7 +216,11 @@ class Run:
         check_finite(self.step, self.state.totals["loss"])
         check_params(self.step, self.state.params)
         if self.folder.writes:
-            metadata = {"history": self.history, "config": self.config.model_dump(mode="json")}
+            metadata = {
+                "history": self.history,
+                "config": self.config.model_dump(mode="json"),
+                "data": self.task.fingerprint,
+            }
             store.save(self.step, self.state, metadata, metric)
 
     def finish_epoch(

@@ -17,7 +17,7 @@ from hepcli.checkpoints import (
 from hepcli.code import check_same, load_code
 from hepcli.config import Config, flatten, kept_code, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import CheckpointError, ConfigError, OutputError
+from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
@@ -54,6 +54,26 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
                 f"{_shown(before.get(key))}, and its config.toml has been changed since.",
                 "Restore the value, or start a new run with another --out.",
             )
+
+
+def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
+    """Check that the data set of a run is still the one it was trained on; older checkpoints do not tell.
+
+    Args:
+        task: with the data set that is there now.
+        metadata: of the checkpoint.
+        folder: of the run.
+
+    Raises:
+        DatasetError: another one has its name.
+    """
+    trained, name = metadata.get("data"), task.spec.name
+    is_same_name = (metadata.get("config") or {}).get("data", {}).get("name") == name
+    if trained is not None and is_same_name and trained != task.fingerprint:
+        raise DatasetError(
+            f"The run in {folder} was trained on other examples than the data set {name} now contains.",
+            "Import the new examples under another name, and the old ones again.",
+        )
 
 
 def _values(tables: Mapping[str, Any]) -> dict[str, object]:
@@ -93,10 +113,13 @@ class SavedRun:
         data_dir: where data sets are kept.
         flags: dotted key to value, as `overrides`.
         code: files with own parts, besides those of the run.
+        reads_data: whether examples are read, which must then be those of the training.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed, or a damaged config.toml.
+        DatasetError: the data set is missing or damaged.
     """
 
     def __init__(
@@ -106,8 +129,10 @@ class SavedRun:
         data_dir: Path | None = None,
         flags: Mapping[str, object] | None = None,
         code: Sequence[Path] = (),
+        *,
+        reads_data: bool = True,
     ) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint, self.reads_data = checkpoint, reads_data
         self.folder, self.named_step = resolve_checkpoint(checkpoint)
         check_same(load_code(code), kept_code(self.folder), str(self.folder))
         self._own_config = read_config(self.folder)
@@ -149,9 +174,12 @@ class SavedRun:
         Raises:
             CheckpointError: no such step, nothing intact, or of another network.
             ConfigError: config.toml was changed since the run was started.
+            DatasetError: the data set was, and examples are read.
         """
         restored = self.store.restore(self._target, step, whole=False)
         check_config(self._own_config, restored.metadata, self.folder)
+        if self.reads_data:
+            check_data(self.task, restored.metadata, self.folder)
         if step is None and (missing := self.missing_step(restored.damaged)):
             restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hepcli.code import load_again, loaded_code
 from hepcli.config import Config, config_error
-from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, held_out, load_split
+from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, fingerprint, held_out, load_split
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
@@ -107,6 +107,11 @@ class Task:
         if name not in self._splits:
             self._splits[name] = load_split(self.config.data.name, name, self._data_dir)
         return self._splits[name]
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """The SHA-256 of the data set; None for official ones."""
+        return fingerprint(self.spec)
 
     def open_splits(self) -> None:
         """Open all splits; raises DatasetError where one is missing or damaged."""

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.config import config_hash
+from hepcli.data import ARCHIVE_ERRORS, HEADER_ERRORS
 from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.saved import SavedRun
 from hepcli.files import replacing
@@ -23,7 +22,11 @@ METADATA = "__metadata__"
 
 
 def export(
-    checkpoint: Path, out: Path, step: int | Literal["best"] | None = None
+    checkpoint: Path,
+    out: Path,
+    step: int | Literal["best"] | None = None,
+    data_dir: Path | None = None,
+    code: Sequence[Path] = (),
 ) -> tuple[Path, tuple[str, ...]]:
     """Write the weights of a run, float32, named `CONNECTION.kernel` and `CONNECTION.bias`.
 
@@ -32,19 +35,23 @@ def export(
         out: the file, .safetensors or .npz; one that is there is replaced.
         step: which step; "best" for the best on the validation examples, None for the one `checkpoint`
             names, else the newest intact one.
+        data_dir: where data sets are kept; that of the run must be known, for the shapes of the weights.
+        code: files with own parts, besides those of the run.
 
     Returns:
         The file, and notices for the user.
 
     Raises:
         CheckpointError: not a run, no such step, or nothing intact.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: `out` ends in something else, or there is no best step.
+        DatasetError: the data set is not known.
         OutputError: the file cannot be written.
     """
     if out.suffix not in SUFFIXES:
         what = f"--out {out}: weights are written as {' or '.join(SUFFIXES)}."
         raise ConfigError(what, "Choose one of them.")
-    run = SavedRun(checkpoint)
+    run = SavedRun(checkpoint, data_dir=data_dir, code=code, reads_data=False)
     restored = run.restore(run.chosen_step(step))
     metadata = {
         "format": "hepcli",
@@ -90,17 +97,7 @@ def read_weights(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         raise CheckpointError(f"{file} does not exist.", advice) from error
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.", advice) from error
-    except (
-        SafetensorError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-    ) as error:
+    except (SafetensorError, KeyError, AttributeError, *ARCHIVE_ERRORS, *HEADER_ERRORS) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise CheckpointError(f"{file} contains no readable weights: {reason}.", advice) from error
     return arrays, metadata

@@ -134,6 +134,14 @@ def test_damaged_and_unequal_images_are_named(tmp_path, data_dir):
     with pytest.raises(DatasetError, match="9 × 9 pixels"):
         imported("insects", root, data_dir)
     bad.write_bytes(whole)
+    (root / "test" / "bee" / "9.bmp").write_bytes(whole)
+    with pytest.raises(DatasetError, match=r"9\.bmp is not a PNG or JPEG image"):
+        imported("insects", root, data_dir)
+    (root / "test" / "bee" / "9.bmp").unlink()
+    (root / "train" / "wasp").mkdir()
+    with pytest.raises(DatasetError, match="wasp contains no PNG or JPEG images"):
+        imported("insects", root, data_dir)
+    (root / "train" / "wasp").rmdir()
     (root / "test" / "wasp").mkdir()
     with pytest.raises(DatasetError, match="no such class"):
         imported("insects", root, data_dir)
@@ -147,6 +155,14 @@ def test_names_that_are_taken_are_refused(tmp_path, data_dir):
     imported("mine", tmp_path / "a.npz", data_dir)
     with pytest.raises(DatasetError, match="already"):
         imported("mine", tmp_path / "a.npz", data_dir)
+
+
+def test_what_a_killed_import_left_is_removed(tmp_path, data_dir):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    left = data_dir / "mine" / ".import-killed"
+    left.mkdir(parents=True)
+    imported("mine", tmp_path / "a.npz", data_dir)
+    assert not left.exists()
 
 
 def test_what_is_damaged_after_the_import_is_not_used(tmp_path, data_dir):
@@ -181,8 +197,14 @@ def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
     test = load_split("svhn_cropped", "test", data_dir)
     np.testing.assert_array_equal(test.images, made["test"])
     assert test.labels.tolist() == list(range(10))
-    (tmp_path / "test_32x32.mat").write_bytes(b"x" * 500)
-    with pytest.raises(DatasetError, match="not an SVHN MATLAB file"):
+    file = tmp_path / "test_32x32.mat"
+    whole = bytearray(file.read_bytes())
+    for content in (b"x" * 500, whole[:300] + b"?" + whole[301:], whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        with pytest.raises(DatasetError, match="not an SVHN MATLAB file"):
+            imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
+    savemat(file, {"X": made["test"].transpose(1, 2, 3, 0), "y": np.full((10, 1), 37, np.uint8)})
+    with pytest.raises(DatasetError, match="labels other than"):
         imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import list_presets, load_config
+from hepcli.data import import_data, load_split, silent
 from hepcli.errors import (
     CheckpointError,
     ConfigError,
+    DatasetError,
     DivergenceError,
     HepError,
     OutputError,
@@ -25,6 +27,7 @@ from hepcli.experiments.group import Group
 from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.task import Task
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
+from hepcli.experiments.weights import export
 from hepcli.settings import ESTIMATORS
 from hepcli.training import Layout
 
@@ -420,6 +423,36 @@ def test_a_configuration_edited_after_training_began_is_noticed(whole_run):
 
 
 @pytest.mark.draws
+def test_another_data_set_of_the_same_name_is_noticed(tmp_path, small):
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 10
+
+    def import_own(folder):
+        images = rng.integers(0, 256, (400, 28, 28), dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", images=images, labels=labels)
+        import_data("mine", tmp_path / "a.npz", folder, silent)
+        return folder
+
+    here, other = import_own(tmp_path / "here"), import_own(tmp_path / "other")
+    settings = (*small, "data.name=mine", "data.batch_size=50")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hepcli.experiments.task.load_split", load_split)
+
+        def train_with(data_dir, **more):
+            request = TrainRequest(None, settings, {"run.epochs": 2}, tmp_path / "own", data_dir=data_dir)
+            return list(train(request._replace(**more)))
+
+        train_with(here)
+        before = contents(tmp_path / "own")
+        with pytest.raises(DatasetError, match="was trained on other examples"):
+            train_with(other, resume=True, overrides=(), flags={"run.epochs": 3})
+        with pytest.raises(DatasetError, match="was trained on other examples"):
+            evaluate(tmp_path / "own", data_dir=other)
+        assert contents(tmp_path / "own") == before
+        assert evaluate(tmp_path / "own", data_dir=here)[0]["examples"] == 60
+        export(tmp_path / "own", tmp_path / "w.npz", data_dir=other)
+
+
 def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no fonts")
