@@ -12,9 +12,10 @@ from jaxtyping import Int, UInt8
 from hepcli.api._model import Model
 from hepcli.api._session import Overrides, in_session, split_overrides
 from hepcli.config import Config, differences, load_config
-from hepcli.engine import Estimate, Params, Problem, estimator_of
+from hepcli.engine import Estimate, Params, Problem
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
+from hepcli.experiments.task import network_of_method
 from hepcli.networks import Network
 from hepcli.settings import DataSettings, GradientSettings, RelaxationSettings
 from hepcli.training import normalizer
@@ -68,8 +69,7 @@ def estimate(
         flags["gradient.method"] = method
     config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(model.config, config)
-    bare = estimator_of(config.gradient.method).is_feedforward
-    network = model.network.without_feedback if bare else model.network
+    network = network_of_method(model.network, config.gradient.method)
     settings = network, model.config.data, config.relaxation, config.gradient
     result: Estimate = jax.device_get(
         _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))

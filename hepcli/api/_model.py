@@ -119,7 +119,9 @@ class Model:
         settings = self.network, self.config.data, self.config.relaxation
         weights = self.weights_as_read
         parts = [
-            jax.device_get(_states(*settings, weights, jnp.asarray(images[start : start + size])))
+            jax.device_get(
+                _states(*settings, weights, jnp.asarray(images[start : start + size]), jnp.uint32(start))
+            )
             for start in range(0, len(images), size)
         ]
         whole: States = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -252,11 +254,17 @@ def _path(path: str | Path) -> Path:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _states(
-    network: Network, data: DataSettings, relaxation: RelaxationSettings, params: Params, images: Array
+    network: Network,
+    data: DataSettings,
+    relaxation: RelaxationSettings,
+    params: Params,
+    images: Array,
+    first: Array,
 ) -> States:
     inputs = normalizer(data)(images)
     no_targets = jnp.zeros((len(images), network.num_classes), inputs.dtype)
-    problem = Problem(network, params, inputs, no_targets, relaxation, key=jax.random.key(0))
+    places = first + jnp.arange(len(images))
+    problem = Problem(network, params, inputs, no_targets, relaxation, key=jax.random.key(0), places=places)
     phase = free_phase(problem).phase
     activity = activities(problem, phase.state)
     scores = network.output(params, activity["out"])

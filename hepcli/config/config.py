@@ -71,6 +71,10 @@ class Config(BaseModel):
         if self.relaxation.persistent_state and not estimator.has_free_phase:
             key = assigned("relaxation.persistent_state", True)
             problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to false"))
+        precision = self.relaxation.free_precision
+        if precision != "float32" and not estimator.has_free_phase and not estimator.is_feedforward:
+            key = assigned("relaxation.free_precision", precision)
+            problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to float32"))
         if estimator.is_feedforward:
             problems += _feedforward_problems(self)
         if estimator.is_contrastive:
@@ -173,7 +177,7 @@ def new_run_problems(config: "Config") -> list[Fault]:
     return [
         Fault(
             assigned("relaxation.order", CYCLIC),
-            f"the cycles of the network have no common period, so {solver} would update all layers at once; "
+            f"the layers of this network have no cyclic order, so {solver} would update all of them at once; "
             'set relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
             'relaxation.solver = "synchronous"',
         )

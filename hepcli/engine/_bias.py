@@ -192,7 +192,8 @@ def gradient_sums(
 def _gradient_of_kept(problem: Problem, free: FreePhase, kept: Bool[Array, " batch"]) -> Gradient:
     """The gradient of the method itself from the fixed point, example by example, to leave some out."""
     estimate = estimator_of(problem.signal_settings.method).estimate
-    from_rest = problem._replace(relaxation=replace(problem.relaxation, free_steps=0, unsettled="learn"))
+    rest = replace(problem.relaxation, free_steps=0, unsettled="learn", free_precision="float32")
+    from_rest = problem._replace(relaxation=rest)
     places = jnp.arange(len(problem.inputs)) if problem.places is None else problem.places
 
     def add(total: Gradient, example: tuple[dict[str, Any], Array]) -> tuple[Gradient, None]:

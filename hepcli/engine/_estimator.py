@@ -37,7 +37,8 @@ class Estimator:
         largest_radius: most that |β| may be.
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
         clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
-        learns_locally: whether the gradient is the local rule (METHOD 3.1) with e at `Estimate.state`.
+        learns_locally: whether the gradient is the local rule (METHOD 3.1) with e at `Estimate.state`, where
+            there is an e.
         is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 
@@ -93,5 +94,8 @@ def estimate(problem: Problem) -> Estimate:
 
     Raises:
         KeyError: there is no such method.
+        ValueError: the problem has no gradient settings, or no key although noise or a random sign needs
+            one; or the method does not suit the network: feedforward ones take no cycles, contrastive ones a
+            linear drive.
     """
     return estimator_of(problem.signal_settings.method).estimate(problem)

@@ -34,14 +34,18 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     """Relax without a nudge, from `start` or where the problem says; in `free_precision`, if that is lower.
 
     The state then comes back in the precision of the parameters, and so does its residual: that of a fixed
-    point of lower precision is its rounding error, which `converged_residual` must allow for. `finite` is
-    that of the lower precision, whose range is smaller.
+    point of lower precision is its rounding error, so that an example also counts as settled up to the
+    machine epsilon of that precision times ‖u‖. `finite` is that of the lower precision, whose range is
+    smaller.
 
     Without feedback the phase is one pass from the input up, whatever steps and order the settings name: that
     is the fixed point.
 
     A phase ends after its steps whatever its examples do: one that is slow, or alternates between two states,
     keeps the last of them, with its residual.
+
+    Raises:
+        ValueError: there is noise but the problem has no key.
     """
     system, relaxation = problem.system, problem.relaxation
     constant = system.input_drive(problem.params, problem.inputs)
@@ -57,7 +61,10 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     if lower:
         end = {name: u.astype(state[name].dtype) for name, u in phase.state.items()}
         residual = example_norm(vector_field(system, problem.params, constant, end), 1)
-        phase = Phase(end, residual, residual <= relaxation.converged_residual, phase.finite, phase.passes)
+        epsilon = float(jnp.finfo(relaxation.free_precision).eps)  # type: ignore[no-untyped-call]
+        rounding = epsilon * example_norm(end, 1)
+        settled = residual <= jnp.maximum(relaxation.converged_residual, rounding)
+        phase = Phase(end, residual, settled, phase.finite, phase.passes)
     return FreePhase(problem, constant, phase)
 
 

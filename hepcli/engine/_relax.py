@@ -41,6 +41,9 @@ def relax(
     Returns:
         The final state with its true residual, per-example flags and passes.
 
+    Raises:
+        ValueError: there is noise but there are no keys.
+
     Source: Laborieux & Zenke (2024), Eq. 1–3 (METHOD §1).
     """
     drive, shared = split_drive(constant, state)

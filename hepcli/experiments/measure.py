@@ -317,6 +317,11 @@ class Measurement:
                 f"{method} has no asymmetry bias; its finite_nudge values compare it with hep exact, "
                 "which does, so only total is its bias."
             )
+        if self._task.config.gradient.beta_sign == "random":
+            notes.append(
+                "gradient.beta_sign = random: all examples were measured with the same sign; in training, "
+                "which draws one for every batch, the mean over batches has a smaller finite-nudge bias."
+            )
         if not estimator.has_error_vector:
             undefined = "finite_nudge, total and gradient_cosine are undefined"
             notes.append(f"{method} has no error vector: {undefined}.")

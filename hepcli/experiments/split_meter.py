@@ -94,7 +94,8 @@ class SplitMeter:
                 rows = np.arange(start, start + size)
                 counts.append(rows < self._examples)
                 batch = self._rows(np.minimum(rows, self._examples - 1))
-                samples.append(jax.device_get(self._meter.batch(exact, *batch, jnp.asarray(counts[-1]))))
+                own = jnp.asarray(counts[-1]), jnp.asarray(rows)
+                samples.append(jax.device_get(self._meter.batch(exact, *batch, *own)))
             return summarise(samples, counts)
 
     def pictures(

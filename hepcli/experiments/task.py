@@ -51,6 +51,22 @@ _WORTH_TRACING = (
 _OVER_TRACE = 1.45  # what XLA sets aside for the widest networks, over what their traces come to
 
 
+def network_of_method(network: Network, method: str) -> Network:
+    """The network as an estimator uses it: feedforward ones leave out its feedback.
+
+    Raises:
+        ConfigError: the method contrasts energies, and connections between layers pool.
+    """
+    estimator = estimator_of(method)
+    if estimator.is_contrastive and not network.linear_drive:
+        raise ConfigError(
+            f"gradient.method = {method}: its energy is not defined where a connection between layers pools.",
+            "Use gradient.method=hep, which works with any layer, or layers without pooling "
+            "(pool_size = pool_stride = 1).",
+        )
+    return network.without_feedback if estimator.is_feedforward else network
+
+
 class Task:
     """A configuration on its data set; splits are opened, and programs made, when they are first asked for.
 
@@ -84,13 +100,7 @@ class Task:
         if misfits := config.network.misfits(image, num_classes):
             raise config_error(misfits)
         network = build_network(config.network, image, num_classes)
-        estimator = estimator_of(config.gradient.method)
-        if estimator.is_contrastive and not network.linear_drive:
-            raise ConfigError(
-                f"gradient.method = {config.gradient.method}: its energy is defined for dense layers only.",
-                "Use gradient.method=hep, which works with any layer, or dense layers only.",
-            )
-        self.network: Network = network.without_feedback if estimator.is_feedforward else network
+        self.network: Network = network_of_method(network, config.gradient.method)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
     @cached_property

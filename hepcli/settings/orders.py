@@ -42,11 +42,12 @@ def flow_levels(layers: Layers, edges: Edges) -> tuple[Layers, ...] | None:
 def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
     """The cyclic classes of a graph, or where it has no cycle its levels.
 
-    In a graph whose cycles all have lengths divisible by p, the layers fall into p classes such that
-    every connection leads from a class to the next. The synchronous dynamics then consist of p chains
-    that never exchange a value, all with the same fixed points. Updating the classes in turn runs one of
-    them: a pass costs what a synchronous step costs and advances its chain by p steps. Layered networks
-    with reciprocal connections have p = 2, the loop of three layers p = 3; p = 1 is the synchronous step.
+    In a graph whose cycles all have lengths divisible by p, where a connection passed backwards counts −1,
+    the layers fall into p classes such that every connection leads from a class to the next. The synchronous
+    dynamics then consist of p chains that never exchange a value, all with the same fixed points. Updating
+    the classes in turn runs one of them: a pass costs what a synchronous step costs and advances its chain by
+    p steps. Layered networks with reciprocal connections have p = 2, the loop of three layers p = 3; p = 1 is
+    the synchronous step.
 
     Args:
         layers: layer names.

@@ -145,7 +145,8 @@ class RelaxationSettings:
         nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
         nudged_tolerance: likewise; `same` as `tolerance`.
         anderson_memory: differences that Anderson mixing remembers (`anderson`).
-        converged_residual: residual ‖F(u)‖ up to which an example counts as settled.
+        converged_residual: residual ‖F(u)‖ up to which an example counts as settled; with a lower
+            `free_precision`, so does one within its machine epsilon times ‖u‖.
         unsettled: what to do with examples whose free phase has not settled: `learn` from them like from
             all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
             The homeostatic loss counts them either way.
@@ -182,6 +183,8 @@ class RelaxationSettings:
         keys = filter(rests, ("solver", "nudged_solver", "tolerance", "nudged_tolerance"))
         message = f"cannot be used with relaxation.noise_std = {noise_std}: noisy states never settle"
         faults = [Fault(assigned(f"relaxation.{key}", info.data[key]), message) for key in keys]
+        if info.data.get("unsettled") == "skip":
+            faults.append(Fault(assigned("relaxation.unsettled", "skip"), message))
         if noise_std and faults:
             raise Faults(faults)
         return noise_std
@@ -207,7 +210,7 @@ class GradientSettings:
         online_cycles: turns of the circle (`online_hep`).
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.
         beta_sign: of the single nudge of num_points = 1: `positive`, or `random` for every batch, so that the
-            error of even order in |beta| averages out.
+            error of odd order in |beta| averages out.
     """
 
     __pydantic_config__ = STRICT

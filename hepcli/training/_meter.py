@@ -154,7 +154,7 @@ class AsymmetryMeter:
         zero_state = self.system.zero_state
         return num_units(jax.eval_shape(lambda: zero_state(jnp.zeros((1, *image_shape)))))
 
-    def problem(self, params: Params, images: Array, labels: Array) -> Problem:
+    def problem(self, params: Params, images: Array, labels: Array, places: Array) -> Problem:
         """The batch as the engine takes it, in the precision of the parameters."""
         dtype = jax.tree.leaves(params)[0].dtype
         return Problem(
@@ -165,6 +165,7 @@ class AsymmetryMeter:
             self.settings.relaxation,
             self.settings.gradient,
             jax.random.key(0),
+            places=places,
         )
 
     def references(self, problem: Problem) -> tuple[FreePhase, References]:
@@ -173,7 +174,7 @@ class AsymmetryMeter:
         return own, references(problem, own.phase.state, self.settings.reference)
 
     @partial(jax.jit, static_argnums=0)
-    def batch(self, params: Params, images: Array, labels: Array, counts: Array) -> Sample:
+    def batch(self, params: Params, images: Array, labels: Array, counts: Array, places: Array) -> Sample:
         """Measure a batch.
 
         Args:
@@ -181,11 +182,12 @@ class AsymmetryMeter:
             images: uint8 (batch, height, width, channels).
             labels: int (batch,).
             counts: bool (batch,); False for what only fills the batch up.
+            places: of the examples in the split, int (batch,), from which their noise grows.
 
         Returns:
             The measures of every example, those that do not count included.
         """
-        problem = self.problem(params, images, labels)
+        problem = self.problem(params, images, labels, places)
         own_free, result = self.references(problem)
         state, signal = own_signal(problem, result.free)
         finite = jnp.ones_like(counts) if signal is None else all_finite(signal, 1)
@@ -239,7 +241,8 @@ class AsymmetryMeter:
         Returns:
             Residuals, errors, and the matrices of one example where J is built.
         """
-        _, result = self.references(self.problem(params, images, labels))
+        places = jnp.arange(len(labels))
+        _, result = self.references(self.problem(params, images, labels, places))
         free, kept = result.free, result.settled & result.solved
         jacobian = one_step = None
         if self._is_dense(free):

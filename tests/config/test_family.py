@@ -177,7 +177,10 @@ def test_orders_that_are_refused(order, words):
 def test_cycles_without_an_order(solver):
     """A skip closes a cycle of three beside those of two."""
     text = message("relaxation.order=cyclic", f"relaxation.solver={solver}", preset=SMALL)
-    assert f"have no common period, so {solver} would update all layers at once" in text
+    assert (
+        f"the layers of this network have no cyclic order, so {solver} would update all of them at once"
+        in text
+    )
     assert load_config(SMALL, ["relaxation.order=cyclic", "relaxation.solver=synchronous"])
     old = load_config(SMALL, ["relaxation.order=cyclic", f"relaxation.solver={solver}"], is_new=False)
     assert old.config.relaxation.order == "cyclic"  # runs of older versions can be opened and resumed

@@ -197,6 +197,11 @@ def test_without_a_free_phase_no_state_persists(method):
     assert text == f"relaxation.persistent_state = true: {method} has no free phase; set it to false"
 
 
+def test_without_a_free_phase_none_is_in_lower_precision():
+    text = message("relaxation.free_precision=float16", "gradient.method=online_hep")
+    assert text == 'relaxation.free_precision = "float16": online_hep has no free phase; set it to float32'
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -204,6 +209,7 @@ def test_without_a_free_phase_no_state_persists(method):
         ("nudged_solver", "anderson"),
         ("tolerance", "1e-3"),
         ("nudged_tolerance", "1e-3"),
+        ("unsettled", "skip"),
     ],
 )
 def test_noise_forbids_what_waits_for_rest(key, value):

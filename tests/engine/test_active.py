@@ -189,6 +189,24 @@ def test_mixing_leaves_real_and_complex_fixed_points_where_they_are(beta):
         np.testing.assert_allclose(mixed.state[name], u, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_hep_exact_is_the_limit_of_hep_whatever_the_solver(solver):
+    """Of examples that have not settled too, as long as nudged phases are plain."""
+    problem = make_problem(CASES["loop"], num_points=6, beta_radius=1e-3)
+    own = replace(
+        problem.relaxation, solver=solver, nudged_solver="alternating", free_steps=12, nudged_steps=8
+    )
+    free = free_phase(problem._replace(relaxation=own))
+    exact, many = (ESTIMATORS[method].error_signal(free)[0] for method in ("hep_exact", "hep"))
+    for name, e in exact.items():
+        np.testing.assert_allclose(many[name], e, rtol=0, atol=1e-9 * np.abs(e).max())
+    mixed = replace(own, nudged_solver="anderson")
+    again = ESTIMATORS["hep_exact"].error_signal(free._replace(problem=problem._replace(relaxation=mixed)))[0]
+    for name, e in exact.items():
+        if solver != "synchronous":
+            np.testing.assert_array_equal(again[name], e)
+
+
 def test_nudged_phases_have_a_solver_and_a_tolerance_of_their_own():
     problem = widened(make_problem(CASES["layered"], "hep"))
     own = replace(

@@ -233,4 +233,7 @@ def test_a_free_phase_in_half_precision(precision, tolerance):
     moved = {layer: step[layer] - np.asarray(u) for layer, u in phase.state.items()}
     residual = np.sqrt(sum((m.reshape(BATCH, -1) ** 2).sum(axis=1) for m in moved.values()))
     np.testing.assert_allclose(phase.residual, residual, rtol=1e-5)
+    size = np.sqrt(sum((np.asarray(u).reshape(BATCH, -1) ** 2).sum(axis=1) for u in phase.state.values()))
+    assert (residual < float(jnp.finfo(precision).eps) * size).all()  # rounding alone, so it has settled
+    assert phase.settled.all()
     assert all(np.isfinite(leaf).all() for leaf in leaves(phase.state))

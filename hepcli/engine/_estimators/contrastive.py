@@ -125,7 +125,7 @@ def clamped_phase(free: FreePhase, amplitude: float | Array) -> Phase:
         amplitude: η, 1 for the targets themselves.
 
     Returns:
-        The phase; the state of ``out``, which nothing reads, is that of the free phase.
+        The phase; the state of ``out``, which nothing reads, is that of the free phase, apart from noise.
     """
     problem, settings = free.problem, free.problem.relaxation.nudged
     system, bypassed = problem.system, without_activation(free.problem.system)

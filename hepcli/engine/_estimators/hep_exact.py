@@ -46,6 +46,8 @@ def derivative_signal(
     State and derivative move on together, so that every step has the linearisation of the state it starts
     from: an example that has not settled, or alternates between two states, is followed and not taken for
     a fixed point. At a fixed point all steps share one linearisation. Memory does not grow with the steps.
+    Passes are never mixed: mixtures of state and derivative would have other weights than those of nudged
+    states, and the result would no longer be the limit of theirs.
 
     Args:
         free: the problem at the end of its free phase.
@@ -75,7 +77,7 @@ def derivative_signal(
 
     first = start, jax.tree.map(jnp.zeros_like, start)
     passes = solver.num_passes(nudged(context, beta), settings.nudged_steps)
-    (state, response), count = iterate(prepare, context, first, passes, settings.tolerance, solver.memory)
+    (state, response), count = iterate(prepare, context, first, passes, settings.tolerance)
     moved = jax.tree.map(jnp.subtract, prepare(context)((state, response), passes)[1], response)
     record = report_of(example_norm(moved, 1), response, settings, count)
     activation = free.problem.system.activation

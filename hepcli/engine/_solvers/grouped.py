@@ -31,8 +31,9 @@ class Grouped:
     def num_passes(self, dynamics: Dynamics, steps: int) -> int:
         """Passes that do the work of `steps` steps of the synchronous dynamics.
 
-        A pass over n cyclic classes advances a chain of them by n steps. In any other order a pass counts for
-        two: on layered networks it converges like two steps, whatever the order of the layers.
+        A pass over n cyclic classes advances a chain of them by n steps. In any other order, of two or more
+        groups, a pass counts for two: on layered networks it converges like two steps, whatever the order of
+        the layers.
 
         Source: Young (1954), "Iterative methods for solving partial difference equations of elliptic type":
             consistently ordered successive displacements have the squared spectral radius.
