@@ -22,7 +22,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, _on_interrupt)
     from hepcli.cli import main as run  # after the handler: this alone takes a while
 
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:  # while commands are built; once one runs it answers for itself
+        _leave(signal.SIGINT)
 
 
 def _open_closed() -> None:
@@ -38,6 +41,10 @@ def _open_closed() -> None:
 def _on_interrupt(number: int, frame: "FrameType | None") -> None:
     if not _is_importing(frame):
         raise KeyboardInterrupt
+    _leave(number)
+
+
+def _leave(number: int) -> None:
     try:
         if os.isatty(2):
             os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor

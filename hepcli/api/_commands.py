@@ -113,14 +113,16 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
 
 @in_session
-def measure(model: Model | str | Path, examples: int = 256, split: SplitName = "test") -> dict[str, Any]:
+def measure(
+    model: Model | str | Path, examples: int | None = None, split: SplitName = "test"
+) -> dict[str, Any]:
     """Measure how far a network's error signal deviates from the gradient, and why; no files are written.
 
     Everything is computed in float64.
 
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
-        examples: how many, the first of the split.
+        examples: how many, the first of the split; None for 256, or all where there are fewer.
         split: "test" or "train".
 
     Returns:

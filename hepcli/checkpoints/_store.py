@@ -187,25 +187,6 @@ class CheckpointStore:
         self.wait()
         return sorted(step_folders(self._directory))
 
-    def best_step(self) -> int:
-        """The intact step of highest metric, the later one of several.
-
-        Raises:
-            CheckpointError: no intact step has a metric.
-        """
-        self.wait()
-        rated: list[tuple[float, int]] = []
-        for step, folder in step_folders(self._directory).items():
-            with suppress(DamagedError):
-                metric = verified_manifest(folder)["metric"]
-                rated += [] if metric is None else [(metric, step)]
-        if not rated:
-            raise CheckpointError(
-                f"No intact checkpoint in {self._directory} has a validation result to rank it by.",
-                "Use the newest one, or choose one with --step.",
-            )
-        return max(rated)[1]
-
     def restore(
         self,
         target: PyTree,

@@ -1,5 +1,6 @@
 """The command line: parses, displays, and leaves the work to `hepcli.experiments`."""
 
+import codecs
 import io
 import os
 import sys
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hepcli.cli import data, evaluate, export, measure, plot, presets, sweep, train
-from hepcli.cli._errors import DEBUG_VARIABLE
+from hepcli.cli._errors import DEBUG_VARIABLE, handle_errors
 from hepcli.cli._help import Command, Group
 
 app = typer.Typer(
@@ -55,5 +56,23 @@ def common_options(
 def main() -> None:
     """Entry point of the `hep` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed as the bytes they are
+        codecs.register_error("hep", _unprintable)
+        sys.stdout.reconfigure(errors="hep")
+    try:
+        _run()
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+
+
+@handle_errors
+def _run() -> None:
+    """What a command does not handle itself: --help and --version on a full disk."""
     app()
+
+
+def _unprintable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Print the bytes of paths as they are, and what an encoding lacks by its escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)

@@ -1,7 +1,6 @@
 """What a training run looks like: a live table on a terminal, a plain line an epoch elsewhere."""
 
 import shlex
-import sys
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import error_percent, number, whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
@@ -295,5 +294,4 @@ def make_display(*, quiet: bool) -> Silent:
     console = StderrConsole()
     if quiet:
         return Silent()
-    # Not console.is_terminal: FORCE_COLOR asks for colours, not for a table redrawn into a log file.
-    return LiveTable(console) if sys.stderr.isatty() else PlainLines()
+    return LiveTable(console) if is_terminal() else PlainLines()

@@ -126,7 +126,7 @@ def _out_of_memory(text: str) -> HepError:
     return HepError(
         f"The device is out of memory: {reason}.",
         f"Set data.accumulate={parts} (or {parts} times its current value), which processes each batch in "
-        "parts with the same result; or lower data.eval_batch_size, set "
+        "parts (results change by rounding only); or lower data.eval_batch_size, set "
         "relaxation.free_precision=bfloat16, or use more devices. A run that is resumed keeps these "
         "settings, so start a new one.",
     )

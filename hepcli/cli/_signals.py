@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from hepcli.cli._errors import EXIT_INTERRUPTED
-from hepcli.cli._stderr import attempt
+from hepcli.cli._stderr import attempt, show_cursor
 
 _STOPPING = [
     getattr(signal, name)
@@ -45,6 +45,7 @@ def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal requested
         if requested and number == signal.SIGINT:
+            show_cursor()
             os._exit(EXIT_INTERRUPTED)  # a save under way is written under another name: nothing is torn
         requested = True
         tell()

@@ -22,6 +22,18 @@ class StderrConsole(Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
+def is_terminal() -> bool:
+    """Whether stderr is a terminal; Rich's own answer is yes for a file too, where FORCE_COLOR is set."""
+    return sys.stderr.isatty()
+
+
+def show_cursor() -> None:
+    """Show the cursor of a terminal again, which a progress bar may have hidden."""
+    with suppress(OSError):
+        if is_terminal():
+            os.write(2, b"\x1b[?25h")
+
+
 def say(text: str) -> None:
     """Print a line to stderr, if anybody is there; see `attempt`."""
     attempt(lambda: typer.echo(text, err=True))

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hepcli.cli._display import duration
-from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import fits, number
 from hepcli.experiments.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
@@ -135,7 +135,7 @@ def make_display(*, quiet: bool) -> SilentSweep:
     console = StderrConsole()
     if quiet:
         return SilentSweep()
-    return LiveSweep(console) if console.is_terminal else PlainSweep()
+    return LiveSweep(console) if is_terminal() else PlainSweep()
 
 
 def show_plan(planned: Plan) -> None:
@@ -206,7 +206,7 @@ def _grids(grid: Grid) -> list[Table]:
 def _print(title: str, tables: Sequence[Table], caption: str = "") -> None:
     """The first table that fits the terminal, else the last; off a terminal the first, as wide as it is."""
     console = StderrConsole()
-    if not console.is_terminal:
+    if not is_terminal():
         console = StderrConsole(width=1000)
     table = next((table for table in tables if fits(table, console)), tables[-1])
     lines = [Text(title, style="bold"), table, *([Text(caption)] if caption else [])]

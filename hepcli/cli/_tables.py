@@ -3,13 +3,13 @@
 from rich.console import Console
 from rich.table import Table
 
-from hepcli.cli._stderr import StderrConsole, attempt
+from hepcli.cli._stderr import StderrConsole, attempt, is_terminal
 
 
 def print_table(table: Table) -> None:
     """Print a table to stderr: fitted to a terminal, never cut elsewhere."""
     console = StderrConsole()
-    if not console.is_terminal:
+    if not is_terminal():
         # Rich assumes 80 columns where there is no terminal and would break cells apart there.
         console = StderrConsole(width=whole_width(table))
     attempt(lambda: console.print(table))

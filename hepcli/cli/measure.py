@@ -27,7 +27,7 @@ from hepcli.cli._options import (
     Step,
     user_path,
 )
-from hepcli.cli._stderr import StderrConsole, attempt, say
+from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import number, print_table
 
 EPILOG = examples(
@@ -55,8 +55,14 @@ def measure_command(
     step: Step = None,
     all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every saved checkpoint.")] = False,
     examples: Annotated[
-        int, typer.Option("--examples", metavar="N", help="Number of examples, from the start of the split.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            "--examples",
+            metavar="N",
+            help="Number of examples, from the start of the split. Default: 256, or all if there are fewer.",
+            show_default=False,
+        ),
+    ] = None,
     split: SplitName = SplitChoice.TEST,
     settings: Settings = None,
     out: Annotated[
@@ -116,7 +122,7 @@ def measure_command(
                         say(notice)
     if not quiet:
         _show(records, along=all_steps)
-        if drawn := sorted(file.stem for file in result.folder.glob(f"*.{figure_format.value}")):
+        if drawn := [Path(file).stem for file in result.result["figures"]]:
             say(f"figures: {', '.join(drawn)} ({figure_format.value})")
     typer.echo(json.dumps(result.result, indent=2, allow_nan=False) if as_json else result.folder)
 
@@ -132,7 +138,7 @@ class _Waiting:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=quiet or not is_terminal(),
         )
         self._task = self._bar.add_task("loading")
 

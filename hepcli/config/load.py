@@ -184,6 +184,10 @@ def read_settings(
         elif not all(key.split(".")):
             problems.append(Fault(f"--set {override}", "must name a key, such as run.epochs", True))
         else:
+            if inside := [own for own in settings if own.startswith(f"{key}.")]:
+                problems.append(
+                    Fault(f"--set {key}", f"would undo --set {inside[0]}, which came before", True)
+                )
             settings.pop(key, None)  # the last --set of a key also comes last in order
             settings[key] = read_value(text)
     given = {key: value for key, value in flags.items() if value is not None}
@@ -216,7 +220,10 @@ def _assign(tables: dict[str, Any], key: str, value: object) -> Fault | None:
             outer = ".".join(path[:depth])
             return Fault(assigned(key, value), f"{outer} is a value, not a table", True)
         here = inner
-    here[name] = copy.deepcopy(value)
+    if not path and isinstance(value, dict) and isinstance(here.get(name), dict):
+        here[name] |= copy.deepcopy(value)  # key by key, as `extends` does
+    else:
+        here[name] = copy.deepcopy(value)
     return None
 
 

@@ -110,7 +110,7 @@ def read_config(path: Path) -> Config:
     file = path if path.name == CONFIG_FILE else path / CONFIG_FILE
     if not file.is_file():
         raise ConfigError(
-            f"{file.parent} contains no {CONFIG_FILE}, so it is not a run folder",
+            f"{file.parent} contains no {CONFIG_FILE}, so it is not a run folder.",
             "Give the folder that `hep train` printed at the end.",
         )
     try:

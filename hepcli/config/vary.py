@@ -20,7 +20,7 @@ def parse_vary(text: str) -> dict[str, Any]:
     Args:
         text: `key=v1,v2`, or `key1:key2=v1:w1,v2:w2` for an axis that sets keys together. A comma or
             colon inside quotes or brackets separates nothing. `key=low..high` and `key=low..high:log` are
-            ranges, of whole numbers where both ends are.
+            ranges, of whole numbers where both ends are; the caller knows better where the key holds reals.
 
     Returns:
         The axis as TOML would give it; it may still be refused by `check_sweep`.

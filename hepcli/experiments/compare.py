@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hepcli.config import FigureView
+from hepcli.checkpoints import CONFIG_FILE
+from hepcli.config import FigureView, read_config
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.figure_data import SUFFIX, read_data
 from hepcli.experiments.sweeps.collect import Collection, collect_runs
@@ -31,6 +32,9 @@ def compare(
         OutputError: records of a run are damaged, or the file cannot be written.
     """
     _check_format(out)
+    for run in runs:
+        if not (run / CONFIG_FILE).is_file():
+            read_config(run)  # says what is wrong
     collection = collect_runs([run.resolve() for run in runs], "")
     if not any(outcome.history for outcome in collection.outcomes):
         raise ConfigError("none of these runs has finished an epoch.", "Wait until one has.")

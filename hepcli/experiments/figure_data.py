@@ -155,7 +155,7 @@ def read_data(file: Path) -> FigureData:
         OutputError: there is no such file, or it holds no figure.
     """
     try:
-        return _ADAPTER.validate_json(file.read_bytes())
+        data = _ADAPTER.validate_json(file.read_bytes())
     except OSError as error:
         raise OutputError(f"{file}: {error.strerror or error}.", "Check its name.") from error
     except ValidationError as error:
@@ -163,6 +163,9 @@ def read_data(file: Path) -> FigureData:
             f"{file} is not a figure file, or is damaged.",
             f"Give a file ending in {SUFFIX}; hep saves one next to every figure.",
         ) from error
+    if not data.panels:
+        raise OutputError(f"{file} has no panels, so there is nothing to draw.", "Draw the figure anew.")
+    return data
 
 
 _ADAPTER: TypeAdapter[FigureData] = TypeAdapter(FigureData)

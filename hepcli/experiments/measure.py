@@ -1,5 +1,6 @@
 """The function behind `hep measure-asymmetry`: how far a network's learning signal is from the gradient."""
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.code import code_settings, load_code
-from hepcli.config import load_config
+from hepcli.config import config_hash, load_config
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
 from hepcli.errors import CheckpointError, ConfigError
@@ -27,6 +28,9 @@ from hepcli.settings import HardwareSettings
 from hepcli.training import finite_or_none
 
 MEASURES_FILE = "measures.json"
+PARTIAL_FILE = "measures.partial.json"
+"""The steps that are measured already, until all are."""
+_EXAMPLES = 256  # measured where no number is asked for, or all there are
 _EXACT = asdict(HardwareSettings())  # what measures of earlier versions were made with
 _PICTURE_EXAMPLES = 8
 _PICTURE_NUMBERS = (1, 2, 3, 4, 6, 8, 12)
@@ -44,7 +48,7 @@ class MeasureRequest(NamedTuple):
         seed: seed of the untrained network; None for the preset's own.
         step: which step; None for the one `checkpoint` names, else the newest intact one.
         all_steps: measure every step of the run.
-        examples: how many, the first of the split.
+        examples: how many, the first of the split; None for 256, or all where there are fewer.
         split_name: which split.
         overrides: KEY=VALUE texts, such as gradient.num_points=4.
         out: folder of results; None for asymmetry/ in the run folder.
@@ -58,7 +62,7 @@ class MeasureRequest(NamedTuple):
     seed: int | None = None
     step: int | None = None
     all_steps: bool = False
-    examples: int = 256
+    examples: int | None = None
     split_name: SplitName = "test"
     overrides: Sequence[str] = ()
     out: Path | None = None
@@ -114,6 +118,7 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
         ConfigError: settings that are not allowed, or more examples than there are.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         DatasetError: the data set is missing or damaged.
         OutputError: the results cannot be written.
     """
@@ -126,10 +131,13 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
     for outcome in _steps(measurement, source, request):
         if isinstance(outcome, StepMeasured):
             records.append(outcome.record)
+            if request.all_steps:
+                folder.write_json(PARTIAL_FILE, {"steps": records})
         yield outcome
     result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
     notices = [source.task.split(request.split_name).notice]
-    notices += [_replaced(folder.path / MEASURES_FILE, records[0])] if records else []
+    with folder.writing():
+        notices.append(_set_aside(folder.path / MEASURES_FILE, result))
     figures: list[str] = []
 
     def draw() -> None:
@@ -141,31 +149,46 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
             figures.append(file)
 
     folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
+    with folder.writing():
+        (folder.path / PARTIAL_FILE).unlink(missing_ok=True)
     notices.append(attempt(draw, "The figures"))
     result |= {"figures": figures}
     folder.write_json(MEASURES_FILE, result)
     yield Measured(folder.path, result, tuple(filter(None, notices)))
 
 
-def _replaced(file: Path, record: dict[str, Any]) -> str | None:
-    """Say where measures of other settings, or what were none at all, are replaced."""
+def _set_aside(file: Path, result: dict[str, Any]) -> str | None:
+    """Keep measures of other settings or steps, or what were none at all, under another name, and say so."""
     try:
         before = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
         before = None
+    differing = _differing(before, result)
+    if differing == []:
+        return None
+    numbers = itertools.count(1)
+    kept = next(free for n in numbers if not (free := file.with_name(f"{file.stem}.{n}.json")).exists())
+    file.rename(kept)
+    what = "was not written by hep measure-asymmetry"
+    if differing is not None:
+        what = f"holds measures made with different settings ({', '.join(differing)})"
+    return f"{file} {what}; it is now {kept.name}."
+
+
+def _differing(before: Any, result: dict[str, Any]) -> list[str] | None:
+    """In what a file of measures differs from new ones; None where it is none."""
     steps = before.get("steps", [before]) if isinstance(before, dict) else None
-    before = steps[0] if isinstance(steps, list) and steps else None
-    if not isinstance(before, dict):
-        return f"{file} was not written by hep measure-asymmetry; it has been replaced."
+    if not isinstance(steps, list) or not steps or not isinstance(steps[0], dict):
+        return None
+    own = result.get("steps", [result])
+    if ("steps" in before) != ("steps" in result) or len(steps) > len(own):
+        return ["steps"]
     keys, absent = ("step", "split", "examples", "relaxation", "gradient", "hardware"), {"hardware": _EXACT}
-    differing = [key for key in keys if before.get(key, absent.get(key)) != record[key]]
-    return (
-        f"{file}: replaced measures made with different settings ({', '.join(differing)})."
-        if differing
-        else None
-    )
+    differing = [key for key in keys if steps[0].get(key, absent.get(key)) != own[0][key]]
+    hashes = {one.get("config_hash", own[0]["config_hash"]) for one in (steps[0], own[0])}
+    return differing or (["configuration"] if len(hashes) > 1 else [])
 
 
 def _source(request: MeasureRequest) -> _Source:
@@ -243,8 +266,10 @@ class Measurement:
     def __init__(
         self, task: Task, request: MeasureRequest, report: OnProgress = silent, key: str = "--examples"
     ) -> None:
+        available = len(task.split(request.split_name).labels)
+        self._examples = min(_EXAMPLES, available) if request.examples is None else request.examples
         self._task, self._request, self._report = task, request, report
-        self._meter = task.meter(task.config, request.split_name, request.examples, key)
+        self._meter = task.meter(task.config, request.split_name, self._examples, key)
         self._params: Any = None
 
     def fresh(self) -> StepMeasured:
@@ -272,9 +297,10 @@ class Measurement:
         return {
             "step": step,
             "epoch": round(step / self._task.num_batches, 4),
+            "config_hash": config_hash(config),
             "dataset": config.data.name,
             "split": request.split_name,
-            "examples": request.examples,
+            "examples": self._examples,
             "method": config.gradient.method,
             "relaxation": asdict(config.relaxation),
             "gradient": asdict(config.gradient),
@@ -295,20 +321,20 @@ class Measurement:
         settings = self._meter.settings.reference
         if missing := left_out["no_fixed_point"]:
             notes.append(
-                f"{len(missing)} of {self._request.examples} examples left out: their free phase reached "
+                f"{len(missing)} of {self._examples} examples left out: their free phase reached "
                 "no fixed point "
                 f"within {settings.max_steps} steps (residual above {settings.fixed_point_residual:g})."
             )
         if missing := left_out["not_solved"]:
             notes.append(
-                f"{len(missing)} of {self._request.examples} examples left out: the reference signals "
+                f"{len(missing)} of {self._examples} examples left out: the reference signals "
                 "did not converge "
                 f"(relative residual above {settings.relative_residual:g} after {settings.max_steps} steps)."
             )
         method = self._task.config.gradient.method
         if missing := left_out["not_finite"]:
             notes.append(
-                f"{len(missing)} of {self._request.examples} examples left out of finite_nudge, total and "
+                f"{len(missing)} of {self._examples} examples left out of finite_nudge, total and "
                 f"gradient_cosine: their {method} signal is not finite."
             )
         estimator = estimator_of(method)

@@ -199,7 +199,13 @@ class Run:
     def _notices(self) -> list[str]:
         """Of the folder, and of how the data were loaded."""
         of_data = (self.task.split(name).notice for name in SPLIT_NAMES)
-        return [*self.folder.notices, *filter(None, of_data)]
+        asked, there = self.config.run.devices, self.task.layout.num_devices
+        fewer = (
+            []
+            if asked in (0, there)
+            else [f"run.devices = {asked}, but {there} in use: results agree up to rounding."]
+        )
+        return [*self.folder.notices, *filter(None, of_data), *fewer]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples that are trained on."""

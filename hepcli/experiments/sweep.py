@@ -28,7 +28,7 @@ from hepcli.data import load_split
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.sweeps.claims import ENDED, FAILED
-from hepcli.experiments.sweeps.folder import SWEEP_FILE, Status, SweepFolder, code_table
+from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, Status, SweepFolder, code_table
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
@@ -158,7 +158,9 @@ def plan(request: SweepRequest) -> Plan:
         The plan.
 
     Raises:
-        ConfigError: anything in it that is not allowed.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        ConfigError: anything in it that is not allowed, or the folder is of another sweep.
+        SweepError: Optuna is missing, or the points that are there are damaged.
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     if request.resume and request.out is not None and request.sweep is None and request.preset is None:
@@ -169,6 +171,11 @@ def plan(request: SweepRequest) -> Plan:
     points = _points_of(definition, request)
     if request.resume:
         _file_of(folder)
+    own = SweepFolder(folder)
+    if own.holds_sweep:
+        own.check(definition, extend=request.resume)
+        if definition.search is None and (own.path / POINTS_FILE).exists():
+            own.check_points(points)
     return Plan(folder, definition, points, points[index::number], notes)
 
 
@@ -413,7 +420,8 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
         name, base = load_sweep(request.sweep)
         tables = base.model_dump(mode="json", exclude_none=True)
     else:
-        name = load_config(request.preset).preset
+        resolved = load_config(request.preset)
+        name, numbers = resolved.preset, flatten(resolved.config.model_dump(mode="json"))
         tables = {"sweep": {"preset": request.preset}, "axis": []}
     axes = [parse_vary(text) for text in request.vary]
     if request.sweep is not None and axes:
@@ -421,6 +429,9 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
             f"--vary cannot be added to {request.sweep}.",
             "Copy its TOML file and add an [[axis]] to the copy.",
         )
+    for axis in axes:  # 0..1 is what its key is: a range of real numbers, or of whole ones
+        if axis.get("integer") and isinstance(numbers.get(axis["key"]), float):
+            axis["integer"] = False
     tables["axis"] = [*tables["axis"], *axes]
     settings, problems = read_settings(request.overrides, {"run.epochs": request.epochs})
     if problems:

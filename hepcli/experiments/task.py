@@ -226,8 +226,8 @@ class Task:
             raise ConfigError(
                 f"data.batch_size = {data.batch_size}: a training step needs at least "
                 f"{needed / 2**30:.1f} GiB of memory, and there are {memory / 2**30:.1f} GiB.",
-                f"Set data.accumulate={parts}, which takes each batch in parts with the "
-                "same result, or relaxation.free_precision=bfloat16, or train a smaller network.",
+                f"Set data.accumulate={parts}, which takes each batch in parts (results change "
+                "by rounding only), or relaxation.free_precision=bfloat16, or train a smaller network.",
             )
 
     def prepare(self) -> None:

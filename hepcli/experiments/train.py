@@ -37,7 +37,8 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     Raises:
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         DatasetError: the data set is missing or damaged.
-        CheckpointError: there is nothing intact to resume from.
+        CheckpointError: there is nothing intact to resume from, or to take weights from.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         OutputError: the folder holds a run, is in use, or cannot be written.
         DivergenceError: the loss left the finite numbers.
         ProcessError: of several processes, another one failed.
@@ -58,12 +59,14 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
             in_every_process(lambda: folder.create(resolved))
         store = stack.enter_context(run.open_store())
         stack.callback(run.end_tracking)
+        begun: list[RunStarted] = []
         if request.resume:
-            yield run.restore(store)
+            in_every_process(lambda: begun.append(run.restore(store)))
             check_same_step(run.step)
-            folder.change_config(resolved)  # such as more epochs
+            in_every_process(lambda: folder.change_config(resolved))  # such as more epochs
         else:
-            yield run.start(store)
+            in_every_process(lambda: begun.append(run.start(store)))
+        yield from begun
         for _, record in Group([Member(0, run, store)]).train(stop):
             if isinstance(record, HepError):
                 raise record

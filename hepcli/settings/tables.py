@@ -348,7 +348,7 @@ class CodeSettings:
     __pydantic_config__ = STRICT
 
     files: tuple[str, ...] = ()
-    sha256: tuple[str, ...] = ()
+    sha256: Annotated[tuple[str, ...], Field(validate_default=True)] = ()
 
     @field_validator("sha256")
     @classmethod

@@ -10,7 +10,6 @@ from hepcli.settings import OPTIMIZERS, SCHEDULES, OptimizerSettings
 Tree = Mapping[str, Mapping[str, Array]]
 
 
-Optimizer = Callable[[OptimizerSettings, optax.GradientTransformation], optax.GradientTransformation]
 """Settings and the weight decay -> the direction of the updates, without learning rate."""
 
 Schedule = Callable[[float | Array, int], optax.Schedule]

@@ -21,11 +21,12 @@ class _Statistic(NamedTuple):
     standard_error: float | None
 
 
-def _statistic(values: NDArray[Any]) -> _Statistic:
-    """Over the values that are defined."""
-    values = values[np.isfinite(values)]
-    if not values.size:
+def _statistic(values: NDArray[Any], *, undefined: bool = False) -> _Statistic:
+    """Over the values; of some that are not finite there is none, unless they may be `undefined`."""
+    defined = np.isfinite(values)
+    if not defined.any() or not (undefined or defined.all()):
         return _Statistic(None, None)
+    values = values[defined]
     error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else None
     return _Statistic(float(values.mean()), error)
 
@@ -94,7 +95,8 @@ def _by_layer(
     if comparisons[0] is None:
         return dict.fromkeys(layers, _Statistic(None, None))
     return {
-        name: _statistic(column([getattr(c, measure)[name] for c in comparisons])[kept]) for name in layers
+        name: _statistic(column([getattr(c, measure)[name] for c in comparisons])[kept], undefined=True)
+        for name in layers
     }
 
 

@@ -128,3 +128,18 @@ def test_streams_that_are_closed_take_no_command_down(closed):
     command = f"{shlex.quote(sys.executable)} -m hepcli presets {closed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_help_survives_terminals_of_other_encodings():
+    done = hep("train", "--help", PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", ["--help", "--version"])
+def test_a_full_disk_is_said_in_words(words):
+    command = f"{shlex.quote(sys.executable)} -m hepcli {words} > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -13,6 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hepcli.cli import app
+from hepcli.experiments.sweep import SweepRequest, _definition
+from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.points import expand
 
 SMALL = [
     *("--set", "network.layers.l1.units=8", "--set", "network.layers.l2.units=6"),
@@ -176,6 +179,25 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, monkeypatch):
     assert [point["seed"] for point in record["points"]] == [1, 1]
     assert "N = 4" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_the_command_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (_, definition), _ = _definition(SweepRequest("table1"))
+    SweepFolder(tmp_path / "sweeps/table1").join(definition, expand(definition))
+    same = CliRunner().invoke(app, ["sweep", "table1", "--dry-run"])
+    assert same.exit_code == 0
+    other = CliRunner().invoke(app, ["sweep", "table1", "--dry-run", "--seeds", "7"])
+    assert other.exit_code == 1
+    assert "contains another sweep: seeds is" in other.stderr
+
+
+@pytest.mark.parametrize(("key", "whole"), [("homeostasis.weight", False), ("gradient.num_points", True)])
+def test_a_range_is_of_the_numbers_that_its_key_holds(key, whole):
+    request = SweepRequest(preset="quickstart", vary=[f"{key}=1..4"], search="trials=2")
+    request = request._replace(overrides=["data.validation_examples=500"])
+    (_, definition), _ = _definition(request)
+    assert definition.axis[0].integer == whole
 
 
 def test_a_sweep_with_own_code_is_resumed_from_its_copy(tmp_path):

@@ -85,6 +85,15 @@ def test_whole_table_as_override():
     assert "network.layers.l2.units" not in resolved.sources
 
 
+def test_a_whole_table_is_merged_and_undoes_nothing_said_before():
+    config = load_config("quickstart", ["optimizer={learning_rate=0.5}"]).config
+    assert (config.optimizer.learning_rate, config.optimizer.schedule) == (0.5, "cosine")
+    with pytest.raises(ConfigError, match=r"would undo --set run\.seed"):
+        load_config("quickstart", ["run.seed=5", "run={epochs=1}"])
+    with pytest.raises(ConfigError, match="one hash for each of the 1 files"):
+        load_config("quickstart", ['code={files=["a.py"]}'])
+
+
 def test_multiplier_override_takes_over_the_source_of_the_empty_table():
     resolved = load_config(None, ["optimizer.learning_rate_multipliers.readout=5"])
     assert resolved.config.optimizer.learning_rate_multipliers == {"readout": 5.0}

@@ -63,6 +63,8 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     assert "test.top1" in error.value.advice
     with pytest.raises(ConfigError, match=r"contains no config\.toml"):
         compare([tmp_path], out=tmp_path / "figure.png")
+    with pytest.raises(ConfigError, match=r"contains no config\.toml"):
+        compare([run, tmp_path / "misspelt"], out=tmp_path / "figure.png")
     (run / "metrics.jsonl").write_text("")
     with pytest.raises(ConfigError, match="finished an epoch"):
         compare([run], out=tmp_path / "figure.png")

@@ -14,7 +14,7 @@ from hepcli.experiments.measure import (
     MeasureRequest,
     StepMeasured,
     StepSkipped,
-    _replaced,
+    _set_aside,
     map_axis,
     measure,
 )
@@ -163,11 +163,29 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_measured(
 @pytest.mark.parametrize(
     "text", ["", "[]", "3", "null", '{"steps": 3}', '{"steps": []}', '{"steps": {"0": 1}}', "[" * 100_000]
 )
-def test_whatever_is_replaced_is_said(tmp_path, text):
+def test_whatever_is_replaced_is_kept_and_said(tmp_path, text):
     file = tmp_path / "measures.json"
-    assert _replaced(file, {}) is None
+    assert _set_aside(file, {}) is None
     file.write_text(text)
-    assert "it has been replaced" in _replaced(file, {})
+    assert "was not written by hep" in _set_aside(file, {})
+    assert (tmp_path / "measures.1.json").read_text() == text
+    assert not file.exists()
+
+
+def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path):
+    def said(**request):
+        return [n for n in records(out=tmp_path, **request)[-1].notices if "measures.json" in n]
+
+    assert not said(checkpoint=run, all_steps=True)
+    whole = (tmp_path / "measures.json").read_bytes()
+    assert not (tmp_path / "measures.partial.json").exists()
+    assert "(steps); it is now measures.1.json" in said(checkpoint=run, step=20)[0]
+    assert (tmp_path / "measures.1.json").read_bytes() == whole
+    assert not said(checkpoint=run, step=20)
+    assert "(gradient)" in said(checkpoint=run, step=20, overrides=["gradient.num_points=4"])[0]
+    angle = ["network.initial_angle_deg=90"]
+    said(preset="quickstart")
+    assert "(configuration)" in said(preset="quickstart", overrides=angle)[0]
 
 
 @pytest.mark.parametrize("points", [13, 21])

@@ -127,6 +127,26 @@ def test_claims_are_settled_though_one_cannot_be(tmp_path, small, monkeypatch):
     assert not settling._heart._thread.is_alive()
 
 
+def test_a_preset_that_changes_later_fails_its_own_points_alone(tmp_path, small):
+    """With --together points are resolved while others are claimed already."""
+    presets = [tmp_path / "a.toml", tmp_path / "b.toml"]
+    for rate, preset in enumerate(presets, 1):
+        preset.write_text(
+            dump_config(load_config("quickstart", [*small, f"optimizer.learning_rate=0.{rate}"]))
+        )
+    points = [{"label": file.stem, "preset": str(file)} for file in presets]
+    axis = {"name": "preset", "points": points}
+    tables = {"sweep": {"preset": "quickstart", "set": {"run.epochs": 1}}, "axis": [axis]}
+    definition = check_sweep(tables, "test")
+    folder, (good, bad) = SweepFolder(tmp_path / "sweep"), expand(definition)
+    folder.join(definition, [good, bad])
+    presets[1].write_text("[run]\nepochs = 'many'\n")
+    list(work(WorkRequest(folder.path, together=True), lambda: False))
+    assert states(folder, good) == ["claimed", "done"]
+    assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
+    assert "settings are not allowed" in folder.journal(bad).failures()[-1]["what"]
+
+
 def test_a_shard_takes_its_points_alone(tmp_path, small):
     axis = {"name": "angle", "key": "network.initial_angle_deg", "values": [0.0, 30.0, 60.0]}
     folder, points = make_sweep(tmp_path, small, axis)

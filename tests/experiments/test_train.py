@@ -422,7 +422,6 @@ def test_a_configuration_edited_after_training_began_is_noticed(whole_run):
     assert isinstance(run(whole_run, (), resume=True, epochs=None)[-1], Finished)
 
 
-@pytest.mark.draws
 def test_another_data_set_of_the_same_name_is_noticed(tmp_path, small):
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 10
@@ -453,6 +452,7 @@ def test_another_data_set_of_the_same_name_is_noticed(tmp_path, small):
         export(tmp_path / "own", tmp_path / "w.npz", data_dir=other)
 
 
+@pytest.mark.draws
 def test_a_picture_that_fails_takes_nothing_from_a_finished_run(whole_run, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no fonts")

@@ -20,7 +20,7 @@ from hepcli.config import (
     read_config,
 )
 from hepcli.config.load import SEE_KEYS
-from hepcli.errors import ConfigError, SweepError
+from hepcli.errors import CodeError, ConfigError, SweepError
 from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
@@ -295,11 +295,11 @@ def collect_runs(
 def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:
     """The configurations that can be read, at least one, and notices of the others."""
     configs: dict[Path, Config] = {}
-    faults: dict[Path, ConfigError] = {}
+    faults: dict[Path, ConfigError | CodeError] = {}
     for run in folders:
         try:
             configs[run] = read_config(run)
-        except ConfigError as error:
+        except (ConfigError, CodeError) as error:
             faults[run] = error
     if faults and not configs:
         raise next(iter(faults.values()))

@@ -17,7 +17,7 @@ from hepcli.config import (
     read_text,
     sweep_differences,
 )
-from hepcli.errors import ConfigError, SweepError
+from hepcli.errors import CodeError, ConfigError, SweepError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import Journal
 from hepcli.experiments.sweeps.points import Point, changed_error, folder_of, is_point
@@ -81,6 +81,15 @@ class SweepFolder:
             SweepError: its list of points is damaged, or of another sweep.
         """
         self._create_once(SWEEP_FILE, dump_sweep(definition))
+        longer = self.check(definition, extend=extend)
+        if longer:  # nothing else differs
+            self._extend(definition)
+        if definition.search is None:
+            self._create_once(POINTS_FILE, _listed(points))
+            self.check_points(points)
+
+    def check(self, definition: SweepDefinition, *, extend: bool = False) -> bool:
+        """Whether a search that is there asks for more trials now; raises ConfigError for another sweep."""
         differing = sweep_differences(self.definition(), definition)
         longer = extend and any(key == "search.trials" for key, *_ in differing)
         for key, old, new in differing:
@@ -91,13 +100,17 @@ class SweepFolder:
                 "requested.",
                 "Repeat the original command to continue it, or choose another --out for a new one.",
             )
-        if longer:  # nothing else differs
-            self._extend(definition)
-        if definition.search is not None:
-            return
-        text = json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False)
-        self._create_once(POINTS_FILE, f"{text}\n")
-        _compare(self.path / POINTS_FILE, self.points(), [Point(**record) for record in json.loads(text)])
+        return longer
+
+    def check_points(self, points: Sequence[Point]) -> None:
+        """Check that these are the points of the sweep that is there.
+
+        Raises:
+            ConfigError: a preset has changed since.
+            SweepError: its list of points is damaged, or of another sweep.
+        """
+        asked = [Point(**record) for record in json.loads(_listed(points))]
+        _compare(self.path / POINTS_FILE, self.points(), asked)
 
     def _extend(self, definition: SweepDefinition) -> None:
         """Give a search its new number of trials, which is no less than were begun."""
@@ -167,7 +180,7 @@ class SweepFolder:
             return None
         try:
             is_own = config_hash(read_config(run.path)) == point.hash
-        except ConfigError as error:
+        except (ConfigError, CodeError) as error:
             return str(error)
         return None if is_own else f"{run.path / CONFIG_FILE} belongs to another run."
 
@@ -207,6 +220,11 @@ class SweepFolder:
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             write_once(self.path / name, text)
+
+
+def _listed(points: Sequence[Point]) -> str:
+    """The contents of points.json."""
+    return json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False) + "\n"
 
 
 def _compare(file: Path, there: Sequence[Point], points: Sequence[Point]) -> None:

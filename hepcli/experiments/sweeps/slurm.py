@@ -4,8 +4,8 @@ import difflib
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -95,7 +95,6 @@ def submit(request: SweepRequest, options: str) -> Submitted:
         raise SweepError(
             "--slurm needs submitit, which is not installed.", 'Run: python -m pip install "hepcli[slurm]"'
         )
-    import submitit
     from submitit.slurm.slurm import SlurmExecutor
 
     if SlurmExecutor.affinity() < 0:
@@ -107,16 +106,26 @@ def submit(request: SweepRequest, options: str) -> Submitted:
     planned = plan(request)
     defaults = {"job_name": planned.folder.name, "signal_delay_s": _WARNING_S}
     executor = SlurmExecutor(folder=str(planned.folder / "logs"))
-    try:
+    with _refusals():
         executor.update_parameters(**(defaults | own))
-        prepare(request, planned)
-        worker = SlurmWorker(worker_arguments(planned.folder, request))
+    prepare(request, planned)
+    worker = SlurmWorker(worker_arguments(planned.folder, request))
+    with _refusals():
         jobs = executor.map_array(worker, range(request.jobs))
-    except (TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SweepError(f"Slurm refused: {reason}", _EXAMPLE) from error
     report = shlex.join(["hep", "sweep", "--report", str(planned.folder)])
     return Submitted([job.job_id for job in jobs], report)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what submitit and Slurm raise into errors of ours."""
+    from submitit.core.utils import FailedJobError
+
+    try:
+        yield
+    except (TypeError, ValueError, FailedJobError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SweepError(f"Slurm refused: {reason}", _EXAMPLE) from error
 
 
 def parse_options(text: str) -> dict[str, Any]:

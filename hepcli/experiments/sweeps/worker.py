@@ -117,20 +117,34 @@ def _claim(folder: SweepFolder, points: Sequence[Point], together: bool) -> list
     jobs: list[Job] = []
     program = None
     largest = _largest_group() if together else 1
-    for point in points:
-        if len(jobs) == largest:
-            break
-        if folder.state(point) != "waiting":
-            continue
-        if together:
-            own = program_of(resolve(point).config)
-            if program not in (None, own):
+    try:
+        for point in points:
+            if len(jobs) == largest:
+                break
+            if folder.state(point) != "waiting":
                 continue
-        claim = folder.journal(point).claim(folder.step(point))
-        if claim is not None:
-            jobs.append(Job(point, claim))
-            program = own if together else None
+            own = _program(point) if together else None
+            if jobs and (own is None or own != program):
+                continue
+            claim = folder.journal(point).claim(folder.step(point))
+            if claim is not None:
+                jobs.append(Job(point, claim))
+                program = own
+                if own is None:
+                    break
+    except BaseException:
+        for job in jobs:  # left open they would count as deaths
+            job.claim.settle(RELEASED)
+        raise
     return jobs
+
+
+def _program(point: Point) -> object | None:
+    """What points that train together share; None where there is none to say, and the point fails alone."""
+    try:
+        return program_of(resolve(point).config)
+    except HepError:
+        return None
 
 
 def _run(
