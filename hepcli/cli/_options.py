@@ -49,7 +49,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout as a JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Do not show progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, and no tables beside the result.")]
 
 
 class FigureFormat(StrEnum):

@@ -65,7 +65,7 @@ def sweep_command(
             "--preset",
             metavar="NAME",
             autocompletion=complete.preset_names,
-            help="Base preset to vary, instead of SWEEP.",
+            help="Base preset to vary, a name or a TOML file, instead of SWEEP.",
             show_default=False,
         ),
     ] = None,
@@ -82,7 +82,7 @@ def sweep_command(
     seeds: Annotated[
         str | None,
         typer.Option(
-            "--seeds", metavar="0-4", help="Seeds; every point is run once per seed.", show_default=False
+            "--seeds", metavar="0-4", help="Seeds; every combination of values is run once per seed.", show_default=False
         ),
     ] = None,
     settings: Settings = None,

@@ -149,7 +149,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
     if match is None or int(match[1]) >= int(match[2]):
         raise ConfigError(
-            f"--shard {text}: must be INDEX/NUMBER, with INDEX from 0 to NUMBER − 1.",
+            f"--shard {text}: must be I/N, with I from 0 to N − 1.",
             "Write --shard 0/4, 1/4, 2/4 and 3/4 for four shards.",
         )
     return int(match[1]), int(match[2])

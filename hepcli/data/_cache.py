@@ -221,7 +221,7 @@ def _unreadable_error(spec: DatasetSpec, data_dir: Path, reason: str) -> Dataset
         )
     return DatasetError(
         f"The prepared files of {spec.name} in {folder} are damaged: {reason}.",
-        f"Remove that folder, then type {_folders.prepare_command(spec, data_dir)} or "
+        f"Remove that folder, then run {_folders.prepare_command(spec, data_dir)} or "
         f"{_folders.import_command(spec, data_dir)}.",
     )
 

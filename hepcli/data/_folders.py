@@ -88,7 +88,7 @@ def require_space(spec: DatasetSpec, data_dir: Path, download_bytes: int) -> Non
 def write_error(data_dir: Path, error: OSError) -> DatasetError:
     """Return the error for a data folder that cannot be written."""
     return DatasetError(
-        f"The data folder {data_dir} cannot be written: {error.strerror or error}.",
+        f"The data folder {data_dir} cannot be written to: {error.strerror or error}.",
         "Choose another one with --data-dir DIR or the environment variable HEP_DATA_DIR.",
     )
 
@@ -109,7 +109,7 @@ def prepare_command(spec: DatasetSpec, data_dir: Path) -> str:
 
 def import_command(spec: DatasetSpec, data_dir: Path) -> str:
     """Return the command that imports a data set into data_dir, for a message."""
-    return f"`hep data import {spec.name} SOURCE_DIR{_option(data_dir)}`"
+    return f"`hep data import {spec.name} SOURCE{_option(data_dir)}`"
 
 
 def _option(data_dir: Path) -> str:

@@ -170,7 +170,7 @@ def _unreadable(path: Path, error: OSError) -> DatasetError:
 def _damaged(name: str, folder: Path) -> DatasetError:
     return DatasetError(
         f"{folder} has changed since {name} was imported.",
-        f"Remove it and type `hep data import {name} SOURCE` again.",
+        f"Remove it and run `hep data import {name} SOURCE` again.",
     )
 
 

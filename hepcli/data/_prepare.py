@@ -98,7 +98,7 @@ def import_data(name: str, source_dir: Path, data_dir: Path | None, report: OnPr
     if isinstance(spec.source, Bundled):
         raise DatasetError(
             f"{name} ships with hep; nothing can be imported into it.",
-            f"Run `hep data import {spec.source.parent} SOURCE_DIR` for the whole data set.",
+            f"Run `hep data import {spec.source.parent} SOURCE` for the whole data set.",
         )
     assert isinstance(spec.source, Archives)  # of a known name nothing else is left
     folder = _folders.resolve_data_dir(data_dir)
@@ -203,7 +203,7 @@ def _download_error(spec: DatasetSpec, data_dir: Path, url: str, error: Exceptio
     reason = str(cause).partition("\n")[0].rstrip(" .:")
     return DatasetError(
         f"{spec.name} cannot be downloaded from {url.rsplit('/', 1)[0]}/: {reason}.",
-        f"Download {_folders.official_files(spec)} in another way, then type "
+        f"Download {_folders.official_files(spec)} in another way, then run "
         f"{_folders.import_command(spec, data_dir)}.",
     )
 

@@ -142,7 +142,7 @@ class RunFolder:
             yield
         except OSError as error:
             raise OutputError(
-                f"{self.path} cannot be written: {error.strerror or error}.",
+                f"{self.path} cannot be written to: {error.strerror or error}.",
                 "Free disk space or make the folder writable, or choose another one with --out.",
             ) from error
 

@@ -53,7 +53,7 @@ class SweepRequest(NamedTuple):
         jobs: workers at a time.
         resume: go on with a sweep that is there; its failed points get new attempts.
         together: train points of one compiled program together.
-        shard: INDEX/NUMBER text; None for all points.
+        shard: I/N text; None for all points.
         search: --search text, on top of the [search] of the definition.
         fail_fast: stop at the first point that fails for good.
         data_dir: where data sets are kept; None for the default folder.

@@ -199,7 +199,7 @@ class RelaxationSettings:
 
 @dataclass(frozen=True)
 class GradientSettings:
-    """How the learning signal is computed.
+    """How the error signal is computed.
 
     Attributes:
         method: estimator of the error vector or gradient; `feedforward` is backpropagation through the
@@ -256,7 +256,7 @@ class HomeostasisSettings:
 
     Attributes:
         weight: factor of the homeostatic loss; 0 leaves it out.
-        num_draws: random directions for each batch.
+        num_draws: random directions for each example.
     """
 
     __pydantic_config__ = STRICT

@@ -136,7 +136,7 @@ def test_source_is_not_a_folder(archives, data_dir):
 
 
 def test_bundled_data_set_cannot_be_imported(archives, data_dir):
-    with pytest.raises(DatasetError, match="hep data import fashion_mnist SOURCE_DIR"):
+    with pytest.raises(DatasetError, match="hep data import fashion_mnist SOURCE"):
         import_data("fashion_mnist_mini", archives.folder, data_dir, silent)
 
 

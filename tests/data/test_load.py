@@ -234,7 +234,7 @@ def test_missing_data_set_names_both_commands(data_dir, monkeypatch):
     with pytest.raises(DatasetError) as caught:
         load_split("fashion_mnist", "train", data_dir)
     assert f"`hep data prepare fashion_mnist --data-dir {data_dir}`" in caught.value.advice
-    assert f"`hep data import fashion_mnist SOURCE_DIR --data-dir {data_dir}`" in caught.value.advice
+    assert f"`hep data import fashion_mnist SOURCE --data-dir {data_dir}`" in caught.value.advice
     monkeypatch.setenv("HEP_DATA_DIR", str(data_dir))
     with pytest.raises(DatasetError) as caught:
         load_split("fashion_mnist", "train")

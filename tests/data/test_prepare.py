@@ -59,7 +59,7 @@ def test_no_network_names_address_files_and_import(archives, data_dir, monkeypat
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with pytest.raises(DatasetError, match=address) as caught:
         prepare("fashion_mnist", data_dir, lambda _line: None)
-    assert f"`hep data import fashion_mnist SOURCE_DIR --data-dir {data_dir}`" in caught.value.advice
+    assert f"`hep data import fashion_mnist SOURCE --data-dir {data_dir}`" in caught.value.advice
     assert "t10k-labels-idx1-ubyte.gz" in caught.value.advice
 
 
@@ -99,5 +99,5 @@ def test_a_disk_that_fills_up_while_records_are_written(server, data_dir, monkey
             raise RuntimeError("write() failed: No space left on device; writing x; at byte 100000")
 
     monkeypatch.setattr("hepcli.data._prepare.make_builder", lambda *_args: Builder())
-    with pytest.raises(DatasetError, match="cannot be written: No space left on device"):
+    with pytest.raises(DatasetError, match="cannot be written to: No space left on device"):
         prepare("fashion_mnist", data_dir, lambda _line: None)

@@ -123,7 +123,7 @@ def test_a_point_that_kills_process_after_process_fails_for_good(tmp_path):
         journal.append(number, "claimed", dead_owner() | {"step": step})
     assert journal.claim(10) is None
     assert journal.state() == "failed"
-    assert journal.error().startswith("3 processes died of this run, one after the other, at step 10.")
+    assert journal.error().startswith("3 processes in a row died while running this point, at step 10.")
     journal.retry()
     assert journal.claim(10) is not None
 

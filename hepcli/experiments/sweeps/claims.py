@@ -114,8 +114,8 @@ class Journal:
             return None
         number = 1 if last is None else last.number + 1
         if step is not None and self._deaths(step) >= MOST_DEATHS:
-            what = f"{MOST_DEATHS} processes died of this run, one after the other, at step {step}."
-            advice = "Perhaps there is too little memory: see the logs folder of the sweep."
+            what = f"{MOST_DEATHS} processes in a row died while running this point, at step {step}."
+            advice = "There may be too little memory; see the logs folder of the sweep."
             self.append(number, FAILED, {"what": what, "advice": advice, "for_good": True})
             return None
         if not self.append(number, CLAIMED, owner() | ({} if step is None else {"step": step})):
@@ -152,7 +152,7 @@ class Journal:
             return create(entry, text)
         except OSError as error:
             raise OutputError(
-                f"{self.folder} cannot be written: {error.strerror or error}.",
+                f"{self.folder} cannot be written to: {error.strerror or error}.",
                 "Free disk space or make the folder writable, then run the same command again.",
             ) from error
 

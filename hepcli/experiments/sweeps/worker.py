@@ -30,7 +30,7 @@ class WorkRequest(NamedTuple):
 
     Attributes:
         folder: of the sweep.
-        shard: INDEX/NUMBER text; None for all points.
+        shard: I/N text; None for all points.
         together: train points of one compiled program together.
         fail_fast: end once a point has failed for good.
         wait: stay while others hold points, in case they die; without it end once none is free.
