@@ -1,4 +1,8 @@
-"""Working inside somebody else's program: JAX's settings are given back, and nothing is printed."""
+"""Working inside somebody else's program: what decides numbers is given back, and nothing is printed.
+
+Two settings of JAX stay, unless the program has made them itself: the folder of compiled programs, and as many
+CPU devices as runs ask for.
+"""
 
 import functools
 import warnings

@@ -82,7 +82,10 @@ def sweep_command(
     seeds: Annotated[
         str | None,
         typer.Option(
-            "--seeds", metavar="0-4", help="Seeds; every combination of values is run once per seed.", show_default=False
+            "--seeds",
+            metavar="0-4",
+            help="Seeds; every combination of values is run once per seed.",
+            show_default=False,
         ),
     ] = None,
     settings: Settings = None,

@@ -130,7 +130,6 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
 def _nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> list[Fault]:
     """Check that complex nudges meet holomorphic activations only."""
     real_only = sorted({name for name in network.activations.values() if not is_holomorphic(name)})
-    # Only then is it worth loading the estimator, and with it JAX.
     if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
         return []
     why = f"{real_only[0]} is not holomorphic, so nudges must be real"

@@ -225,7 +225,6 @@ class GradientSettings:
     @field_validator("num_points")
     @classmethod
     def _check_num_points(cls, num_points: int, info: ValidationInfo) -> int:
-        # Only numbers below every estimator's are worth loading one for.
         method = info.data.get("method")
         if num_points < 2 and method is not None and num_points < ESTIMATORS[method].min_points:
             least = f"must be at least {ESTIMATORS[method].min_points} with gradient.method = "

@@ -1,10 +1,9 @@
-"""Training speed beside another version of hepcli: images a second, and how far the free phases come.
+"""Training speed of the free phase: plain, to a tolerance, and with Anderson mixing, in images a second.
 
-Run: python tests/benchmarks/speed.py --other DIR    (DIR: a checkout of the other version)
+Run: python tests/benchmarks/speed.py    (--other DIR adds the plain setting of a checkout of another version)
 
-Workers of both versions take an epoch's first steps to warm up, then rounds in turn, one at a time, on
-all cores; the ratio of each round is taken within it. Beside them one worker of this version has a single
-device, and one the plain solver, so that the gain by fewer passes and that by the second core show.
+Workers take an epoch's first steps to warm up, then rounds in turn, one at a time; the ratio of each round is
+taken within it, to the plain setting on one device.
 """
 
 import argparse
@@ -17,11 +16,17 @@ import time
 from pathlib import Path
 
 ROUNDS, STEPS, WARM_UP = 7, 100, 1200
-FAST = (
-    "relaxation.solver=anderson", "relaxation.tolerance=1e-5",
-    "relaxation.nudged_solver=alternating", "relaxation.nudged_tolerance=0.0",
-)  # fmt: skip
 PLAIN = ("relaxation.solver=alternating", "relaxation.tolerance=0.0")
+TOLERANCE = ("relaxation.solver=alternating", "relaxation.tolerance=1e-5", "relaxation.nudged_tolerance=0.0")
+MIXING = ("relaxation.solver=anderson", "relaxation.nudged_solver=alternating", *TOLERANCE[1:])
+SETTINGS = {
+    "plain, 1 device": (*PLAIN, "run.devices=1"),
+    "tolerance, 1 device": (*TOLERANCE, "run.devices=1"),
+    "mixing, 1 device": (*MIXING, "run.devices=1"),
+    "plain": PLAIN,
+    "tolerance": TOLERANCE,
+    "mixing": MIXING,
+}
 METHODS = {
     "hep, N = 2": ("fashion-mnist",),
     "hep exact": ("fashion-mnist-homeostasis", "homeostasis.weight=0.0"),
@@ -113,23 +118,23 @@ class Worker:
         return result
 
 
-def compare(name: str, preset: str, *overrides: str, other: Path, rounds: int, warm_up: int) -> None:
+def compare(name: str, preset: str, *overrides: str, other: Path | None, rounds: int, warm_up: int) -> None:
     here = Path(__file__).parents[2]
     workers = {
-        "before": Worker(other, preset, *overrides, warm_up=warm_up),
-        "plain, one device": Worker(here, preset, *overrides, *PLAIN, "run.devices=1", warm_up=warm_up),
-        "fast, one device": Worker(here, preset, *overrides, *FAST, "run.devices=1", warm_up=warm_up),
-        "fast": Worker(here, preset, *overrides, *FAST, warm_up=warm_up),
+        label: Worker(here, preset, *overrides, *own, warm_up=warm_up) for label, own in SETTINGS.items()
     }
+    if other is not None:
+        workers["other, plain"] = Worker(other, preset, *overrides, *PLAIN, warm_up=warm_up)
     rates = [{label: worker.round() for label, worker in workers.items()} for _ in range(rounds)]
+    first = next(iter(workers))
     print(name)
     for label, worker in workers.items():
         own = sorted(one[label] for one in rates)
-        gain = sorted(one[label] / one["before"] for one in rates)
+        gain = sorted(one[label] / one[first] for one in rates)
         end = worker.end()
         print(
-            f"  {label:>18}: {statistics.median(own):7.0f} images/s ({own[0]:.0f} to {own[-1]:.0f}), "
-            f"{statistics.median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f}) times before; "
+            f"  {label:>19}: {statistics.median(own):7.0f} images/s ({own[0]:.0f} to {own[-1]:.0f}), "
+            f"{statistics.median(gain):.2f} ({gain[0]:.2f} to {gain[-1]:.2f}) of plain; "
             f"{worker.start['devices']} devices, {end['passes']:.1f} passes, residuals at 50, 90, 98 %: "
             + ", ".join(f"{value:.0e}" for value in end["residuals"]),
             flush=True,

@@ -76,7 +76,8 @@ def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterato
     for name, row in cells.items():
         yield f"| {name} | {' | '.join(_spread(list(row[label].values())) for label in (first, *rest))} |"
     yield ""
-    yield f"Difference from {first}, in points: mean and its 95 % confidence interval, paired by seed (paired t):"
+    interval = "mean and its 95 % confidence interval, paired by seed (paired t):"
+    yield f"Difference from {first}, in points: {interval}"
     yield ""
     yield f"| | {' | '.join(rest)} |"
     yield f"|---|{'---|' * len(rest)}"
@@ -158,8 +159,8 @@ def _within(runs: Sequence[dict[str, Any]], within: str, against: str, epoch: in
     base = cells.pop(against)
     first = max(1, epoch - _LAST + 1)
     yield (
-        f"Difference from {against}, in points, mean of epochs {first}–{epoch}: mean and its 95 % confidence interval, "
-        "paired by seed (paired t):"
+        f"Difference from {against}, in points, mean of epochs {first}–{epoch}: mean and its 95 % confidence "
+        "interval, paired by seed (paired t):"
     )
     yield ""
     yield f"| | {' | '.join(base)} |"
