@@ -1,7 +1,7 @@
 """Working inside somebody else's program: what decides numbers is given back, and nothing is printed.
 
-Two settings of JAX stay, unless the program has made them itself: the folder of compiled programs, and as many
-CPU devices as runs ask for.
+Two settings of JAX stay, unless the program has made them itself: the folder of compiled programs, and as
+many CPU devices as runs ask for.
 """
 
 import functools

@@ -117,7 +117,7 @@ def measure(overrides: tuple[str, ...]) -> None:
 
 
 def active() -> None:
-    """Whole phases beside examples that stop when they rest, with mixing or without, at fresh weights and at stronger ones."""
+    """Whole phases, and examples that stop when they rest, at fresh weights and at stronger ones."""
     steps = ("relaxation.free_steps=250", "relaxation.nudged_steps=40", "relaxation.solver=alternating")
     long = (*(own for own in IN_SMALL if "steps" not in own), *steps)
     resting = ("relaxation.tolerance=1e-4", "relaxation.nudged_tolerance=0.0")
