@@ -22,6 +22,7 @@ from hepcli.config.sweep_files import (
     dump_sweep,
     load_sweep,
     parse_sweep,
+    preset_name,
     sweep_differences,
 )
 from hepcli.config.toml_files import expanded, read_text
@@ -70,6 +71,7 @@ __all__ = [
     "parse_sweep",
     "parse_vary",
     "preset_header",
+    "preset_name",
     "preset_text",
     "presets_folder",
     "read_config",

@@ -104,7 +104,10 @@ def dump_sweep(definition: SweepDefinition) -> str:
 
 
 def sweep_differences(a: SweepDefinition, b: SweepDefinition) -> list[tuple[str, object, object]]:
-    """List in what the work of two sweeps differs: (entry, in a, in b); titles and views do not count."""
+    """List in what the work of two sweeps differs: (entry, in a, in b); titles and views do not count.
+
+    Nor do the folders of presets that are files: the points' hashes tell whether their contents are the same.
+    """
     flat_a, flat_b = _work(a), _work(b)
     return [
         (key, flat_a.get(key), flat_b.get(key))
@@ -115,7 +118,7 @@ def sweep_differences(a: SweepDefinition, b: SweepDefinition) -> list[tuple[str,
 
 def _work(definition: SweepDefinition) -> dict[str, object]:
     sweep = definition.sweep
-    work: dict[str, object] = {"preset": sweep.preset, "seeds": list(sweep.seeds)}
+    work: dict[str, object] = {"preset": preset_name(sweep.preset), "seeds": list(sweep.seeds)}
     work |= flatten({"set": dict(sweep.set)})
     work |= {"exclude": [dict(one) for one in sweep.exclude]} if sweep.exclude else {}
     if definition.search is not None:
@@ -130,7 +133,15 @@ def _work(definition: SweepDefinition) -> dict[str, object]:
 def _places(axis: Axis) -> object:
     if axis.bounds is not None:
         return axis.model_dump(exclude_none=True)
-    return [place.model_dump(exclude_none=True) for place in axis.places]
+    places = [place.model_dump(exclude_none=True) for place in axis.places]
+    return [
+        place | ({"preset": preset_name(place["preset"])} if "preset" in place else {}) for place in places
+    ]
+
+
+def preset_name(preset: str) -> str:
+    """A preset's name, wherever its file lies."""
+    return Path(preset).name if is_path(preset) else preset
 
 
 def _known_keys() -> list[str]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hepcli.config import check_sweep, dump_config, load_config
-from hepcli.errors import OutputError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
@@ -145,6 +145,30 @@ def test_a_preset_that_changes_later_fails_its_own_points_alone(tmp_path, small)
     assert states(folder, good) == ["claimed", "done"]
     assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
     assert "settings are not allowed" in folder.journal(bad).failures()[-1]["what"]
+
+
+def test_a_sweep_moves_with_the_project_that_holds_its_preset(tmp_path, small):
+    def join(project):
+        preset = str(project / "mine.toml")
+        axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
+        tables = {"sweep": {"preset": preset, "set": {"run.epochs": 1}}, "axis": [axis]}
+        definition = check_sweep(tables, "test")
+        folder, points = SweepFolder(project / "sweep"), expand(definition)
+        folder.join(definition, points)
+        return folder, points
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/mine.toml").write_text(dump_config(load_config("quickstart", small)))
+    join(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    folder, points = join(tmp_path / "there")
+    assert {point.preset for point in folder.points()} == {str(tmp_path / "there/mine.toml")}
+    list(work(WorkRequest(folder.path), lambda: False))
+    assert [folder.state(point) for point in points] == ["done", "done"]
+    changed = dump_config(load_config("quickstart", [*small, "run.seed=3", "optimizer.momentum=0.5"]))
+    (tmp_path / "there/mine.toml").write_text(changed)
+    with pytest.raises(ConfigError, match="has changed"):
+        join(tmp_path / "there")
 
 
 def test_a_shard_takes_its_points_alone(tmp_path, small):

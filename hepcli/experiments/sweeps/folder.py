@@ -13,6 +13,7 @@ from hepcli.config import (
     config_hash,
     dump_sweep,
     parse_sweep,
+    preset_name,
     read_config,
     read_text,
     sweep_differences,
@@ -87,6 +88,17 @@ class SweepFolder:
         if definition.search is None:
             self._create_once(POINTS_FILE, _listed(points))
             self.check_points(points)
+        self._follow(definition, points)
+
+    def _follow(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
+        """Have workers read presets from where they lie now: with the project, the sweep may have moved."""
+        there = self.points() if definition.search is None else []
+        if _presets(self.definition(), there) == _presets(definition, points):
+            return
+        with self.writing():
+            self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
+            if definition.search is None:
+                self._writer.write_text(POINTS_FILE, _listed(points))
 
     def check(self, definition: SweepDefinition, *, extend: bool = False) -> bool:
         """Whether a search that is there asks for more trials now; raises ConfigError for another sweep."""
@@ -110,7 +122,10 @@ class SweepFolder:
             SweepError: its list of points is damaged, or of another sweep.
         """
         asked = [Point(**record) for record in json.loads(_listed(points))]
-        _compare(self.path / POINTS_FILE, self.points(), asked)
+        there = self.points()
+        if [preset_name(point.preset) for point in there] == [preset_name(point.preset) for point in asked]:
+            there = [old._replace(preset=new.preset) for old, new in zip(there, asked, strict=True)]
+        _compare(self.path / POINTS_FILE, there, asked)
 
     def _extend(self, definition: SweepDefinition) -> None:
         """Give a search its new number of trials, which is no less than were begun."""
@@ -220,6 +235,13 @@ class SweepFolder:
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             write_once(self.path / name, text)
+
+
+def _presets(definition: SweepDefinition, points: Sequence[Point]) -> list[str]:
+    """All presets of a sweep, in order."""
+    grids = [definition.axis, *(grid.axis for grid in definition.grid)]
+    places = [place.preset for axes in grids for axis in axes for place in axis.places]
+    return [definition.sweep.preset, *filter(None, places), *(point.preset for point in points)]
 
 
 def _listed(points: Sequence[Point]) -> str:
