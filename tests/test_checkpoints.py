@@ -298,11 +298,11 @@ def test_a_named_step_is_that_step_or_an_error(tmp_path: Path) -> None:
     assert store.restore(small_state(0), step=1).metadata == {"step": 1}
     with pytest.raises(CheckpointError, match="no step 5") as missing:
         store.restore(small_state(0), step=5)
-    assert missing.value.advice == "Choose another with --step: 0, 1, 2."
+    assert missing.value.advice == "Choose another step: 0, 1, 2."
     (tmp_path / "0" / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="Step 0 is damaged") as damaged:
         store.restore(small_state(0), step=0)
-    assert damaged.value.advice == "Choose another with --step: 1, 2."
+    assert damaged.value.advice == "Choose another step: 1, 2."
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ class CheckpointStore:
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""
         others = ", ".join(str(step) for step in self.steps() if step != excluded)
-        return f"Choose another with --step: {others}." if others else _NO_STEP_ADVICE
+        return f"Choose another step: {others}." if others else _NO_STEP_ADVICE
 
     def _write_step(self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
         """Write one step under a hidden name, rename it, then delete what need not be kept."""

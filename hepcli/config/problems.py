@@ -94,7 +94,7 @@ _TYPE_RULES = {
     "model_attributes_type": "must be a table",
     "dataclass_type": "must be a table",
     "dict_type": "must be a table",
-    "tuple_type": 'must be a list, written like ["in-out"]',
+    "tuple_type": 'must be a list, written like ["a", "b"]',
 }
 _LIMIT_RULES = {
     "greater_than_equal": ("ge", "must be at least"),

@@ -194,13 +194,13 @@ class SavedRun:
         if not self._own_config.data.validation_examples:
             raise ConfigError(
                 f"{self.folder} has no best checkpoint: it was trained with data.validation_examples = 0.",
-                "Leave out --best to use the newest checkpoint, or train with --set "
+                "Use the newest checkpoint instead of the best, or train with --set "
                 "data.validation_examples=N.",
             )
         # Not metrics.jsonl: the records in a checkpoint are verified with it.
         best = best_epoch(self.restore(None).metadata["history"])
         if best is None:
-            raise CheckpointError(f"No epoch of {self.folder} has finished yet.", "Leave out --best.")
+            raise CheckpointError(f"No epoch of {self.folder} has finished yet.", "Use the newest checkpoint instead.")
         return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:

@@ -360,7 +360,7 @@ def _preprocess(config: Config, channels: int) -> Preprocess:
         if len(values) not in (1, channels):
             raise ConfigError(
                 f"data.{key} = {list(values)}: images of {data.name} have {channels} channels",
-                f"Give 1 or {channels} values.",
+                f"Give {'1 value' if channels == 1 else f'1 or {channels} values'}.",
             )
     return normalizer(data)
 
