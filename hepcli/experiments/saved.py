@@ -200,7 +200,8 @@ class SavedRun:
         # Not metrics.jsonl: the records in a checkpoint are verified with it.
         best = best_epoch(self.restore(None).metadata["history"])
         if best is None:
-            raise CheckpointError(f"No epoch of {self.folder} has finished yet.", "Use the newest checkpoint instead.")
+            what = f"No epoch of {self.folder} has finished yet."
+            raise CheckpointError(what, "Use the newest checkpoint instead.")
         return int(best["step"])
 
     def missing_step(self, said: Sequence[str] = ()) -> str | None:
