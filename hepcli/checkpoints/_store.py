@@ -103,7 +103,15 @@ class CheckpointStore:
                 raise
             error.add_note(str(failed))  # what ended the block matters more than the save that failed too
 
-    def save(self, step: int, state: PyTree, metadata: Mapping[str, Any], metric: float | None) -> None:
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        metadata: Mapping[str, Any],
+        metric: float | None,
+        *,
+        replace: bool = False,
+    ) -> None:
         """Copy the state to the host and write it in the background; a step already saved is left alone.
 
         Args:
@@ -111,6 +119,7 @@ class CheckpointStore:
             state: the tree to save; its arrays may be donated as soon as this returns.
             metadata: anything JSON can hold.
             metric: decides the best step, higher is better; None or not finite: never the best.
+            replace: save a step anew that is there; once the new one is written whole.
 
         Raises:
             OutputError: when the previous save failed.
@@ -119,7 +128,7 @@ class CheckpointStore:
         self.wait()  # one copy of the state in memory at a time
         if step < 0:
             raise ValueError(f"step must be 0 or more, not {step}")
-        if self._intact is not None and step in self._intact:
+        if self._intact is not None and step in self._intact and not replace:
             return
         # A real copy: on CPU np.asarray would alias a buffer that the next step may overwrite by donation.
         leaves = {name: np.array(leaf) for name, leaf in named_leaves(state).items()}
@@ -132,7 +141,7 @@ class CheckpointStore:
         }
         if self._writer is None:
             self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._pending = step, self._writer.submit(self._write_step, step, leaves, manifest)
+        self._pending = step, self._writer.submit(self._write_step, step, leaves, manifest, replace)
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -243,12 +252,14 @@ class CheckpointStore:
         others = ", ".join(str(step) for step in self.steps() if step != excluded)
         return f"Choose another step: {others}." if others else _NO_STEP_ADVICE
 
-    def _write_step(self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any]) -> None:
+    def _write_step(
+        self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any], replace: bool
+    ) -> None:
         """Write one step under a hidden name, rename it, then delete what need not be kept."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._intact is None:
             self._intact = self._survey()
-        if step in self._intact:
+        if step in self._intact and not replace:
             return
         staging = self._directory / f"{SAVING}{step}"
         if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
@@ -257,7 +268,7 @@ class CheckpointStore:
             staging.mkdir()
             stored = write_state(staging / STATE, leaves)
             write_manifest(staging, manifest | {"leaves": stored, "files": file_digests(staging)})
-            self._discard(step)  # a damaged step of that number, else `_survey` would have found it
+            self._discard(step)  # one to replace, or a damaged one, else `_survey` would have found it
             staging.rename(self._directory / str(step))
             sync(self._directory)
         finally:

@@ -17,7 +17,7 @@ from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Evaluated, Run, evaluate_runs, stack
 from hepcli.experiments.task import Task
-from hepcli.training import Layout, TrainState, check_finite, epoch_steps
+from hepcli.training import EvaluationStopped, Layout, TrainState, check_finite, epoch_steps
 
 
 class MemberRecord(NamedTuple):
@@ -80,24 +80,23 @@ def _aligned(members: Sequence[Member]) -> list[list[Member]]:
     """
     groups: list[list[Member]] = []
     for member in sorted(members, key=lambda m: m.run.step):
-        step = groups[-1][0].run.step if groups else -1
-        if groups and _go_back(member, step):
+        if groups and _go_back(member, groups[-1][0].run):
             groups[-1].append(member)
         else:
             groups.append([member])
     return groups
 
 
-def _go_back(member: Member, step: int) -> bool:
-    if member.run.step == step:
-        return True
-    if member.run.step - step > member.run.num_batches or step not in member.store.steps():
-        return False
-    try:
-        member.run.restore(member.store, step)
-    except CheckpointError:
-        return False  # that step is damaged: the run stays where it is
-    return True
+def _go_back(member: Member, leader: Run) -> bool:
+    step = leader.step
+    if member.run.step != step:
+        if member.run.step - step > member.run.num_batches or step not in member.store.steps():
+            return False
+        try:
+            member.run.restore(member.store, step)
+        except CheckpointError:
+            return False  # that step is damaged: the run stays where it is
+    return len(member.run.history) == len(leader.history)  # else one of them was not evaluated there
 
 
 class Group:
@@ -123,11 +122,11 @@ class Group:
         """Train until all are done, diverged or stopped."""
         epochs, num_batches = self.first.config.run.epochs, self.first.num_batches
         yield from self._finish_those_over()
-        for epoch in range(self.step // num_batches, epochs):
+        for epoch in range(len(self.first.history), epochs):
             if self._all_ended:
                 break
             started = time.perf_counter()
-            first_batch = self.step % num_batches
+            first_batch = self.step - epoch * num_batches  # all, where it was stopped while evaluating
             for batch in self._batches(epoch, first_batch):
                 yield MemberRecord(self.members[0].number, BatchDone(epoch + 1, batch, num_batches))
                 if batch < num_batches and (stop() or self._all_ended):
@@ -138,7 +137,11 @@ class Group:
             images = (num_batches - first_batch) * self.first.config.data.batch_size
             seconds = time.perf_counter() - started
             rate = images / seconds
-            evaluated = self._evaluated()
+            try:
+                evaluated = self._evaluated(stop)
+            except EvaluationStopped:
+                yield from self._end(lambda member: member.run.interrupt(member.store))
+                return
             yield from self._each(
                 lambda member: member.run.finish_epoch(
                     member.store,
@@ -147,6 +150,7 @@ class Group:
                     seconds,  # noqa: B023
                     rate,  # noqa: B023
                     whole=first_batch == 0,  # noqa: B023
+                    was_saved=first_batch == num_batches,  # noqa: B023
                 )
             )
             self._ask_others()
@@ -156,12 +160,12 @@ class Group:
                 return
         yield from self._failed()
 
-    def _evaluated(self) -> dict[int, Evaluated]:
+    def _evaluated(self, stop: Callable[[], bool]) -> dict[int, Evaluated]:
         """The runs that go on, evaluated, by their places in the requests."""
         going = [member for place, member in enumerate(self.members) if self._goes_on(place)]
         if not going:
             return {}
-        found = evaluate_runs([member.run for member in going])
+        found = evaluate_runs([member.run for member in going], stop)
         return {member.number: own for member, own in zip(going, found, strict=True)}
 
     def _finish_those_over(self) -> Iterator[MemberRecord]:
@@ -219,8 +223,10 @@ class Group:
 
     def _hand_back(self) -> None:
         """Give each run its part of the state, which the next step donates."""
+        if self._latest is None:  # no step was run since they were restored
+            return
         if len(self.members) == 1:
-            self.first.state, self.first.step = self._latest, self.step  # type: ignore[assignment]
+            self.first.state, self.first.step = self._latest, self.step
             return
         for place, member in enumerate(self.members):
             member.run.state = jax.tree.map(lambda leaf: leaf[place], self._latest)  # noqa: B023

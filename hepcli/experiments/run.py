@@ -3,7 +3,7 @@
 import math
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -217,7 +217,7 @@ class Run:
         run = self.config.run
         return len(self.history) >= run.epochs or is_over(self.history, run.patience)
 
-    def save(self, store: CheckpointStore, metric: float | None = None) -> None:
+    def save(self, store: CheckpointStore, metric: float | None = None, *, replace: bool = False) -> None:
         """Save the state in the background, with the records up to here; never a diverged one."""
         check_finite(self.step, self.state.totals["loss"])
         check_params(self.step, self.state.params)
@@ -227,7 +227,7 @@ class Run:
                 "config": self.config.model_dump(mode="json"),
                 "data": self.task.fingerprint,
             }
-            store.save(self.step, self.state, metadata, metric)
+            store.save(self.step, self.state, metadata, metric, replace=replace)
 
     def finish_epoch(
         self,
@@ -238,8 +238,12 @@ class Run:
         rate: float,
         *,
         whole: bool,
+        was_saved: bool,
     ) -> EpochDone:
-        """Measure, record and save at the end of an epoch; what one resumed half-way took is unknown."""
+        """Measure, record and save at the end of an epoch; what one resumed half-way took is unknown.
+
+        One that `was_saved` already, because it was stopped while it was evaluated, is saved again.
+        """
         check_params(self.step, self.state.params)  # before anything of the epoch is recorded
         metrics = self._measure(epoch, evaluated)
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
@@ -249,7 +253,8 @@ class Run:
         store.wait()  # what has epochs has a checkpoint; `save` would wait as long
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
-        self.save(store, metric=metrics["validation"]["top1"] if "validation" in metrics else None)
+        metric = metrics["validation"]["top1"] if "validation" in metrics else None
+        self.save(store, metric, replace=was_saved)
         if self._trackers is not None:
             self._trackers.log(metrics)
         return EpochDone(metrics, seconds, rate)
@@ -348,8 +353,12 @@ def stack(trees: Sequence[T]) -> T:
     return stacked
 
 
-def evaluate_runs(runs: Sequence[Run]) -> list[Evaluated]:
-    """Evaluate runs of one task at the end of an epoch, all in one program."""
+def evaluate_runs(runs: Sequence[Run], stop: Callable[[], bool]) -> list[Evaluated]:
+    """Evaluate runs of one task at the end of an epoch, all in one program.
+
+    Raises:
+        EvaluationStopped: `stop`, asked before every batch, said so.
+    """
     first = runs[0]
     task, size = first.task, first.config.data.eval_batch_size
     read = [task.weights_as_read(run.state.params, run.config, run.step) for run in runs]
@@ -358,7 +367,9 @@ def evaluate_runs(runs: Sequence[Run]) -> list[Evaluated]:
 
     def totals(split: SplitName, examples: list[NDArray[np.int64]], *, homeostasis: bool) -> list[Totals]:
         chosen = examples[0] if is_alone else np.stack(examples)
-        sums = task.evaluator(params, task.feed(split), size, homeostasis=homeostasis, examples=chosen)
+        sums = task.evaluator(
+            params, task.feed(split), size, homeostasis=homeostasis, examples=chosen, stop=stop
+        )
         if is_alone:
             return [sums]
         host = jax.device_get(sums)
@@ -381,6 +392,6 @@ def _is_timing(line: Mapping[str, Any]) -> bool:
 
 
 def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:
-    """Median over the epochs, of which the first holds the compilation; None where none was timed."""
-    rates = sorted(line["images_per_second"] for line in timing)
+    """Median over the epochs that were timed, of which the first holds the compilation; None of none."""
+    rates = sorted(line["images_per_second"] for line in timing if line["images_per_second"])
     return rates[len(rates) // 2] if rates else None

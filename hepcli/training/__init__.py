@@ -1,6 +1,6 @@
 """Training and evaluation on the device: jitted steps, the loop, optimisers, metrics."""
 
-from hepcli.training._evaluate import Evaluator
+from hepcli.training._evaluate import EvaluationStopped, Evaluator
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._hardware import quantised, updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout, all_agree, same_everywhere
@@ -42,6 +42,7 @@ __all__ = [
     "Augment",
     "Augmentation",
     "Batch",
+    "EvaluationStopped",
     "Evaluator",
     "Feed",
     "Layout",

@@ -29,6 +29,10 @@ from hepcli.training._step import Preprocess, scale_pixels
 _UNITS_AT_ONCE = 2**26  # of the runs that a GPU evaluates at once: 128 dense ones with batches of 1,000
 
 
+class EvaluationStopped(Exception):
+    """An evaluation was asked to stop, so that there is no result."""
+
+
 class Evaluator:
     """Loss, accuracy, residual and homeostatic loss of a network on a split.
 
@@ -120,6 +124,7 @@ class Evaluator:
         *,
         homeostasis: bool = True,
         examples: NDArray[np.int64] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Totals:
         """Evaluate examples of a split; the last batch may be smaller.
 
@@ -129,10 +134,14 @@ class Evaluator:
             batch_size: examples per batch.
             homeostasis: whether the homeostatic loss is wanted.
             examples: their numbers, at least one; of several runs for each (runs, examples). None for all.
+            stop: asked before every batch; True ends the evaluation.
 
         Returns:
             The sums over the examples; the homeostatic loss is that of the first batch, with a fixed key. Of
             several runs with a leading axis of runs.
+
+        Raises:
+            EvaluationStopped: it was.
         """
         key, totals = jax.random.key(0), zero_totals()
         numbers = np.arange(feed.num_examples) if examples is None else examples
@@ -140,6 +149,8 @@ class Evaluator:
         chunks = (numbers[..., start : start + batch_size] for start in starts)
         settle = self._together if numbers.ndim > 1 else self._apart if feed.layout.is_apart else self._whole
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
+            if stop():
+                raise EvaluationStopped
             own_key = jax.random.fold_in(key, start) if start else key
             seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
             totals = _add(totals, seen)
