@@ -35,12 +35,6 @@ _WINDOW, _SLOW = 3, 0.99  # the last passes of the longest check, and what each 
 class Scheme(Protocol):
     """What becomes of the passes: plain iteration, or mixing of the last states."""
 
-    def start(self, value: Any) -> Any:
-        """Before the first pass."""
-
-    def value(self, carry: Any, like: Any) -> Any:
-        """The state that was come to, a tree like `like`."""
-
     def advance(self, step: Pass[Any], carry: Any, like: Any, count: int | Array) -> tuple[Any, Array]:
         """One pass, and how far it moved each example."""
 
@@ -50,14 +44,6 @@ class Scheme(Protocol):
 
 class Plain:
     """Every pass starts where the last one ended."""
-
-    def start(self, value: T) -> T:
-        """The state."""
-        return value
-
-    def value(self, carry: T, like: T) -> T:
-        """The state."""
-        return carry
 
     def advance(self, step: Pass[T], carry: T, like: T, count: int | Array) -> tuple[T, Array]:
         """One pass."""
@@ -81,7 +67,7 @@ class Decay:
         size = example_norm(value, 1)
         return value, jnp.tile(size[:, None], (1, _WINDOW + 1))
 
-    def value(self, carry: tuple[T, Array], like: T) -> Array:
+    def has_grown(self, carry: tuple[T, Array]) -> Array:
         """Whether it has grown, or hardly shrunk, over the last passes."""
         sizes = carry[1]
         return ~(sizes[:, -1] < _SLOW**_WINDOW * sizes[:, 0])
@@ -166,7 +152,7 @@ def _mixed(
     shrunk, unsure, more = _shrinking(
         prepare_check, (context, end), start, decay, checking, _LONGEST_CHECK, _GONE
     )
-    unstable = unsure & decay.value(shrunk, start)
+    unstable = unsure & decay.has_grown(shrunk)
     again = carry.has_mixed & (unsettled | unstable)
     starting = jax.tree.map(lambda s, e: jnp.where(beside(again, s), s, e), start, end), again, none
     end, _, last = _shrinking(prepare, context, start, Plain(), starting, max_passes, tolerance)
