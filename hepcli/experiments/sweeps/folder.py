@@ -92,8 +92,8 @@ class SweepFolder:
 
     def _follow(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
         """Have workers read presets from where they lie now: with the project, the sweep may have moved."""
-        there = self.points() if definition.search is None else []
-        if _presets(self.definition(), there) == _presets(definition, points):
+        there, asked = ([], []) if definition.search is not None else (self.points(), points)
+        if _presets(self.definition(), there) == _presets(definition, asked):
             return
         with self.writing():
             self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
