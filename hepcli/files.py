@@ -114,6 +114,15 @@ def check_writable(folder: Path) -> None:
     probe.unlink()
 
 
+def write_failure(path: Path, error: OSError) -> str:
+    """Why a folder or file could not be written, in words."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        for place in (path, *path.parents):
+            if place.exists() and not place.is_dir():
+                return f"{place} is a file, not a folder"
+    return error.strerror or str(error)
+
+
 def create(path: Path, text: str) -> bool:
     """Make a file that is not there yet, in place; a reader may meet it while it is being written.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hepcli.data._spec import SPLIT_NAMES, Archives, DatasetSpec
 from hepcli.errors import DatasetError
-from hepcli.files import check_writable
+from hepcli.files import check_writable, write_failure
 
 VERSION = "1.0.0"  # of what the builder writes; a change makes prepared folders of old versions invisible
 
@@ -88,7 +88,7 @@ def require_space(spec: DatasetSpec, data_dir: Path, download_bytes: int) -> Non
 def write_error(data_dir: Path, error: OSError) -> DatasetError:
     """Return the error for a data folder that cannot be written."""
     return DatasetError(
-        f"The data folder {data_dir} cannot be written to: {error.strerror or error}.",
+        f"The data folder {data_dir} cannot be written to: {write_failure(data_dir, error)}.",
         "Choose another one with --data-dir DIR or the environment variable HEP_DATA_DIR.",
     )
 

@@ -32,6 +32,7 @@ class Estimator:
         has_free_phase: whether it starts with a free phase, which may be given a state to start from.
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
         uses_circle: whether |β| is the radius of a circle of nudges.
+        subtracts_states: whether e is a difference of states over |β| without being a sum on that circle.
         always_complex: whether states are complex even where the points of the circle are real.
         min_points: fewest points on it.
         largest_radius: most that |β| may be.
@@ -50,6 +51,7 @@ class Estimator:
     has_free_phase: bool = True
     has_nudged_record: bool = True
     uses_circle: bool = False
+    subtracts_states: bool = False
     always_complex: bool = False
     min_points: int = 1
     largest_radius: float = math.inf
@@ -57,6 +59,11 @@ class Estimator:
     is_feedforward: bool = False
     is_contrastive: bool = False
     clamps_output: bool = False
+
+    @property
+    def magnifies_rounding(self) -> bool:
+        """Whether the rounding of states is divided by |β|."""
+        return self.uses_circle or self.subtracts_states
 
     def is_complex(self, num_points: int) -> bool:
         """Whether states are complex with as many points, so that activations must be holomorphic."""

@@ -88,7 +88,12 @@ class Decay:
 
 
 def iterate(
-    prepare: Prepare[T], context: Context, start: T, max_passes: int, tolerance: float, memory: int = 0
+    prepare: Prepare[T],
+    context: Context,
+    start: T,
+    max_passes: int,
+    tolerance: float | Array,
+    memory: int = 0,
 ) -> tuple[T, Int[Array, " batch"]]:
     """Move every example until it rests.
 
@@ -109,8 +114,8 @@ def iterate(
         context: of all examples.
         start: any tree of arrays.
         max_passes: most passes, with mixing and again without.
-        tolerance: an example stops once a pass moved it less than this; 0 runs all `max_passes`, and only
-            then can the loop, without mixing, be differentiated in reverse mode.
+        tolerance: an example stops once a pass moved it less than this; the number 0 runs all `max_passes`,
+            and only then can the loop, without mixing, be differentiated in reverse mode.
         memory: of Anderson mixing; 0 for none.
 
     Returns:
@@ -120,7 +125,7 @@ def iterate(
     examples = jax.tree.leaves(start)[0].shape[0]
     if memory:
         return _mixed(prepare, context, start, max_passes, tolerance, Anderson(memory))
-    if tolerance == 0:
+    if not _stops(tolerance):
         step = prepare(context)
         end: T = jax.lax.fori_loop(0, max_passes, lambda count, value: step(value, count), start)
         return end, jnp.full(examples, max_passes, jnp.int32)
@@ -129,17 +134,27 @@ def iterate(
     return end, passes
 
 
+def _stops(tolerance: float | Array) -> bool:
+    """Whether examples stop at a tolerance; a traced one is above 0."""
+    return isinstance(tolerance, Array) or tolerance > 0
+
+
 def _mixed(
-    prepare: Prepare[T], context: Context, start: T, max_passes: int, tolerance: float, scheme: Anderson
+    prepare: Prepare[T],
+    context: Context,
+    start: T,
+    max_passes: int,
+    tolerance: float | Array,
+    scheme: Anderson,
 ) -> tuple[T, Int[Array, " batch"]]:
     """Move every example with mixing, and again without where that does not lead to a stable fixed point."""
     examples = jax.tree.leaves(start)[0].shape[0]
     everyone, none = jnp.ones(examples, jnp.bool_), jnp.zeros(examples, jnp.int32)
     mixing = scheme.start(start), everyone, none
-    most = -(-max_passes // 2) if tolerance else max_passes
+    most = -(-max_passes // 2) if _stops(tolerance) else max_passes
     carry, moving, passes = _shrinking(prepare, context, start, scheme, mixing, most, tolerance)
     end: T = scheme.value(carry, start)
-    unsettled = moving if tolerance else ~everyone
+    unsettled = moving if _stops(tolerance) else ~everyone
 
     def prepare_check(own: tuple[Context, T]) -> Pass[T]:
         step = prepare(own[0])
@@ -166,7 +181,7 @@ def _shrinking(
     scheme: Scheme,
     everything: Part,
     max_passes: int,
-    tolerance: float,
+    tolerance: float | Array,
 ) -> Part:
     """Move the whole batch until few enough are left to move, then those, and so on."""
     examples = everything[1].shape[0]

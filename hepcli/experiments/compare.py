@@ -9,6 +9,7 @@ from hepcli.config import FigureView, read_config
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.figure_data import SUFFIX, read_data
 from hepcli.experiments.sweeps.collect import Collection, collect_runs
+from hepcli.files import write_failure
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -97,7 +98,7 @@ def _writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."
+            f"{out} cannot be written: {write_failure(out, error)}.", "Choose another --out."
         ) from error
 
 

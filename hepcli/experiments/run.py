@@ -54,6 +54,10 @@ OLDER_LEAVES = {
 """What leaves of a state were called in checkpoints of hepcli 0.1; None where there were none."""
 
 
+SMALLEST_RADIUS = 1e-4
+"""|β| below which rounding in float32 changes the gradient of a batch by more than about 1 % (METHOD §3)."""
+
+
 class Evaluated(NamedTuple):
     """A run at the end of an epoch.
 
@@ -205,7 +209,7 @@ class Run:
             if asked in (0, there)
             else [f"run.devices = {asked}, but {there} in use: results agree up to rounding."]
         )
-        return [*self.folder.notices, *filter(None, of_data), *fewer]
+        return [*self.folder.notices, *filter(None, of_data), *fewer, *_rounding_notices(self.config)]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples that are trained on."""
@@ -395,3 +399,16 @@ def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:
     """Median over the epochs that were timed, of which the first holds the compilation; None of none."""
     rates = sorted(line["images_per_second"] for line in timing if line["images_per_second"])
     return rates[len(rates) // 2] if rates else None
+
+
+def _rounding_notices(config: Config) -> list[str]:
+    """Say that nudges are so small that rounding shows; measures in float64 do not."""
+    radius = config.gradient.beta_radius
+    if radius >= SMALLEST_RADIUS or not estimator_of(config.gradient.method).magnifies_rounding:
+        return []
+    return [
+        f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides rounding errors of float32 by "
+        "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry "
+        f"computes in float64 and does not show this. Use {SMALLEST_RADIUS:g} or more, or a method without "
+        "nudges, such as hep_exact."
+    ]

@@ -22,7 +22,7 @@ from hepcli.config import (
 )
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
-from hepcli.files import clear_temporaries, replacing
+from hepcli.files import clear_temporaries, replacing, write_failure
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
@@ -142,7 +142,7 @@ class RunFolder:
             yield
         except OSError as error:
             raise OutputError(
-                f"{self.path} cannot be written to: {error.strerror or error}.",
+                f"{self.path} cannot be written to: {write_failure(self.path, error)}.",
                 "Free disk space or make the folder writable, or choose another one with --out.",
             ) from error
 

@@ -14,7 +14,7 @@ from hepcli.config import config_hash
 from hepcli.data import ARCHIVE_ERRORS, HEADER_ERRORS
 from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.saved import SavedRun
-from hepcli.files import replacing
+from hepcli.files import replacing, write_failure
 
 SUFFIXES = (".safetensors", ".npz")
 METADATA = "__metadata__"
@@ -123,7 +123,7 @@ def _write(out: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str
                 np.savez(file, **arrays, **{METADATA: np.array(json.dumps(metadata))})  # type: ignore[arg-type]
     except OSError as error:
         raise OutputError(
-            f"{out} cannot be written: {error.strerror or error}.", "Choose another --out."
+            f"{out} cannot be written: {write_failure(out, error)}.", "Choose another --out."
         ) from error
 
 

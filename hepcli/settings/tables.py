@@ -140,8 +140,8 @@ class RelaxationSettings:
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase, not counting what `anderson` tried in vain.
         nudged_steps: most steps of a nudged phase.
-        tolerance: an example stops relaxing once a pass changes its state by less than this; 0 always runs
-            all steps.
+        tolerance: an example stops relaxing once a pass changes its state by less than this, in a nudged phase
+            by less than this times |beta|; 0 always runs all steps.
         nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
         nudged_tolerance: likewise; `same` as `tolerance`.
         anderson_memory: differences that Anderson mixing remembers (`anderson`).
@@ -195,6 +195,11 @@ class RelaxationSettings:
         solver = self.solver if self.nudged_solver == "same" else self.nudged_solver
         tolerance = self.tolerance if self.nudged_tolerance == "same" else self.nudged_tolerance
         return replace(self, solver=solver, tolerance=tolerance)
+
+    def nudged_by(self, radius: float) -> "RelaxationSettings":
+        """The same where signals are differences of states over |β| = `radius`: so is what a pass changes."""
+        nudged = self.nudged
+        return replace(nudged, tolerance=nudged.tolerance * radius if nudged.tolerance else 0.0)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import Problem, free_phase
+from hepcli.engine import Problem, estimate, free_phase
 from hepcli.engine._iterate import iterate
 from hepcli.settings import ESTIMATORS, GradientSettings
 
 from . import conv_cases
-from .cases import CASES, make_problem
+from .cases import CASES, distance, make_problem, on_arrays
 
 SOLVERS = ("synchronous", "alternating", "anderson")
 BATCH = 9  # shrinks to 4 and to 2
@@ -220,3 +220,26 @@ def test_nudged_phases_have_a_solver_and_a_tolerance_of_their_own():
     _, record = ESTIMATORS["hep"].error_signal(free)
     assert (record.passes == own.nudged_steps).all()
     assert (free.phase.passes < own.free_steps // 2).all()
+
+
+NUDGING = ["hep", "asymep", "contrastive_ep", "coupled_learning", "dual_propagation", "predictive_coding"]
+NUDGING += ["dyadic_ep", "online_hep"]
+
+
+@pytest.mark.parametrize("radius", [0.5, 1e-3, 1e-6])
+@pytest.mark.parametrize("method", NUDGING)
+def test_a_tolerance_is_one_of_the_signal_however_small_the_nudge(method, radius):
+    problem = make_problem(CASES["layered_symmetric"], method, num_points=2, beta_radius=radius)
+    key = "tolerance" if method == "dyadic_ep" else "nudged_tolerance"
+
+    def run(problem):
+        result = estimate(problem)
+        return result.error_vector, result.nudged.passes
+
+    def with_tolerance(tolerance):
+        own = replace(problem.relaxation, **{key: tolerance})
+        return on_arrays(run, problem._replace(relaxation=own))
+
+    (full, all_passes), (early, passes) = with_tolerance(0.0), with_tolerance(1e-4)
+    assert (passes < all_passes).all()
+    assert distance(early, full) < 3e-3

@@ -146,7 +146,7 @@ def test_nothing_to_measure(tmp_path):
 
 def test_results_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="file is a file, not a folder"):
         records(checkpoint=run, out=tmp_path / "file" / "out")
 
 

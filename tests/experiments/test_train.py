@@ -272,10 +272,20 @@ def test_bad_settings_write_nothing(tmp_path, small, overrides, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "radius", "said"), [("hep", 1e-5, True), ("hep", 1e-3, False), ("hep_exact", 1e-5, False)]
+)
+def test_nudges_that_rounding_outweighs_are_noticed(tmp_path, small, method, radius, said):
+    own = (f"gradient.method={method}", f"gradient.beta_radius={radius}")
+    notices = run(tmp_path / "run", (*small, *own))[0].notices
+    assert any("rounding" in notice for notice in notices) == said
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, small):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be written"):
-        run(tmp_path / "file" / "run", small)
+    for out in ("file", "file/run"):
+        with pytest.raises(OutputError, match="file is a file, not a folder"):
+            run(tmp_path / out, small)
 
 
 def test_resume_needs_a_run(tmp_path, small):

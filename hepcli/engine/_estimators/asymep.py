@@ -53,7 +53,7 @@ def asymep(free: FreePhase) -> tuple[State, PhaseReport]:
 def corrected_phases(free: FreePhase) -> Callable[[Array], Phase]:
     """Phases of the corrected dynamics from u*, as a function of their nudges (points,)."""
     corrected, context = _corrected(free)
-    settings = free.problem.relaxation.nudged
+    settings = free.problem.relaxation.nudged_by(free.problem.signal_settings.beta_radius)
 
     def phases(betas: Array) -> Phase:
         def dynamics_of(own: Context) -> Dynamics:

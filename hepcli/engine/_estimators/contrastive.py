@@ -107,7 +107,7 @@ def coupled_learning(problem: Problem) -> Estimate:
     return _clamping(problem, problem.signal_settings.beta_radius)
 
 
-def _clamping(problem: Problem, amplitude: float | Array) -> Estimate:
+def _clamping(problem: Problem, amplitude: float) -> Estimate:
     free = free_phase(problem)
     phase = clamped_phase(free, amplitude)
     at_rest = _only_learned(free, activities(problem, free.phase.state))
@@ -117,7 +117,7 @@ def _clamping(problem: Problem, amplitude: float | Array) -> Estimate:
     return _estimate(free, _displacement(free, phase, amplitude), gradient, report(phase))
 
 
-def clamped_phase(free: FreePhase, amplitude: float | Array) -> Phase:
+def clamped_phase(free: FreePhase, amplitude: float) -> Phase:
     """`nudged_steps` steps from u* with the activity of ``out`` held between its own and the targets.
 
     Args:
@@ -127,7 +127,7 @@ def clamped_phase(free: FreePhase, amplitude: float | Array) -> Phase:
     Returns:
         The phase; the state of ``out``, which nothing reads, is that of the free phase, apart from noise.
     """
-    problem, settings = free.problem, free.problem.relaxation.nudged
+    problem, settings = free.problem, free.problem.relaxation.nudged_by(amplitude)
     system, bypassed = problem.system, without_activation(free.problem.system)
     constants, shared = split_drive(free.constant, free.phase.state)
     clamped = _clamped(free, free.phase.state, amplitude)["out"]
@@ -145,7 +145,7 @@ def clamped_phase(free: FreePhase, amplitude: float | Array) -> Phase:
     return run_phase(dynamics_of, context, free.phase.state, settings.nudged_steps, settings)
 
 
-def _clamped(free: FreePhase, state: State, amplitude: float | Array) -> State:
+def _clamped(free: FreePhase, state: State, amplitude: float) -> State:
     """The activities at a state, but for ``out``, which is between that of the free phase and the targets."""
     activity = activities(free.problem, state)
     at_rest = activities(free.problem, free.phase.state)["out"]
@@ -153,7 +153,7 @@ def _clamped(free: FreePhase, state: State, amplitude: float | Array) -> State:
     return activity | {"out": at_rest + amplitude * (targets - at_rest)}
 
 
-def _displacement(free: FreePhase, phase: Phase, amplitude: float | Array) -> State:
+def _displacement(free: FreePhase, phase: Phase, amplitude: float) -> State:
     """(r* − r_clamped)/η per layer: in ``out`` the slope of the squared error."""
     at_rest = activities(free.problem, free.phase.state)
     clamped = _clamped(free, phase.state, amplitude)
@@ -225,7 +225,13 @@ def _clamping_estimator(estimate: Callable[[Problem], Estimate], *, whole: bool)
     signal = partial(clamping_signal, whole=whole)
     reach = math.inf if whole else 1.0
     return Estimator(
-        estimate, signal, largest_radius=reach, learns_locally=False, is_contrastive=True, clamps_output=True
+        estimate,
+        signal,
+        subtracts_states=not whole,
+        largest_radius=reach,
+        learns_locally=False,
+        is_contrastive=True,
+        clamps_output=True,
     )
 
 

@@ -70,7 +70,7 @@ def dual_propagation(problem: Problem) -> Estimate:
 
     start, passes = (free.phase.state, free.phase.state), -(-relaxation.nudged_steps // len(levels))
     context = {"drive": constants, "targets": problem.targets}
-    dyads, count = iterate(prepare, context, start, passes, relaxation.nudged.tolerance)
+    dyads, count = iterate(prepare, context, start, passes, relaxation.nudged_by(beta).tolerance)
     moved: Dyads = jax.tree.map(jnp.subtract, prepare(context)(dyads, 0), dyads)
     mean, difference = _mean_and_difference(problem, dyads)
     error_vector = {name: d / beta for name, d in difference.items()}
@@ -99,5 +99,10 @@ def _mean_and_difference(problem: Problem, dyads: Dyads) -> Dyads:
 
 
 DUAL_PROPAGATION = Estimator(
-    dual_propagation, limit="rbp", has_free_phase=False, learns_locally=False, is_feedforward=True
+    dual_propagation,
+    limit="rbp",
+    has_free_phase=False,
+    subtracts_states=True,
+    learns_locally=False,
+    is_feedforward=True,
 )

@@ -32,6 +32,8 @@ def dyadic_ep(problem: Problem) -> Estimate:
     """
     system, params = problem.system, problem.params
     relaxation, beta = problem.relaxation, problem.signal_settings.beta_radius
+    # d is linear in β and carried over β, so that the tolerance is that of e; noise has its own size.
+    scale = beta if relaxation.noise_std else 1.0
     constant, rest = system.input_drive(params, problem.inputs), system.zero_state(problem.inputs)
     drive, shared = split_drive(constant, rest)
     solver, noise_std = make_solver(relaxation), relaxation.noise_std
@@ -44,7 +46,7 @@ def dyadic_ep(problem: Problem) -> Estimate:
         return Dynamics(system.layers, system.edges, update, noise_std=noise_std, keys=midpoint_keys)
 
     def differences(constant: State, targets: Array, midpoint: State) -> Dynamics:
-        around = adjoint_dynamics(problem._replace(targets=targets), constant, midpoint, beta)
+        around = adjoint_dynamics(problem._replace(targets=targets), constant, midpoint, scale)
         return replace(around, noise_std=noise_std, keys=difference_keys)
 
     def prepare(own: Context) -> Pass[tuple[State, State]]:
@@ -64,8 +66,8 @@ def dyadic_ep(problem: Problem) -> Estimate:
         prepare, context, (rest, rest), passes, relaxation.tolerance, solver.memory
     )
     around = differences(constant, problem.targets, midpoint)
-    moved = {name: change / beta for name, change in around.change(difference).items()}
-    error_vector = {name: d / beta for name, d in difference.items()}
+    moved = {name: change / scale for name, change in around.change(difference).items()}
+    error_vector = {name: d / scale for name, d in difference.items()}
     change = example_norm(vector_field(system, params, constant, midpoint), 1)
     free = report_of(change, midpoint, relaxation, count)
     nudged = report_of(example_norm(moved, 1), error_vector, relaxation, count)

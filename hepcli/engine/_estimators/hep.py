@@ -108,7 +108,7 @@ def response_on(circle: NudgeCircle, free: FreePhase) -> State:
 def nudged_phases(free: FreePhase) -> Callable[[Array], Phase]:
     """Phases from u* as a function of their nudges (points,), real or complex, run as one batch."""
     problem = free.problem
-    settings = problem.relaxation.nudged
+    settings = problem.relaxation.nudged_by(problem.signal_settings.beta_radius)
 
     def phases(betas: Array) -> Phase:
         drive, shared = split_drive(free.constant, free.phase.state)

@@ -31,7 +31,8 @@ def online_hep(problem: Problem) -> Estimate:
     Source: Laborieux & Zenke (2024), §3.2 and Table 1 (METHOD §3); which states are averaged, from the
         reference numbers.
     """
-    system, settings, relaxation = problem.system, problem.signal_settings, problem.relaxation.nudged
+    system, settings = problem.system, problem.signal_settings
+    relaxation = problem.relaxation.nudged_by(settings.beta_radius)
     constant = system.input_drive(problem.params, problem.inputs)
     zeros = system.zero_state(problem.inputs)
     dtype = np.result_type(zeros["out"].dtype, np.complex64)

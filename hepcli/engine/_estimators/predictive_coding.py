@@ -72,7 +72,7 @@ def predictive_coding(problem: Problem) -> Estimate:
     start = free.phase.state, jax.tree.map(jnp.zeros_like, free.phase.state)
     passes = -(-relaxation.nudged_steps // len(levels))
     context = {"drive": constants, "targets": problem.targets}
-    (state, error), count = iterate(prepare, context, start, passes, relaxation.nudged.tolerance)
+    (state, error), count = iterate(prepare, context, start, passes, relaxation.nudged_by(beta).tolerance)
     after, _ = prepare(context)((state, error), 0)
     moved = {name: (u - state[name]) / beta for name, u in after.items()}
     error_vector = {name: -epsilon / beta for name, epsilon in error.items()}

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from hepcli.errors import OutputError
-from hepcli.files import create
+from hepcli.files import create, write_failure
 
 HEARTBEAT_S = 5.0
 EXPIRES_S = 60.0
@@ -152,7 +152,7 @@ class Journal:
             return create(entry, text)
         except OSError as error:
             raise OutputError(
-                f"{self.folder} cannot be written to: {error.strerror or error}.",
+                f"{self.folder} cannot be written to: {write_failure(self.folder, error)}.",
                 "Free disk space or make the folder writable, then run the same command again.",
             ) from error
 
