@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("hepcli/*.md"), *ROOT.glob("presets/*.md")]
+DOCUMENTS = [
+    file for folder in (".", "hepcli", "presets", ".github") for file in (ROOT / folder).glob("*.md")
+]
 _LINK, _HEADING = re.compile(r"\]\(([^)\s]+)\)"), re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 

@@ -140,7 +140,7 @@ class RelaxationSettings:
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase, not counting what `anderson` tried in vain.
         nudged_steps: most steps of a nudged phase.
-        tolerance: an example stops relaxing once a pass changes its state by less than this, in a nudged phase
+        tolerance: an example stops relaxing once a pass changes its state by less than this, in nudged phases
             by less than this times |beta|; 0 always runs all steps.
         nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
         nudged_tolerance: likewise; `same` as `tolerance`.
