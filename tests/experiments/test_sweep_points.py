@@ -28,7 +28,7 @@ def points(axis, **sweep):
         ("fast-free-phase", 9, 3),
         ("cifar10-hopfield", 10, 5),
         ("cifar10-methods", 21, 5),
-        ("noise", 36, 6),
+        ("noise", 24, 4),
         ("family", 21, 7),
         ("hardware", 108, 36),
     ],

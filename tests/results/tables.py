@@ -71,18 +71,21 @@ def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterato
     """Test errors with one axis across the top, then what they differ by from its first label."""
     cells = _cells(runs, across, epoch, lambda run: run["test_error"][epoch - 1])
     first, *rest = next(iter(cells.values()))
-    yield f"| test error after {epoch} epochs / % | {' | '.join((first, *rest))} |"
+    title, *titles = (in_words(across, label) for label in (first, *rest))
+    yield f"| test error after {epoch} epochs / % | {' | '.join(map(_escaped, (title, *titles)))} |"
     yield f"|---|---|{'---|' * len(rest)}"
     for name, row in cells.items():
-        yield f"| {name} | {' | '.join(_spread(list(row[label].values())) for label in (first, *rest))} |"
+        spreads = (_spread(list(row[label].values())) for label in (first, *rest))
+        yield f"| {_escaped(name)} | {' | '.join(spreads)} |"
     yield ""
     interval = "mean and its 95 % confidence interval, paired by seed (paired t):"
-    yield f"Difference from {first}, in points: {interval}"
+    yield f"Difference from {title}, in points: {interval}"
     yield ""
-    yield f"| | {' | '.join(rest)} |"
+    yield f"| | {' | '.join(map(_escaped, titles))} |"
     yield f"|---|{'---|' * len(rest)}"
     for name, row in cells.items():
-        yield f"| {name} | {' | '.join(_paired(row[label], row[first]) for label in rest)} |"
+        gaps = (_paired(row[label], row[first]) for label in rest)
+        yield f"| {_escaped(name)} | {' | '.join(gaps)} |"
 
 
 def _cells(
