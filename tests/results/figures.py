@@ -22,10 +22,11 @@ def draw(name: str) -> Path:
 
 
 def figure(name: str) -> FigureData:
-    """The figure of presets/results/NAME.json: of the runs with as many epochs as its last table."""
+    """The figure of presets/results/NAME.json: of the runs in the table that has the most of them."""
     record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     _, definition = load_sweep(record["sweep"])
-    epochs = max(record["show"])
+    lengths = [run["epochs"] for run in record["runs"]]
+    epochs = max(record["show"], key=lambda shown: (sum(shown <= length for length in lengths), shown))
     dataset = load_config(definition.sweep.preset).config.data.name
     outcomes = [_outcome(run, epochs, dataset) for run in record["runs"] if run["epochs"] >= epochs]
     axes = {

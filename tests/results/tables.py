@@ -166,10 +166,10 @@ def _within(runs: Sequence[dict[str, Any]], within: str, against: str, epoch: in
         "interval, paired by seed (paired t):"
     )
     yield ""
-    yield f"| | {' | '.join(base)} |"
+    yield f"| | {' | '.join(sorted(base))} |"
     yield f"|---|{'---|' * len(base)}"
     for name, row in sorted(cells.items()):
-        gaps = [_paired(row.get(label, {}), errors) for label, errors in base.items()]
+        gaps = [_paired(row.get(label, {}), errors) for label, errors in sorted(base.items())]
         yield f"| {_escaped(name)} | {' | '.join(gaps)} |"
 
 

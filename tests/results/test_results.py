@@ -19,7 +19,7 @@ def test_tables_are_those_of_the_runs():
     assert rewritten(TEXT) == TEXT, "make them anew: python -m tests.results"
 
 
-@pytest.mark.parametrize("name", ["beyond", "cifar10-methods", "fig3"])
+@pytest.mark.parametrize("name", ["beyond", "cifar10-methods", "fig3", "table1"])
 def test_figures_are_those_of_the_runs(name):
     """Within the rounding of what is kept."""
     shown = read_data(FIGURES / f"sweep-{name}.figure.json")
