@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hepcli.data import epoch_order
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63), st.integers(0, 10_000), st.integers(0, 300))
 def test_is_a_permutation_and_depends_on_its_arguments_only(seed, epoch, num_examples):
     np.random.seed(epoch)
