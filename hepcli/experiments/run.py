@@ -408,7 +408,6 @@ def _rounding_notices(config: Config) -> list[str]:
         return []
     return [
         f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides rounding errors of float32 by "
-        "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry "
-        f"computes in float64 and does not show this. Use {SMALLEST_RADIUS:g} or more, or a method without "
-        "nudges, such as hep_exact."
+        "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry, in "
+        f"float64, does not show this. Use {SMALLEST_RADIUS:g} or more, or hep_exact, which takes no nudge."
     ]
