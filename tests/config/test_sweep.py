@@ -22,7 +22,7 @@ from hepcli.errors import ConfigError
 
 NAMES = [
     *["beyond", "cifar10-hopfield", "cifar10-methods", "family", "fast-free-phase", "fig3", "fig4-adjacent"],
-    *["fig4-conv", "fig4-loop", "hardware", "noise", "table1", "table2"],
+    *["fig4-conv", "fig4-loop", "hardware", "loop-decay", "noise", "table1", "table2"],
 ]
 
 

@@ -22,6 +22,7 @@ def points(axis, **sweep):
         ("fig3", 42, 2),
         ("fig4-adjacent", 10, 2),
         ("fig4-loop", 10, 2),
+        ("loop-decay", 9, 3),
         ("fig4-conv", 6, 2),
         ("table2", 27, 9),
         ("beyond", 75, 13),
