@@ -19,38 +19,29 @@ POINTS = (1, 2, 4)
 LARGEST = 0.05
 
 
-def number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    pairs = (pair.split("=", 1) for pair in arguments.set)
-    settings = {key: number_or_text(value) for key, value in pairs}
     run = hepcli.load_run(arguments.run)
     images, labels = (array[: arguments.images] for array in run.split("train")[:2])
 
-    def estimated(method: str, changed: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    def estimated(method: str, *changed: str) -> tuple[np.ndarray, np.ndarray]:
         """Gradient, and signals (images, units)."""
-        found = hepcli.estimate(run, images, labels, method, settings | changed)
+        found = hepcli.estimate(run, images, labels, method, [*arguments.set, *changed])
         signals = [np.reshape(e, (len(images), -1)) for e in found.error_vector.values()]
         gradient = [np.ravel(leaf) for leaf in jax.tree.leaves(found.gradient)]
         return np.concatenate(gradient), np.concatenate(signals, axis=1)
 
-    exact, signals = estimated("hep_exact", {})
+    exact, signals = estimated("hep_exact")
     sizes = np.linalg.norm(signals, axis=1)
     large = sizes >= np.quantile(sizes, 1 - LARGEST)
     tables = {"gradient": [], "largest signals; the rest": []}
     for radius in RADII:
         row = [
-            estimated("hep", {"gradient.num_points": points, "gradient.beta_radius": radius})
+            estimated("hep", f"gradient.num_points={points}", f"gradient.beta_radius={radius}")
             for points in POINTS
         ]
         distances = [np.linalg.norm(own - exact) / np.linalg.norm(exact) for own, _ in row]

@@ -32,11 +32,11 @@ def dyadic_ep(problem: Problem) -> Estimate:
     """
     system, params = problem.system, problem.params
     relaxation, beta = problem.relaxation, problem.signal_settings.beta_radius
-    # d is linear in β and carried over β, so that the tolerance is that of e; noise has its own size.
-    scale = beta if relaxation.noise_std else 1.0
     constant, rest = system.input_drive(params, problem.inputs), system.zero_state(problem.inputs)
     drive, shared = split_drive(constant, rest)
     solver, noise_std = make_solver(relaxation), relaxation.noise_std
+    # d is linear in β and carried over β, so that the tolerance is that of e; noise has its own size.
+    scale = beta if noise_std else 1.0
 
     # Noise keeps all examples moving to the end: their keys need not go with them.
     midpoint_keys, difference_keys = (phase_keys(problem, phase) for phase in ("midpoint", "difference"))
