@@ -1,6 +1,5 @@
 """The convolutional network at full width: every number computed with the method's published code."""
 
-import contextlib
 import functools
 import json
 
@@ -94,18 +93,7 @@ def ours():
         found |= {"homeostasis/loss": loss} | nested("homeostasis/gradient", gradient)
         return found | {"asymmetry/angle_degrees": weight_angle_deg(problem.params, NETWORK.pairs)["total"]}
 
-    with compiled_well():  # this network runs longer than it compiles
-        return jax.device_get(on_arrays(measure, problem))
-
-
-@contextlib.contextmanager
-def compiled_well():
-    """Undo the quick compilation of the tests here."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.read(name)
-    jax.config.update(name, False)
-    yield
-    jax.config.update(name, before)
+    return jax.device_get(on_arrays(measure, problem))
 
 
 def error(found, expected) -> float:

@@ -11,6 +11,7 @@ import pytest
 from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.measure import (
     Measured,
+    Measurement,
     MeasureRequest,
     StepMeasured,
     StepSkipped,
@@ -172,7 +173,9 @@ def test_whatever_is_replaced_is_kept_and_said(tmp_path, text):
     assert not file.exists()
 
 
-def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path):
+def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
+
     def said(**request):
         return [n for n in records(out=tmp_path, **request)[-1].notices if "measures.json" in n]
 
@@ -182,9 +185,9 @@ def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path):
     assert "(steps); it is now measures.1.json" in said(checkpoint=run, step=20)[0]
     assert (tmp_path / "measures.1.json").read_bytes() == whole
     assert not said(checkpoint=run, step=20)
-    assert "(gradient)" in said(checkpoint=run, step=20, overrides=["gradient.num_points=4"])[0]
-    angle = ["network.initial_angle_deg=90"]
-    said(preset="quickstart")
+    assert "(gradient)" in said(checkpoint=run, step=20, overrides=["gradient.beta_radius=0.4"])[0]
+    said(preset="quickstart", overrides=small)
+    angle = (*small, "network.initial_angle_deg=90")
     assert "(configuration)" in said(preset="quickstart", overrides=angle)[0]
 
 
