@@ -48,6 +48,19 @@ Shard = Annotated[
 ]
 
 
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reuse",
+        parser=user_path,
+        metavar="DIR",
+        help="Copy finished runs of the same configuration from another sweep, or a folder of sweeps or "
+        "runs. May be repeated.",
+        show_default=False,
+    ),
+]
+
+
 @handle_errors
 def sweep_command(
     sweep: Annotated[
@@ -108,6 +121,7 @@ def sweep_command(
         bool,
         typer.Option("--resume", help="Continue the sweep in --out and retry its failed points."),
     ] = False,
+    reuse: Reuse = None,
     together: Together = False,
     shard: Shard = None,
     slurm: Annotated[
@@ -188,7 +202,7 @@ def sweep_command(
                 "SWEEP": sweep, "--preset": preset, "--vary": vary, "--seeds": seeds, "--set": settings,
                 "--epochs": epochs, "--out": out, "--jobs": jobs != 1, "--resume": resume,
                 "--together": together, "--shard": shard, "--slurm": slurm, "--dry-run": dry_run,
-                "--search": search, "--fail-fast": fail_fast, "--code": code,
+                "--search": search, "--fail-fast": fail_fast, "--code": code, "--reuse": reuse,
             }
         )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
@@ -213,6 +227,7 @@ def sweep_command(
         code or (),
         search,
         fail_fast,
+        reuse or (),
     )
     if dry_run:
         planned = experiment.plan(request)
@@ -229,8 +244,11 @@ def sweep_command(
         from hepcli.experiments.sweeps.slurm import submit
 
         submitted = submit(request, slurm)
+        for note in submitted.notes:
+            say(note)
         lines = [*(f"job {job}" for job in submitted.jobs), f"report: {submitted.report}"]
-        typer.echo(json.dumps(submitted._asdict(), indent=2) if as_json else "\n".join(lines))
+        record = {"jobs": submitted.jobs, "report": submitted.report}
+        typer.echo(json.dumps(record, indent=2) if as_json else "\n".join(lines))
         return
     failed = _run(request, make_display(quiet=quiet), as_json=as_json)
     if failed:

@@ -3,8 +3,9 @@
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hepcli.code import check_same, code_settings, load_code
@@ -32,6 +33,7 @@ from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, Status, Sw
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, report
+from hepcli.experiments.sweeps.reuse import copy_runs, find_reusable
 from hepcli.experiments.sweeps.search import search_of
 from hepcli.experiments.sweeps.study import check_optuna
 
@@ -59,6 +61,7 @@ class SweepRequest(NamedTuple):
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the figure it ends in.
         code: files with own parts; the sweep keeps copies.
+        reuse: where finished runs of the same configuration may lie, to be copied.
     """
 
     sweep: str | None = None
@@ -77,6 +80,7 @@ class SweepRequest(NamedTuple):
     code: Sequence[Path] = ()
     search: str | None = None
     fail_fast: bool = False
+    reuse: Sequence[Path] = ()
 
 
 class Plan(NamedTuple):
@@ -88,6 +92,7 @@ class Plan(NamedTuple):
         points: all of its points; of a search some that try every place on its axes.
         own: those of the shard.
         notes: what the user should know of it.
+        reused: finished run folders to copy, by the hash of the point.
     """
 
     folder: Path
@@ -95,6 +100,7 @@ class Plan(NamedTuple):
     points: list[Point]
     own: list[Point]
     notes: tuple[str, ...] = ()
+    reused: Mapping[str, Path] = MappingProxyType({})
 
 
 class SweepStarted(NamedTuple):
@@ -159,7 +165,8 @@ def plan(request: SweepRequest) -> Plan:
 
     Raises:
         CodeError: a file with own parts is missing, has changed or cannot be loaded.
-        ConfigError: anything in it that is not allowed, or the folder is of another sweep.
+        ConfigError: anything in it that is not allowed, the folder is of another sweep, or no finished run
+            is where some should be reused.
         SweepError: Optuna is missing, or the points that are there are damaged.
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
@@ -176,7 +183,9 @@ def plan(request: SweepRequest) -> Plan:
         own.check(definition, extend=request.resume)
         if definition.search is None and (own.path / POINTS_FILE).exists():
             own.check_points(points)
-    return Plan(folder, definition, points, points[index::number], notes)
+    shard = points[index::number]
+    reused = find_reusable(own, shard, request.reuse)
+    return Plan(folder, definition, points, shard, (*notes, *reused.notes), reused.runs)
 
 
 def _file_of(folder: Path) -> Path:
@@ -201,6 +210,11 @@ def _points_of(definition: SweepDefinition, request: SweepRequest) -> list[Point
         _check_recorded(definition, points)
         return points
     check_optuna()
+    if request.reuse:
+        raise ConfigError(
+            "--reuse cannot be used with a search, because its points are chosen one after the other.",
+            "Leave out --reuse.",
+        )
     if request.shard is not None:
         raise ConfigError(
             "--shard cannot be used with a search, because each trial depends on earlier ones.",
@@ -304,6 +318,7 @@ def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
     if request.resume:
         for point in planned.own if planned.definition.search is None else folder.points():
             folder.journal(point).retry()
+    copy_runs(folder, planned.own, planned.reused)
     return planned
 
 

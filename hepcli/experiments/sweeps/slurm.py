@@ -26,10 +26,11 @@ _IN_LISTS: Mapping[str, Callable[[str], list[str]]] = {
 
 
 class Submitted(NamedTuple):
-    """Numbers of the jobs, and the command that tabulates what they come to."""
+    """Numbers of the jobs, the command that tabulates what they come to, and what the user should know."""
 
     jobs: list[str]
     report: str
+    notes: tuple[str, ...] = ()
 
 
 class SlurmWorker:
@@ -113,7 +114,7 @@ def submit(request: SweepRequest, options: str) -> Submitted:
     with _refusals():
         jobs = executor.map_array(worker, range(request.jobs))
     report = shlex.join(["hep", "sweep", "--report", str(planned.folder)])
-    return Submitted([job.job_id for job in jobs], report)
+    return Submitted([job.job_id for job in jobs], report, planned.notes)
 
 
 @contextmanager
