@@ -54,6 +54,10 @@ def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
         "unsettled_share": [_short(line["train"]["unsettled_signal_share"]) for line in lines],
         "test_settled": [_short(line["test"]["settled"]) for line in lines],
     }
+    measured = [line["asymmetry"] for line in lines if line.get("asymmetry")]
+    if measured:  # with run.measure_examples
+        curves["signal_cosine"] = [_short(one["cosine"]["total"]) for one in measured]
+        curves["gradient_cosine"] = [_short(one["gradient_cosine"]) for one in measured]
     return {
         "labels": point["labels"],
         "seed": point["seed"],
