@@ -30,6 +30,7 @@ SIGNALS = {
 }
 """What `tests.results.signals` measures, in words."""
 _CONFIDENCE = 0.95
+_UNKNOWN = "–"
 
 
 def rewritten(text: str) -> str:
@@ -68,24 +69,34 @@ Groups = dict[str, dict[int, dict[str, Any]]]
 
 
 def _crossed(runs: Sequence[dict[str, Any]], across: str, epoch: int) -> Iterator[str]:
-    """Test errors with one axis across the top, then what they differ by from its first label."""
+    """Test errors with one axis across the top, then what they differ by from its first label.
+
+    Where cells have fewer seeds than others, their number stands behind them.
+    """
     cells = _cells(runs, across, epoch, lambda run: run["test_error"][epoch - 1])
     first, *rest = next(iter(cells.values()))
     title, *titles = (in_words(across, label) for label in (first, *rest))
     yield f"| test error after {epoch} epochs / % | {' | '.join(map(_escaped, (title, *titles)))} |"
     yield f"|---|---|{'---|' * len(rest)}"
+    most = max(len(errors) for row in cells.values() for errors in row.values())
     for name, row in cells.items():
-        spreads = (_spread(list(row[label].values())) for label in (first, *rest))
+        errors = [list(row.get(label, {}).values()) for label in (first, *rest)]
+        spreads = [_spread(one) + (f" ({len(one)})" if 0 < len(one) < most else "") for one in errors]
         yield f"| {_escaped(name)} | {' | '.join(spreads)} |"
+    gaps = {
+        name: [_paired(row.get(label, {}), row.get(first, {})) for label in rest]
+        for name, row in cells.items()
+    }
+    if not any(gap != _UNKNOWN for row in gaps.values() for gap in row):
+        return
     yield ""
     interval = "mean and its 95 % confidence interval, paired by seed (paired t):"
     yield f"Difference from {title}, in points: {interval}"
     yield ""
     yield f"| | {' | '.join(map(_escaped, titles))} |"
     yield f"|---|{'---|' * len(rest)}"
-    for name, row in cells.items():
-        gaps = (_paired(row[label], row[first]) for label in rest)
-        yield f"| {_escaped(name)} | {' | '.join(gaps)} |"
+    for name, found in gaps.items():
+        yield f"| {_escaped(name)} | {' | '.join(found)} |"
 
 
 def _cells(
@@ -177,7 +188,7 @@ def _paired(errors: dict[int, float], base: dict[int, float]) -> str:
     """Such as −1.27 (−1.89 to −0.65), over the seeds that both have."""
     gaps = [errors[seed] - base[seed] for seed in sorted(errors.keys() & base.keys())]
     if len(gaps) < 2:
-        return "–"
+        return _UNKNOWN
     middle, low, high = _interval(gaps)
     return f"{middle} ({low} to {high})"
 
@@ -212,7 +223,7 @@ def _spread(values: Sequence[float | None], pattern: str = ".2f") -> str:
     """Mean ± sample standard deviation of what is defined."""
     known = [value for value in values if value is not None]
     if not known:
-        return "–"
+        return _UNKNOWN
     spread = f" ± {stdev(known):{pattern}}" if len(known) > 1 else ""
     return f"{mean(known):{pattern}}{spread}"
 
