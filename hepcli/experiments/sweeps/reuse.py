@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -40,26 +40,14 @@ def find_reusable(folder: SweepFolder, points: Sequence[Point], places: Sequence
     Raises:
         ConfigError: a place contains no finished run.
     """
-    open_points = {point.hash for point in points if _is_open(folder, point)}
+    if not places:
+        return Reusable({})
+    wanted = {point.hash for point in points if _is_open(folder, point)}
     runs: dict[str, Path] = {}
     notes: list[str] = []
     for place in places:
-        finished = 0
-        found: dict[str, Path] = {}
-        for run in _runs_in(place):
-            try:
-                summary = RunFolder(run).read_summary()
-                own = None if summary is None else summary.get("config_hash")
-                is_needed = own in open_points and own not in runs and own not in found
-                if is_needed and config_hash(read_config(run)) != own:
-                    raise OutputError(f"{run / SUMMARY_FILE} belongs to another run.", "")
-            except (CodeError, ConfigError, OutputError) as error:
-                notes.append(f"{error.what} The run is not reused.")
-                continue
-            finished += summary is not None
-            if is_needed:
-                found[str(own)] = run
-                notes += _of_other_versions(run, summary or {})
+        finished, found, told = _search(place, wanted - runs.keys())
+        notes += told
         if not finished:
             what = "contains no finished runs" if place.exists() else "does not exist"
             raise ConfigError(
@@ -68,7 +56,7 @@ def find_reusable(folder: SweepFolder, points: Sequence[Point], places: Sequence
             )
         if found:
             notes.append(f"{len(found)} of {len(points)} runs are finished in {place} and copied from there.")
-        elif open_points:
+        elif wanted:
             notes.append(f"None of the runs that are left to do is finished in {place}.")
         runs |= found
     return Reusable(runs, tuple(dict.fromkeys(notes)))
@@ -91,17 +79,42 @@ def copy_runs(folder: SweepFolder, points: Sequence[Point], runs: Mapping[str, P
         claim = folder.journal(point).claim()
         if claim is None:
             continue
-        source, state = runs[point.hash], RELEASED
+        source = runs[point.hash]
         try:
             with Heart([claim]):
                 _copy(source, folder.run(point))
-            state = DONE
-        finally:
-            claim.settle(state, **({"copied_from": str(source.absolute())} if state == DONE else {}))
+        except BaseException:
+            claim.settle(RELEASED)
+            raise
+        claim.settle(DONE, copied_from=str(source.absolute()))
 
 
 def _is_open(folder: SweepFolder, point: Point) -> bool:
-    return folder.state(point) == "waiting" and not folder.run(point).path.exists()
+    return not folder.run(point).path.exists() and folder.state(point) == "waiting"
+
+
+def _search(place: Path, wanted: Set[str]) -> tuple[bool, dict[str, Path], list[str]]:
+    """Whether a place contains finished runs, those of the wanted hashes, and what the user should know."""
+    finished = False
+    found: dict[str, Path] = {}
+    notes: list[str] = []
+    for run in _runs_in(place):
+        try:
+            summary = RunFolder(run).read_summary() or {}
+            own = str(summary.get("config_hash"))
+            is_wanted = own in wanted and own not in found
+            fits = not is_wanted or config_hash(read_config(run)) == own
+        except (CodeError, ConfigError, OutputError) as error:
+            notes.append(f"{error.what} The run is not reused.")
+            continue
+        if not fits:
+            notes.append(f"{run / SUMMARY_FILE} belongs to another run. The run is not reused.")
+            continue
+        finished = True
+        if is_wanted:
+            found[own] = run
+            notes += _of_other_versions(run, summary)
+    return finished, found, notes
 
 
 def _runs_in(place: Path) -> Iterator[Path]:
@@ -126,7 +139,7 @@ def _copy(source: Path, target: RunFolder) -> None:
     try:
         try:
             shutil.copytree(source, draft, ignore=ignore)
-        except (OSError, shutil.Error) as error:
+        except OSError as error:
             reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
             raise OutputError(
                 f"{source} cannot be copied to {target.path}: {reason}.",
