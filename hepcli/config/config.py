@@ -156,14 +156,49 @@ def _order_problems(network: NetworkSettings, relaxation: RelaxationSettings) ->
 
 
 def new_run_problems(config: "Config") -> list[Fault]:
-    """Check what old runs may do and new ones may not: alternate where there is nothing to alternate.
+    """Check what old runs may do and new ones may not, because it does nothing, or not what it says.
 
     Args:
         config: of a new run.
 
     Returns:
-        A problem where the layers have no cyclic order, and none was given.
+        The problems: layers without a cyclic order, where none was given; settings that nothing reads; a
+        difference from a state that is only known in half precision.
     """
+    return [*_cyclic_problems(config), *_idle_problems(config), *_one_sided_problems(config)]
+
+
+def _idle_problems(config: Config) -> list[Fault]:
+    """Check that no setting is given which nothing in this run reads."""
+    network, relaxation, problems = config.network, config.relaxation, []
+    angle, pairs = network.initial_angle_deg, [name for name in network.connections if network.partner(name)]
+    if angle and not pairs:
+        rule = "no two layers of this network are connected in both directions; set it to 0"
+        problems.append(Fault(assigned("network.initial_angle_deg", angle), rule))
+    if config.gradient.method == "dyadic_ep":
+        rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
+        for key in ("solver", "tolerance"):
+            if (value := getattr(relaxation, f"nudged_{key}")) not in ("same", getattr(relaxation, key)):
+                problems.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
+    return problems
+
+
+def _one_sided_problems(config: Config) -> list[Fault]:
+    """Check that no state from a free phase in half precision is subtracted: its rounding grows by 1/|β|."""
+    estimator, gradient = ESTIMATORS[config.gradient.method], config.gradient
+    precision = config.relaxation.free_precision
+    is_circle = estimator.uses_circle and gradient.num_points == 1
+    if precision == "float32" or not estimator.has_free_phase or estimator.is_feedforward:
+        return []
+    if not is_circle and not estimator.subtracts_states:
+        return []
+    instead = "; set it to float32" + (", or gradient.num_points to 2 or more" if is_circle else "")
+    rule = f"{gradient.method} subtracts the state of the free phase here and divides its rounding by |β|"
+    return [Fault(assigned("relaxation.free_precision", precision), rule + instead)]
+
+
+def _cyclic_problems(config: Config) -> list[Fault]:
+    """Check that there is something to alternate."""
     relaxation, network = config.relaxation, config.network
     edges = tuple(pair for pair in network.connection_pairs if pair[0] != INPUT)
     layers = tuple(network.layers)

@@ -48,7 +48,8 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
         source: an .npz file with `images` (examples, height, width[, channels]), uint8, and `labels`, or with
             `train_images`, `train_labels`, `test_images`, `test_labels` (also `x_train`, …); or a folder with
             a folder of PNG or JPEG images for each class, or with `train` and `test` that hold those.
-            Without a test split, a sixth of each class becomes it, always the same.
+            Without a test split, a sixth of each class becomes it, always the same. Arrays keep their order;
+            images of folders are mixed, always in the same way, so that the first of a split stand for it.
         data_dir: where data sets are kept; None for the default folder.
         report: receives progress, a line at a time.
 
@@ -71,12 +72,15 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
             "Choose another name, or remove that folder first.",
         )
     report(f"Reading {name} from {source}")
-    pairs, classes = _read_folders(source) if source.is_dir() else (_read_npz(source), None)
+    is_folder = source.is_dir()
+    pairs, classes = _read_folders(source) if is_folder else (_read_npz(source), None)
     if "test" not in pairs:
         report(
             f"{source} has no test split: one sixth of the examples of each class is used as the test split."
         )
         pairs = _divided(*pairs["train"], str(source))
+    if is_folder:
+        pairs = {split: _mixed(*pair) for split, pair in pairs.items()}
     splits = checked_splits(pairs, str(source))
     spec = spec_of(name, splits)
     _folders.require_writable(directory)
@@ -349,6 +353,12 @@ def _opened(path: Path) -> Any:
 
 def _no_image(path: Path) -> DatasetError:
     return DatasetError(f"{path} cannot be read as an image.", "Remove it, or write it again.")
+
+
+def _mixed(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pair:
+    """The examples in another order, always the same, in which classes do not follow one another."""
+    order = np.random.default_rng(0).permutation(len(labels))
+    return images[order], labels[order]
 
 
 def _divided(images: Any, labels: Any, source: str) -> dict[SplitName, Pair]:

@@ -105,8 +105,10 @@ def iterate(
     alternates runs all `max_passes`; one that is no longer finite stops.
 
     Mixing also finds fixed points that are unstable, where an error signal grows without bounds and no plain
-    passes lead. What it comes to is kept only where it rests and a small disturbance dies out; the other
-    examples run again from `start`, without mixing, and so come to what they come to without it.
+    passes lead. What it comes to is kept only where it rests, given a tolerance, and a small disturbance dies
+    out; the other examples run again from `start`, without mixing, and so come to what they come to without
+    it. With a tolerance mixing has half of the passes, so that this is also for those that never came near
+    enough to a fixed point to mix.
 
     Args:
         prepare: context of some examples -> a pass over them. What it computes before the first pass is
@@ -168,7 +170,7 @@ def _mixed(
         prepare_check, (context, end), start, decay, checking, _LONGEST_CHECK, _GONE
     )
     unstable = unsure & decay.has_grown(shrunk)
-    again = carry.has_mixed & (unsettled | unstable)
+    again = unsettled | (carry.has_mixed & unstable)
     starting = jax.tree.map(lambda s, e: jnp.where(beside(again, s), s, e), start, end), again, none
     end, _, last = _shrinking(prepare, context, start, Plain(), starting, max_passes, tolerance)
     return end, passes + more + last

@@ -316,7 +316,7 @@ class Measurement:
 
     def _notes(self, measures: dict[str, Any], angle: float | None) -> list[str]:
         """Why something is null or left out, in words."""
-        notes = []
+        notes = list(filter(None, [self._meter.coverage_note]))
         left_out = measures["left_out"]
         settings = self._meter.settings.reference
         if missing := left_out["no_fixed_point"]:

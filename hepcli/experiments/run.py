@@ -56,6 +56,8 @@ OLDER_LEAVES = {
 
 SMALLEST_RADIUS = 1e-4
 """|β| below which rounding in float32 changes the gradient of a batch by more than about 1 % (METHOD §3)."""
+MOST_ADJOINT_STEPS = 30
+"""Steps after which adjoints of examples that have not settled outweigh the others' (METHOD §3)."""
 
 
 class Evaluated(NamedTuple):
@@ -209,7 +211,10 @@ class Run:
             if asked in (0, there)
             else [f"run.devices = {asked}, but {there} in use: results agree up to rounding."]
         )
-        return [*self.folder.notices, *filter(None, of_data), *fewer, *_rounding_notices(self.config)]
+        of_method = [*_rounding_notices(self.config), *_adjoint_notices(self.config)]
+        if self._meter is not None and (note := self._meter.coverage_note) is not None:
+            of_method.append(note)
+        return [*self.folder.notices, *filter(None, of_data), *fewer, *of_method]
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order in which an epoch visits the examples that are trained on."""
@@ -399,6 +404,19 @@ def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:
     """Median over the epochs that were timed, of which the first holds the compilation; None of none."""
     rates = sorted(line["images_per_second"] for line in timing if line["images_per_second"])
     return rates[len(rates) // 2] if rates else None
+
+
+def _adjoint_notices(config: Config) -> list[str]:
+    """Say that iterated adjoints grow without bounds in examples that have not settled."""
+    method, steps = config.gradient.method, config.gradient.adjoint_steps
+    learns = config.relaxation.unsettled == "learn"
+    if method not in ("rbp", "neumann_rbp") or not learns or steps <= MOST_ADJOINT_STEPS:
+        return []
+    return [
+        f"gradient.method = {method}: where an example has not settled, its adjoint grows with each of the "
+        f"{steps} iterations, and a few such examples can undo what the others teach (METHOD §3). Use "
+        "relaxation.unsettled=skip, or gradient.adjoint_steps=20 as in the published code."
+    ]
 
 
 def _rounding_notices(config: Config) -> list[str]:

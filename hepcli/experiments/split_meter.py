@@ -61,13 +61,26 @@ class SplitMeter:
             )
         settings = MeterSettings(config.relaxation, config.gradient)
         self._meter = AsymmetryMeter(network, split.num_classes, settings, preprocess)
-        self._split, self._examples = split, examples
+        self._split, self._examples, self._name = split, examples, config.data.name
         self._units = self._meter.num_units(split.images.shape[1:])
 
     @property
     def settings(self) -> MeterSettings:
         """What is measured, and against what."""
         return self._meter.settings
+
+    @property
+    def coverage_note(self) -> str | None:
+        """What the user should know where the examples are of too few classes to stand for the split."""
+        labels, name = self._split.labels, self._name
+        seen, there = len(np.unique(labels[: self._examples])), len(np.unique(labels))
+        if 2 * seen >= min(self._examples, there):
+            return None
+        return (
+            f"The first {self._examples} examples of this split of {name} contain only {seen} of its {there} "
+            "classes, so measures of them do not stand for the split. Measure more, or import the data set "
+            "again in mixed order."
+        )
 
     @property
     def is_dense(self) -> bool:

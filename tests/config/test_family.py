@@ -173,6 +173,35 @@ def test_orders_that_are_refused(order, words):
     assert words in message(f"relaxation.order={order}")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("gradient.num_points=1",), ", or gradient.num_points to 2 or more"),
+        (("gradient.num_points=1", "gradient.method=asymep"), "asymep subtracts the state of the free phase"),
+        (
+            ("gradient.method=coupled_learning", "network.loss=squared_error", "network.readout=false"),
+            "divides its rounding by |β|; set it to float32",
+        ),
+    ],
+)
+def test_no_difference_from_a_state_in_half_precision(overrides, words):
+    half = "relaxation.free_precision=bfloat16"
+    assert words in message(half, *overrides)
+    assert load_config(None, [half, *overrides], is_new=False)
+    assert load_config(None, overrides)
+    assert load_config(None, [half])
+
+
+def test_settings_that_nothing_reads():
+    angle = "network.initial_angle_deg=90"
+    assert "no two layers of this network are connected" in message(angle, preset="fashion-mnist-loop")
+    assert load_config("fashion-mnist", [angle])
+    dyadic, nudged = "gradient.method=dyadic_ep", "relaxation.nudged_solver=synchronous"
+    assert "dyadic_ep has no nudged phase of its own; set relaxation.solver" in message(dyadic, nudged)
+    assert load_config(None, [dyadic, nudged, "relaxation.solver=synchronous"])
+    assert "set relaxation.tolerance" in message(dyadic, "relaxation.nudged_tolerance=0.5")
+
+
 @pytest.mark.parametrize("solver", ["alternating", "anderson"])
 def test_cycles_without_an_order(solver):
     """A skip closes a cycle of three beside those of two."""

@@ -133,6 +133,19 @@ def test_mixing_solves_linear_maps_in_a_few_passes(memory, kind):
     assert np.abs(plain - fixed).max() > 1e-5
 
 
+def test_who_never_came_near_enough_to_mix_takes_all_passes():
+    """x ← 0.98 x from 1 moves by 2 % of itself in every pass: mixing, with half of them, never begins."""
+
+    def prepare(own):
+        return lambda x, count: 0.98 * x
+
+    start = jnp.ones((3, 2))
+    plain, _ = iterate(prepare, start, start, 100, 1e-6)
+    mixed, passes = iterate(prepare, start, start, 100, 1e-6, 2)
+    np.testing.assert_array_equal(mixed, plain)
+    assert passes.tolist() == [150, 150, 150]
+
+
 @pytest.mark.parametrize("memory", [1, 2, 3])
 @pytest.mark.parametrize("rate", [-1.3, -1.02, 1.02, 1.3])
 def test_mixing_keeps_no_unstable_fixed_point(memory, rate):

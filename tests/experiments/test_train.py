@@ -281,6 +281,15 @@ def test_nudges_that_rounding_outweighs_are_noticed(tmp_path, small, method, rad
     assert any("rounding" in notice for notice in notices) == said
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [((), True), (("relaxation.unsettled=skip",), False), (("gradient.adjoint_steps=20",), False)],
+)
+def test_adjoints_that_grow_without_bounds_are_noticed(tmp_path, small, own, said):
+    notices = run(tmp_path / "run", (*small, "gradient.method=rbp", *own))[0].notices
+    assert any("has not settled, its adjoint grows" in notice for notice in notices) == said
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, small):
     (tmp_path / "file").write_text("in the way")
     for out in ("file", "file/run"):
