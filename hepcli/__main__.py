@@ -26,6 +26,10 @@ def main() -> None:
         run()
     except KeyboardInterrupt:  # while commands are built; once one runs it answers for itself
         _leave(signal.SIGINT)
+    except SystemExit as ended:
+        if ended.code != 128 + signal.SIGINT:
+            raise
+        _end_at_once(128 + signal.SIGINT)
 
 
 def _open_closed() -> None:
@@ -42,6 +46,16 @@ def _on_interrupt(number: int, frame: "FrameType | None") -> None:
     if not _is_importing(frame):
         raise KeyboardInterrupt
     _leave(number)
+
+
+def _end_at_once(status: int) -> None:
+    """End an interrupted command; Python would take down what XLA's threads are still computing with."""
+    from contextlib import suppress
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody is there to read it
+            stream.flush()
+    os._exit(status)
 
 
 def _leave(number: int) -> None:

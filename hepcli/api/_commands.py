@@ -70,6 +70,8 @@ def train(
     """
     texts, flags = split_overrides(overrides)
     start = None if init_from is None else str(init_from)
+    if start == "":
+        raise ConfigError("init_from is empty.", "Give a run or a file of weights, or leave it out.")
     for key, value in (("run.seed", seed), ("run.epochs", epochs), ("run.init_from", start)):
         if value is not None and key in flags:
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")

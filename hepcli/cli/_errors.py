@@ -83,7 +83,7 @@ def _known(error: Exception) -> HepError | None:
 
     if own := error_in_code(error):
         return own
-    if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_ROOM):
         return _out_of_memory(str(error))
     return _of_the_system(error) if isinstance(error, OSError) else None
 
@@ -105,6 +105,8 @@ def shown(path: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 
+_NO_ROOM = ("RESOURCE_EXHAUSTED", "Out of memory allocating")
+"""What JAX says where there is no room, before a program runs and in the middle of it."""
 _ASKED = re.compile(r"allocat\w+ (\d+) bytes")
 
 

@@ -20,6 +20,13 @@ def user_path(text: str) -> Path:
         raise typer.BadParameter(f"{text}: {error}") from error
 
 
+def not_empty(text: str) -> str:
+    """What a user writes; nothing at all, such as an unset variable of a shell, is refused."""
+    if not text:
+        raise typer.BadParameter("is empty; leave out the option, or give a value")
+    return text
+
+
 class SplitChoice(StrEnum):
     """Splits of a data set."""
 

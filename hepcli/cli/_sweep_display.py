@@ -176,9 +176,10 @@ def _plan_table(planned: Plan, *, with_folder: bool) -> Table:
     return table
 
 
-def show_report(report: Report) -> None:
-    """The table of a sweep on stderr."""
-    _print(report.grid.title, _grids(report.grid), report.note)
+def show_report(report: Report, *, quiet: bool = False) -> None:
+    """The table of a sweep on stderr, unless `quiet`, and what the user should know of it."""
+    if not quiet:
+        _print(report.grid.title, _grids(report.grid), report.note)
     for notice in report.notices:
         say(notice)
 

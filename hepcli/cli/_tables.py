@@ -7,10 +7,10 @@ from hepcli.cli._stderr import StderrConsole, attempt, is_terminal
 
 
 def print_table(table: Table) -> None:
-    """Print a table to stderr: fitted to a terminal, never cut elsewhere."""
+    """Print a table to stderr: fitted to a terminal that shows it whole, never cut anywhere."""
     console = StderrConsole()
-    if not is_terminal():
-        # Rich assumes 80 columns where there is no terminal and would break cells apart there.
+    if not is_terminal() or not fits(table, console):
+        # Rich assumes 80 columns where there is no terminal; cells would be broken apart or cut.
         console = StderrConsole(width=whole_width(table))
     attempt(lambda: console.print(table))
 

@@ -218,11 +218,9 @@ def _bias_table(record: dict[str, Any]) -> Table:
 
 
 def _gradient_table(record: dict[str, Any]) -> Table:
-    cosines = record["gradient_cosine"]
-    table = Table(box=None)
-    for name in cosines:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*(number(value, ".4f") for value in cosines.values()))
+    table = Table(box=None, show_header=False)
+    for name, cosine in record["gradient_cosine"].items():
+        table.add_row(name, number(cosine, ".4f"))
     return table
 
 

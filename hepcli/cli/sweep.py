@@ -207,7 +207,7 @@ def sweep_command(
         )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
         made = report(report_dir, value, figure_format.value, chosen)
-        show_report(made)
+        show_report(made, quiet=quiet)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return
     request = experiment.SweepRequest(
@@ -250,7 +250,7 @@ def sweep_command(
         record = {"jobs": submitted.jobs, "report": submitted.report}
         typer.echo(json.dumps(record, indent=2) if as_json else "\n".join(lines))
         return
-    failed = _run(request, make_display(quiet=quiet), as_json=as_json)
+    failed = _run(request, make_display(quiet=quiet), as_json=as_json, quiet=quiet)
     if failed:
         raise typer.Exit(EXIT_ERROR)
 
@@ -269,7 +269,7 @@ def _check_alone(others: dict[str, object]) -> None:
         )
 
 
-def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> int:
+def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool, quiet: bool) -> int:
     """Run the sweep under its display; the number of points that failed."""
     from hepcli.cli._signals import stop_requests
     from hepcli.cli._sweep_display import show_report
@@ -289,7 +289,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool) -> i
         raise typer.Exit(EXIT_INTERRUPTED)
     if not isinstance(last, experiment.SweepFinished):
         return 0
-    show_report(last.report)
+    show_report(last.report, quiet=quiet)
     typer.echo(report_json(last.report) if as_json else "\n".join(map(str, last.report.files)))
     return last.failed
 

@@ -20,6 +20,7 @@ from hepcli.cli._options import (
     Quiet,
     Seed,
     Settings,
+    not_empty,
     user_path,
 )
 from hepcli.cli._stderr import say
@@ -58,6 +59,7 @@ def train_command(
         str | None,
         typer.Option(
             "--init-from",
+            parser=not_empty,
             metavar="RUN[:STEP|:best]",
             autocompletion=complete.runs,
             help="Start from the weights of another run, or of a file written by hep export; those that "

@@ -30,7 +30,7 @@ def checked_splits(pairs: Mapping[SplitName, tuple[Any, Any]], source: str) -> d
         DatasetError: images are no uint8 arrays or of several sizes, labels are not whole numbers from 0, or
             a class is missing from the training split.
     """
-    checked = {split: _checked(*pairs[split], f"{source}: {split}") for split in SPLIT_NAMES}
+    checked = {split: checked_arrays(*pairs[split], f"{source}: {split}") for split in SPLIT_NAMES}
     shapes = {split: images.shape[1:] for split, (images, _) in checked.items()}
     if shapes["train"] != shapes["test"]:
         raise DatasetError(
@@ -56,7 +56,20 @@ def checked_splits(pairs: Mapping[SplitName, tuple[Any, Any]], source: str) -> d
     return {split: Split(*pair, num_classes) for split, pair in checked.items()}
 
 
-def _checked(images: Any, labels: Any, source: str) -> Pair:
+def checked_arrays(images: Any, labels: Any, source: str) -> Pair:
+    """Check images and labels by themselves.
+
+    Args:
+        images: uint8 (examples, height, width) or (examples, height, width, channels).
+        labels: whole numbers (examples,) or (examples, 1).
+        source: what to call them in errors.
+
+    Returns:
+        Images with all four axes, and labels as int32.
+
+    Raises:
+        DatasetError: they are something else, or there is not one label for each image.
+    """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
         scale = "np.round(255 * images)" if np.issubdtype(images.dtype, np.floating) else "images"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.data import _folders
-from hepcli.data._arrays import checked_splits, spec_of
+from hepcli.data._arrays import checked_arrays, checked_splits, spec_of
 from hepcli.data._cache import digests_of, open_arrays, write_arrays
 from hepcli.data._interrupted import IMPORT_PREFIX, clean_start
 from hepcli.data._npz import ARCHIVE_ERRORS, HEADER_ERRORS
@@ -363,11 +363,12 @@ def _mixed(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Pair:
 
 def _divided(images: Any, labels: Any, source: str) -> dict[SplitName, Pair]:
     """Divide examples into training and test, each class by its share."""
-    images, labels = np.asarray(images), np.asarray(labels).ravel()
-    if len(images) != len(labels):
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim and labels.ndim and len(images) != len(labels):
         raise DatasetError(
             f"{source}: {len(images)} images, but {len(labels)} labels.", "Give a label for each image."
         )
+    images, labels = checked_arrays(images, labels, f"{source}:")  # before examples get other numbers
     rng, chosen = np.random.default_rng(0), np.zeros(len(labels), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

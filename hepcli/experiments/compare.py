@@ -33,6 +33,8 @@ def compare(
         OutputError: records of a run are damaged, or the file cannot be written.
     """
     _check_format(out)
+    if "" in values:
+        raise ConfigError("--y is empty.", "Give a value such as test_error, or leave out --y.")
     for run in runs:
         if not (run / CONFIG_FILE).is_file():
             read_config(run)  # says what is wrong
@@ -79,8 +81,13 @@ def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
         figure = out or file.with_name(file.name.removesuffix(SUFFIX) + ".png")
         _check_format(figure)
         data = read_data(file)
-        with _writing(figure):
-            redraw(data, figure)
+        try:
+            with _writing(figure):
+                redraw(data, figure)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{file} cannot be drawn: {str(error).rstrip('.')}.", "It is damaged; draw the figure anew."
+            ) from error
         made.append(figure)
     return made
 

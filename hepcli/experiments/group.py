@@ -142,6 +142,9 @@ class Group:
             except EvaluationStopped:
                 yield from self._end(lambda member: member.run.interrupt(member.store))
                 return
+            except jax.errors.JaxRuntimeError:  # such as of memory: what is trained is kept
+                list(self._each(lambda member: member.run.interrupt(member.store)))
+                raise
             yield from self._each(
                 lambda member: member.run.finish_epoch(
                     member.store,

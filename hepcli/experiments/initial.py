@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.config import Config, config_hash, expanded
+from hepcli.config import Config, config_hash
 from hepcli.data import held_out
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.sources import split_source
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -130,16 +131,12 @@ def _read(
     source: str, data_dir: Path | None
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str], Trained | None]:
     """The arrays of a source, where they came from, notices, and what they were trained on."""
-    path = expanded(source)
+    path, step = split_source(source)
     if path.suffix in SUFFIXES:
         arrays, metadata = read_weights(path)
         names = ("config_hash", "step")
         origin: dict[str, Any] = {"file": source, **{name: metadata.get(name) for name in names}}
         return arrays, origin, [], _trained(metadata)
-    folder, colon, tail = source.rpartition(":")
-    step: str | None = None
-    if colon and not path.exists():
-        path, step = expanded(folder), tail
     run = SavedRun(path, data_dir=data_dir, reads_data=False)
     if step is not None and step != "best" and not step.isdecimal():
         usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."

@@ -14,6 +14,7 @@ from hepcli.experiments.devices import with_devices
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import MAY_CHANGE
+from hepcli.experiments.sources import absolute_source
 
 
 class TrainRequest(NamedTuple):
@@ -45,12 +46,14 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
 
     Raises:
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
-        CheckpointError: there is no run to resume.
+        CheckpointError: there is no run to resume, or to take weights from.
     """
     code = load_code(request.code)
     if not request.resume:
         flags = {**request.flags, **code_settings(code)}
         resolved = load_config(request.preset, request.overrides, flags)
+        if source := resolved.config.run.init_from:
+            absolute_source(source)  # before anything is written
         return resolved, _folder(request.out, resolved.preset)
     if request.out is None:
         raise ConfigError("--resume needs the folder of the run.", "Run: hep train --resume --out DIR")

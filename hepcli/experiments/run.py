@@ -97,6 +97,7 @@ class Run:
         self.state: TrainState = task.layout.replicate(task.fresh_state(config))
         self.history: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
+        self.earlier_schedules: list[dict[str, int]] = []
         self.step = 0
         count = config.run.measure_examples
         self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
@@ -142,6 +143,7 @@ class Run:
         notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
+        self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
         try:
             lines = self.folder.read_lines(TIMING_FILE)
@@ -185,11 +187,15 @@ class Run:
         return self._trackers.news()
 
     def _schedule_notices(self, metadata: Mapping[str, Any]) -> list[str]:
-        """Say what becomes of a learning rate that ends where the number of epochs was changed."""
+        """Say what becomes of a learning rate that ends where the number of epochs was changed; note it down.
+
+        It makes the run another one than of that many epochs from the start, which its hash does not tell.
+        """
         settings, epochs = self.config.optimizer, self.config.run.epochs
         before = (metadata.get("config") or {}).get("run", {}).get("epochs", epochs)
-        if before == epochs or settings.schedule == "constant":
+        if before == epochs or settings.schedule == "constant" or not self.step:
             return []
+        self.earlier_schedules.append({"step": self.step, "epochs": before})
         schedule = SCHEDULES[settings.schedule]
         old, new = (
             float(schedule(settings.learning_rate, n * self.num_batches)(self.step)) for n in (before, epochs)
@@ -235,6 +241,7 @@ class Run:
                 "history": self.history,
                 "config": self.config.model_dump(mode="json"),
                 "data": self.task.fingerprint,
+                "earlier_schedules": self.earlier_schedules,
             }
             store.save(self.step, self.state, metadata, metric, replace=replace)
 
@@ -337,6 +344,7 @@ class Run:
             "run": str(self.folder.path),
             "config_hash": config_hash(self.config),
             "dataset": self.config.data.name,
+            "dataset_sha256": self.task.fingerprint,
             "method": self.config.gradient.method,
             "seed": self.config.run.seed,
             "epochs": len(self.history),
@@ -345,6 +353,7 @@ class Run:
             "test": last["test"],
             "selection": selection(self.history),
             **({"init_from": self.folder.read_init()} if self.config.run.init_from else {}),
+            **({"earlier_schedules": self.earlier_schedules} if self.earlier_schedules else {}),
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(seconds) if is_timed else None,

@@ -91,17 +91,23 @@ class RunFolder:
         """Refuse to replace what no run that was killed before its first step leaves.
 
         Raises:
-            OutputError: there is a summary, or a config.toml that is not of a run.
+            OutputError: there are records or curves, or a config.toml that is not of a run.
         """
         what = None
+        config, curves = self.path / CONFIG_FILE, sorted(self.path.glob("curves.*"))
+        records = [name for name in (METRICS_FILE, TIMING_FILE) if _has_content(self.path / name)]
         if (self.path / SUMMARY_FILE).exists():
             what = f"{SUMMARY_FILE} of a finished run without checkpoints, or of something else"
-        elif self.read_lines(METRICS_FILE):
-            what = f"{METRICS_FILE} of a run whose checkpoints are missing, or not mounted"
-        elif (config := self.path / CONFIG_FILE).exists():
+        elif records:
+            what = f"{records[0]} of a run whose checkpoints are missing, or not mounted"
+        elif curves:
+            what = f"{curves[0].name} that this run would replace"
+        elif config.exists():
             start = config.read_bytes()[: len(RUN_HEADER)]
             if not RUN_HEADER.encode().startswith(start):  # what is cut short is ours too
                 what = f"{CONFIG_FILE} that hep did not write"
+        elif (self.path / INIT_FILE).exists():
+            what = f"{INIT_FILE} that hep did not write"
         if what is not None:
             raise OutputError(
                 f"{self.path} contains a {what}.", "Choose another --out, or move that file away."
@@ -299,6 +305,10 @@ class RunFolder:
             f"{self.path / name} is damaged at line {number}.",
             f"To recreate it from the newest checkpoint, run: {self.resume_command}",
         )
+
+
+def _has_content(file: Path) -> bool:
+    return file.exists() and (not file.is_file() or file.stat().st_size > 0)
 
 
 def _line(record: Mapping[str, Any]) -> str:

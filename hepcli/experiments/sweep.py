@@ -15,6 +15,7 @@ from hepcli.config import (
     check_sweep,
     config_error,
     flatten,
+    label_of,
     load_config,
     load_sweep,
     needed_by,
@@ -25,14 +26,16 @@ from hepcli.config import (
     read_settings,
     take_over,
 )
-from hepcli.data import load_split
-from hepcli.errors import ConfigError, SweepError
+from hepcli.data import find_spec, fingerprint, load_split
+from hepcli.errors import ConfigError, DatasetError, OutputError, SweepError
 from hepcli.experiments.figures import FigureFormat
-from hepcli.experiments.sweeps.claims import ENDED, FAILED
+from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.sources import INIT_KEY, absolute_source
+from hepcli.experiments.sweeps.claims import DONE, ENDED, FAILED
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, Status, SweepFolder, code_table
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
-from hepcli.experiments.sweeps.report import Report, report
+from hepcli.experiments.sweeps.report import Report, check_replaceable, report
 from hepcli.experiments.sweeps.reuse import copy_runs, find_reusable
 from hepcli.experiments.sweeps.search import search_of
 from hepcli.experiments.sweeps.study import check_optuna
@@ -164,15 +167,18 @@ def plan(request: SweepRequest) -> Plan:
         The plan.
 
     Raises:
+        CheckpointError: there are no weights where runs should take some from.
         CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: anything in it that is not allowed, the folder is of another sweep, or no finished run
             is where some should be reused.
+        DatasetError: a run might be reused, and its data set is missing or damaged.
         SweepError: Optuna is missing, or the points that are there are damaged.
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
-    if request.resume and request.out is not None and request.sweep is None and request.preset is None:
+    is_own = request.resume and request.sweep is None and request.preset is None
+    if is_own and request.out is not None:
         request = request._replace(sweep=str(_file_of(request.out)))
-    (name, definition), notes = _definition(request)
+    (name, definition), notes = _definition(request, finds_sources=not is_own)
     folder = request.out or Path("sweeps") / name
     _check_code(request, folder)
     points = _points_of(definition, request)
@@ -184,7 +190,7 @@ def plan(request: SweepRequest) -> Plan:
         if definition.search is None and (own.path / POINTS_FILE).exists():
             own.check_points(points)
     shard = points[index::number]
-    reused = find_reusable(own, shard, request.reuse)
+    reused = find_reusable(own, shard, request.reuse, request.data_dir)
     return Plan(folder, definition, points, shard, (*notes, *reused.notes), reused.runs)
 
 
@@ -279,7 +285,8 @@ def sweep(
     watch = _Watch(planned)
     yield SweepStarted(planned.folder, watch.num_points, planned.notes)
     arguments = worker_arguments(planned.folder, request)
-    pool = Pool(PoolSettings(request.jobs, arguments, planned.folder / "logs"))
+    jobs = max(1, min(request.jobs, watch.num_open))
+    pool = Pool(PoolSettings(jobs, arguments, planned.folder / "logs"))
     try:
         yield from watch.until_over(pool, stop, fail_fast=request.fail_fast)
     finally:
@@ -287,8 +294,7 @@ def sweep(
         while pool.alive:
             time.sleep(_POLL_S / 10)
     if watch.is_over:
-        failed = watch.states().count(FAILED)
-        yield SweepFinished(report(planned.folder, None, request.figure_format), failed)
+        yield SweepFinished(report(planned.folder, None, request.figure_format), watch.num_failed)
     elif request.fail_fast and (point := watch.first_failed) is not None:
         raise SweepError(
             f"Stopped by --fail-fast: {point.title} failed.",
@@ -310,16 +316,40 @@ def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
         ConfigError, DatasetError, OutputError: as `sweep` does.
     """
     planned = planned or plan(request)
+    folder = SweepFolder(planned.folder)
     for name in sorted({resolve(point).config.data.name for point in planned.points}):
         load_split(name, "test", request.data_dir)
-    folder = SweepFolder(planned.folder)
+        _check_trained_on(folder, planned.points, name, request.data_dir)
+    if not folder.holds_sweep:
+        if RunFolder(planned.folder).holds_run:
+            raise OutputError(f"{planned.folder} contains a run.", "Choose another --out.")
+        check_replaceable(planned.folder)
     folder.join(planned.definition, planned.points, extend=request.resume)
     folder.keep_code(planned.definition)
     if request.resume:
         for point in planned.own if planned.definition.search is None else folder.points():
-            folder.journal(point).retry()
+            folder.journal(point).retry(is_lost=folder.is_lost(point))
     copy_runs(folder, planned.own, planned.reused)
     return planned
+
+
+def _check_trained_on(folder: SweepFolder, points: Sequence[Point], name: str, data_dir: Path | None) -> None:
+    """Check that finished runs were trained on the examples that the others will be trained on.
+
+    Raises:
+        DatasetError: one was not.
+    """
+    own = fingerprint(find_spec(name, data_dir))
+    if own is None or not folder.holds_sweep:
+        return
+    for point in points:
+        summary = folder.run(point).read_summary() or {}
+        if summary.get("dataset") == name and summary.get("dataset_sha256", own) != own:
+            raise DatasetError(
+                f"{folder.run(point).path} was trained on other examples than the data set {name} now "
+                "contains.",
+                "Give the --data-dir it was trained with, or choose another --out.",
+            )
 
 
 def worker_arguments(folder: Path, request: SweepRequest) -> list[str]:
@@ -376,6 +406,17 @@ class _Watch:
             time.sleep(_POLL_S)
 
     @property
+    def num_open(self) -> int:
+        """How many points are left to do."""
+        states = self.states()
+        return self.num_points - sum(state in ENDED for state in states)
+
+    @property
+    def num_failed(self) -> int:
+        """How many points came to no result that counts."""
+        return sum(_settled(self._folder, point).error is not None for point in self._there())
+
+    @property
     def is_over(self) -> bool:
         """Whether there is nothing left to do."""
         is_open = self._search is not None and self._search.is_open
@@ -419,13 +460,19 @@ def _last_line(logs: Path) -> str:
 
 
 def _settled(folder: SweepFolder, point: Point) -> PointSettled:
-    journal = folder.journal(point)
-    error = journal.error() if journal.state() == FAILED else folder.stranger(point)
+    state = folder.state(point)
+    error = folder.journal(point).error() if state == FAILED else folder.stranger(point)
+    if error is None and state == DONE and folder.is_lost(point):
+        error = folder.lost(point)
     return PointSettled(point, error, None if error is not None else folder.run(point).read_summary())
 
 
-def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
-    """The definition of a request, options on top of what a file says, and what they took over from axes."""
+def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[NamedSweep, tuple[str, ...]]:
+    """The definition of a request, options on top of what a file says, and what they took over from axes.
+
+    With `finds_sources` the paths of weights that runs begin with are made absolute, as those of presets are:
+    whoever joins the sweep may work in another folder.
+    """
     if (request.sweep is None) == (request.preset is None):
         raise ConfigError(
             "give either SWEEP or --preset with --vary.",
@@ -455,6 +502,8 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
     table = tables["sweep"]
     table["set"] = {**table.get("set", {}), **settings, **code_settings(load_code(request.code))}
     table["preset"] = absolute_preset(table["preset"])
+    if finds_sources:
+        _find_sources(tables)
     if request.search is not None:
         tables["search"] = {**(tables.get("search") or {}), **parse_search(request.search)}
     if request.seeds is not None:
@@ -463,6 +512,19 @@ def _definition(request: SweepRequest) -> tuple[NamedSweep, tuple[str, ...]]:
     definition = check_sweep(tables, label)
     own_name = name if request.sweep is not None else _folder_name(name, definition)
     return NamedSweep(own_name, definition), notes
+
+
+def _find_sources(tables: dict[str, Any]) -> None:
+    """Make the paths of weights to begin with absolute; raises CheckpointError where there are none."""
+    axes = [*tables["axis"], *(axis for grid in tables.get("grid") or () for axis in grid["axis"])]
+    for axis in axes:
+        if axis.get("key") == INIT_KEY and axis.get("values"):
+            places = [{"label": label_of(value), "set": {INIT_KEY: value}} for value in axis.pop("values")]
+            axis |= {"key": None, "points": places}
+    places = [place for axis in axes for place in axis.get("points") or ()]
+    for settings in (tables["sweep"]["set"], *(place.get("set") or {} for place in places)):
+        if isinstance(source := settings.get(INIT_KEY), str) and source:
+            settings[INIT_KEY] = absolute_source(source)
 
 
 def _folder_name(preset: str, definition: SweepDefinition) -> str:

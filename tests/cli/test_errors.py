@@ -32,6 +32,13 @@ def test_a_device_without_memory_says_what_to_lower(capsys):
     assert "BufferAssignment" not in shown
 
 
+def test_memory_that_ends_in_the_middle_of_a_program_is_said_too(capsys):
+    text = "INTERNAL: Error dispatching computation: Out of memory allocating 4294967296 bytes."
+    with pytest.raises(typer.Exit):
+        raising(jax.errors.JaxRuntimeError(text))()
+    assert "out of memory: 4.0 GiB were requested at once" in capsys.readouterr().err
+
+
 def test_other_errors_of_the_device_keep_their_traceback():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         raising(jax.errors.JaxRuntimeError("INTERNAL: a bug"))()

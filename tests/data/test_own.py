@@ -71,7 +71,9 @@ def test_class_folders(tmp_path, data_dir):
     imported("insects", write_folders(tmp_path / "insects"), data_dir)
     train = load_split("insects", "train", data_dir)
     assert train.images.shape == (6, 5, 4, 3)
-    assert sorted(train.images[:, 2, 3].tolist()) == [[50 * label, n, 7] for label in (0, 1) for n in range(3)]
+    assert sorted(train.images[:, 2, 3].tolist()) == [
+        [50 * label, n, 7] for label in (0, 1) for n in range(3)
+    ]
     assert train.images[:, 2, 3, 0].tolist() == [50 * label for label in train.labels]
     assert train.labels.tolist() != sorted(train.labels)  # or the first of them would be of one class
 
@@ -85,6 +87,8 @@ def test_grey_images_have_one_channel_where_all_are_grey(tmp_path, data_dir, mod
 FAULTS = {
     "not uint8": {"images": IMAGES / 255, "labels": LABELS},
     "59 labels": {"images": IMAGES, "labels": LABELS[:59]},
+    r"images have shape \(\)": {"images": np.uint8(3), "labels": LABELS},
+    "label -1 of example 50 ": {"images": IMAGES, "labels": np.where(np.arange(60) == 50, -1, LABELS)},
     "contains pixels": {"pixels": IMAGES},
     "have shape": {"images": IMAGES[:, 0], "labels": LABELS},
     "labels are float64": {"images": IMAGES, "labels": LABELS + 0.5},

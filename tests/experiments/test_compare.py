@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hepcli.config import config_hash, dump_config, load_config
-from hepcli.errors import ConfigError
+from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.compare import compare, draw_again
 from hepcli.experiments.sweeps.figure import figure_of
 
@@ -61,6 +61,8 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     with pytest.raises(ConfigError, match=r'no value "test\.top2"') as error:
         compare([run], ["test.top2"], tmp_path / "figure.png")
     assert "test.top1" in error.value.advice
+    with pytest.raises(ConfigError, match="--y is empty"):
+        compare([run], [""], tmp_path / "figure.png")
     with pytest.raises(ConfigError, match=r"contains no config\.toml"):
         compare([tmp_path], out=tmp_path / "figure.png")
     with pytest.raises(ConfigError, match=r"contains no config\.toml"):
@@ -120,3 +122,8 @@ def test_figures_are_drawn_again_from_their_data(tmp_path):
         draw_again([data, folder])
     with pytest.raises(ConfigError, match="figures can be written only as"):
         draw_again([data], tmp_path / "third.txt")
+    record = json.loads(data.read_text())
+    record["panels"][0]["series"][0]["x"].append(1.0)
+    data.write_text(json.dumps(record))
+    with pytest.raises(OutputError, match=r"first\.figure\.json cannot be drawn"):
+        draw_again([data])

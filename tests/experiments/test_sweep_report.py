@@ -267,7 +267,11 @@ def test_a_summary_that_is_gone_is_said(tmp_path):
     file = folder.run(points[0]).path / "summary.json"
     file.unlink()
     made = report(tmp_path)
-    assert made.notices == (f"{file} is missing: the run is finished, but it is left out.",)
+    (notice,) = made.notices
+    assert notice.startswith(
+        f"{file} is missing, although the run was finished. To train it again, run: hep "
+    )
+    assert made.record["runs"] == {"done": 17, "running": 0, "waiting": 0, "failed": 1}
     assert made.record["cells"][0]["n"] == 2
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hepcli.config import load_sweep
-from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.sweep import SweepRequest, plan, prepare
+from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
+from hepcli.experiments.sweep import SweepRequest, plan, prepare, sweep
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
@@ -103,6 +103,106 @@ def test_only_whole_runs_of_the_configuration_are_reused(first, request_, tmp_pa
     assert any("belongs to another run. The run is not reused." in note for note in planned.notes)
     other = plan(request_("second", [0.0])._replace(epochs=2, reuse=[first]))
     assert other.notes == (f"None of the runs that are left to do is finished in {first}.",)
+
+
+SAYS = {
+    "earlier_schedules": ([{"step": 10, "epochs": 1}], "so it followed another schedule"),
+    "dataset_sha256": ("0" * 64, "was trained on other examples than the data set fashion_mnist_mini"),
+}
+
+
+@pytest.mark.parametrize("key", SAYS)
+def test_runs_that_their_hash_does_not_tell_apart_are_left(first, request_, tmp_path, monkeypatch, key):
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    file = next(copy.glob("runs/*-90.0-*")) / "summary.json"
+    summary = json.loads(file.read_text())
+    value, words = SAYS[key]
+    file.write_text(json.dumps(summary | {key: value}))
+    monkeypatch.setattr("hepcli.experiments.sweeps.reuse.fingerprint", lambda spec: summary["dataset_sha256"])
+    planned = plan(request_("second", [0.0, 90.0], reuse=[copy]))
+    if key == "dataset_sha256":  # an official data set says nothing; one of the user's own does
+        assert len(planned.reused) == 2
+        monkeypatch.setattr("hepcli.experiments.sweeps.reuse.fingerprint", lambda spec: "1" * 64)
+        with pytest.raises(ConfigError, match=words):
+            plan(request_("second", [0.0, 90.0], reuse=[copy]))
+        return
+    assert len(planned.reused) == 1
+    assert any(words in note for note in planned.notes)
+
+
+def test_a_read_only_archive_is_copied_to_what_can_be_written(first, request_, tmp_path):
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    run = next(copy.glob("runs/*-0.0-*"))
+    (run / "dangling").symlink_to("nowhere")
+    folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        planned = prepare(request_("second", [0.0], reuse=[copy]))
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    (own,) = (planned.folder / "runs").iterdir()
+    assert all(path.stat().st_mode & 0o200 for path in [own, *own.rglob("*")])
+
+
+def test_a_point_whose_run_is_gone_is_trained_again_when_asked(first, request_, tmp_path):
+    copy = Path(shutil.copytree(first, tmp_path / "copy"))
+    gone = next(copy.glob("runs/*-90.0-*"))
+    shutil.rmtree(gone)
+    same = request_("copy", [0.0, 90.0])
+    *_, done = sweep(same, ["hep"])
+    assert done.failed == 1
+    assert "is missing, although the run was finished" in done.report.record["failed"][0]["error"]
+    prepare(same._replace(resume=True))
+    folder = SweepFolder(copy)
+    assert [folder.state(point) for point in folder.points()] == ["done", "waiting"]
+    list(work(WorkRequest(copy), lambda: False))
+    assert contents(gone)["metrics.jsonl"] == contents(next(first.glob("runs/*-90.0-*")))["metrics.jsonl"]
+
+
+def test_finished_points_of_other_examples_are_not_joined(first, request_, monkeypatch):
+    monkeypatch.setattr("hepcli.experiments.sweep.fingerprint", lambda spec: "1" * 64)
+    summary = next(first.glob("runs/*-0.0-*")) / "summary.json"
+    text = summary.read_text()
+    summary.write_text(json.dumps(json.loads(text) | {"dataset_sha256": "0" * 64}))
+    try:
+        with pytest.raises(DatasetError, match="was trained on other examples"):
+            prepare(request_("first", [0.0, 90.0])._replace(out=first))
+    finally:
+        summary.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "figure.png", "table.json"])
+def test_a_sweep_replaces_no_files_of_the_users_own(request_, tmp_path, name):
+    (tmp_path / "second").mkdir()
+    own = tmp_path / "second" / name
+    own.write_text("mine")
+    with pytest.raises(OutputError, match="would be replaced"):
+        prepare(request_("second", [0.0]))
+    assert own.read_text() == "mine"
+    assert list(own.parent.iterdir()) == [own]
+
+
+def test_a_sweep_does_not_move_in_with_a_run(first, request_):
+    run = next(first.glob("runs/*-0.0-*"))
+    before = contents(run)
+    with pytest.raises(OutputError, match="contains a run"):
+        prepare(request_("", [0.0])._replace(out=run))
+    assert contents(run) == before
+
+
+def test_weights_to_begin_with_are_found_from_any_folder(first, request_, tmp_path, monkeypatch):
+    run = next(first.glob("runs/*-0.0-*"))
+    monkeypatch.chdir(run.parent)
+    asked = request_("second", [0.0])
+    begun = plan(asked._replace(overrides=[*asked.overrides, f"run.init_from={run.name}:10"]))
+    assert begun.points[0].settings["run.init_from"] == f"{run}:10"
+    vary = plan(asked._replace(vary=[f"run.init_from={run.name}"]))
+    assert vary.points[0].settings["run.init_from"] == str(run)
+    assert vary.points[0].labels == {"init_from": run.name}
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        plan(asked._replace(overrides=[*asked.overrides, "run.init_from=nowhere"]))
 
 
 def test_runs_that_were_begun_stay(first, request_, tmp_path):

@@ -231,6 +231,9 @@ def test_more_epochs_of_a_cosine_schedule_say_what_becomes_of_the_rate(tmp_path,
     assert "the schedule for 2 epochs is used (learning rate 0.05)." in longer[0].notices[-1]  # half-way down
     assert isinstance(longer[-1], Finished)
     assert not run(tmp_path / "run", overrides, epochs=2, resume=True)[0].notices
+    assert longer[-1].summary["earlier_schedules"] == [{"step": 10, "epochs": 1}]
+    longest = run(tmp_path / "run", overrides, epochs=3, resume=True)[-1].summary
+    assert longest["earlier_schedules"] == [{"step": 10, "epochs": 1}, {"step": 20, "epochs": 2}]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +273,22 @@ def test_bad_settings_write_nothing(tmp_path, small, overrides, message):
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "run", (*small, *overrides))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_to_begin_with_that_are_missing_write_nothing(tmp_path, small):
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        run(tmp_path / "run", (*small, f"run.init_from={tmp_path}/nowhere:10"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "curves.png", "init_from.json"])
+def test_a_run_replaces_no_files_of_the_users_own(tmp_path, small, name):
+    (tmp_path / "run").mkdir()
+    own = tmp_path / "run" / name
+    own.write_text("mine")
+    with pytest.raises(OutputError, match=name.replace(".", r"\.")):
+        run(tmp_path / "run", small)
+    assert own.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

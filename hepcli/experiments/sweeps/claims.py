@@ -130,10 +130,10 @@ class Journal:
         )
         return sum(1 for _ in dead)
 
-    def retry(self) -> None:
-        """Give a point that failed for good new attempts."""
+    def retry(self, *, is_lost: bool = False) -> None:
+        """Give a point that failed for good new attempts, or one that was done and whose run `is_lost`."""
         last = self.latest()
-        if last is not None and last.state == FAILED:
+        if last is not None and (last.state == FAILED or (is_lost and last.state == DONE)):
             self.append(last.number + 1, RETRY, {})
 
     def append(self, number: int, state: str, record: Mapping[str, Any]) -> bool:

@@ -202,11 +202,24 @@ def _outcome(folder: SweepFolder, point: Point, notices: list[str]) -> Outcome:
         state = "done"  # the summary is of this configuration, and what is written last
     if (damaged := journal.damaged()) is not None:
         notices.append(f"{damaged} is damaged; according to the other entries, the point is {state}.")
-    if state == "done" and summary is None:
-        notices.append(f"{run.path / SUMMARY_FILE} is missing: the run is finished, but it is left out.")
     error = journal.error() if state == "failed" else None
+    if state == "done" and summary is None:
+        state, error = "failed", folder.lost(point)
+        notices.append(error)
+    notices += _of_schedules(run.path, summary)
     kept = summary if state == "done" else None
     return Outcome(run.path, point.labels, point.seed, kept, run.read_metrics(), state, error)
+
+
+def _of_schedules(run: Path, summary: Mapping[str, Any] | None) -> list[str]:
+    """What the user should know of a run that was prolonged, which its configuration does not tell."""
+    earlier = (summary or {}).get("earlier_schedules")
+    if not earlier:
+        return []
+    return [
+        f"{run} was resumed with another number of epochs, so it followed another schedule than a run of "
+        "that length from the start."
+    ]
 
 
 def views(definition: SweepDefinition) -> tuple[TableView, FigureView]:
@@ -286,6 +299,7 @@ def collect_runs(
             summary = None
         elif summary is None:
             notices.append(f"{run} has no {SUMMARY_FILE}: it is not finished, and is left out.")
+        notices += _of_schedules(run, summary)
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))

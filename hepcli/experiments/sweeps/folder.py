@@ -1,6 +1,7 @@
 """The folder of a sweep: its definition, its points, their runs and journals."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -198,6 +199,17 @@ class SweepFolder:
         except (ConfigError, CodeError) as error:
             return str(error)
         return None if is_own else f"{run.path / CONFIG_FILE} belongs to another run."
+
+    def is_lost(self, point: Point) -> bool:
+        """Whether a point is done, but there is no summary of it any more."""
+        return self.state(point) == "done" and not (self.run(point).path / SUMMARY_FILE).exists()
+
+    def lost(self, point: Point) -> str:
+        """What to say of a point that is lost."""
+        return (
+            f"{self.run(point).path / SUMMARY_FILE} is missing, although the run was finished. To train it "
+            f"again, run: {shlex.join(['hep', 'sweep', '--resume', '--out', str(self.path)])}"
+        )
 
     def run(self, point: Point) -> RunFolder:
         """The run folder of a point."""

@@ -161,7 +161,8 @@ def _write(
     data: Callable[[], FigureData],
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Write the tables and the figure; the files, and what the user should know of the figure."""
-    _check_ours(path)
+    if not SweepFolder(path).holds_sweep:
+        check_replaceable(path)
     folder = RunFolder(path)
     with folder.writing():
         for name, text in texts.items():
@@ -178,13 +179,16 @@ def _write(
     return files, (notice,)
 
 
-def _check_ours(path: Path) -> None:
-    """Refuse to replace files of the user's own, which a folder of ordinary runs may hold.
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace files of the user's own, which a folder that is no sweep may hold.
+
+    Args:
+        path: where a report, or a sweep, is to go.
 
     Raises:
         OutputError: there are such files: of their names, but without a record of an earlier report.
     """
-    if SweepFolder(path).holds_sweep or _is_record(path / "table.json"):
+    if _is_record(path / "table.json"):
         return
     figures = [path / f"{_FIGURE}.{kind}" for kind in FORMATS]
     names = [*(path / name for name in _TABLES), *figures, data_file(figures[0])]

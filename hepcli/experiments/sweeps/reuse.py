@@ -1,13 +1,16 @@
 """Finished runs of other sweeps, copied to the points of a sweep that have the same configuration."""
 
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hepcli.config import config_hash, read_config
+from hepcli.data import find_spec, fingerprint
 from hepcli.errors import CodeError, ConfigError, OutputError
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.claims import DONE, RELEASED, Heart
@@ -26,19 +29,24 @@ class Reusable(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_reusable(folder: SweepFolder, points: Sequence[Point], places: Sequence[Path]) -> Reusable:
+def find_reusable(
+    folder: SweepFolder, points: Sequence[Point], places: Sequence[Path], data_dir: Path | None = None
+) -> Reusable:
     """Find finished runs for the points that have not been begun.
 
     Args:
         folder: of the sweep, which may not be there yet.
         points: of the sweep.
         places: runs, folders of runs, sweeps, or folders of sweeps.
+        data_dir: where data sets are kept; None for the default folder.
 
     Returns:
-        The runs; where several would do, those of the first place.
+        The runs; where several would do, those of the first place. Left out are those that a new run of their
+        configuration may differ from: trained on other examples, begun with given weights, or prolonged.
 
     Raises:
         ConfigError: a place contains no finished run.
+        DatasetError: a data set is missing or damaged.
     """
     if not places:
         return Reusable({})
@@ -46,7 +54,7 @@ def find_reusable(folder: SweepFolder, points: Sequence[Point], places: Sequence
     runs: dict[str, Path] = {}
     notes: list[str] = []
     for place in places:
-        finished, found, told = _search(place, wanted - runs.keys())
+        finished, found, told = _search(place, wanted - runs.keys(), data_dir)
         notes += told
         if not finished:
             what = "contains no finished runs" if place.exists() else "does not exist"
@@ -93,7 +101,7 @@ def _is_open(folder: SweepFolder, point: Point) -> bool:
     return not folder.run(point).path.exists() and folder.state(point) == "waiting"
 
 
-def _search(place: Path, wanted: Set[str]) -> tuple[bool, dict[str, Path], list[str]]:
+def _search(place: Path, wanted: Set[str], data_dir: Path | None) -> tuple[bool, dict[str, Path], list[str]]:
     """Whether a place contains finished runs, those of the wanted hashes, and what the user should know."""
     finished = False
     found: dict[str, Path] = {}
@@ -103,18 +111,37 @@ def _search(place: Path, wanted: Set[str]) -> tuple[bool, dict[str, Path], list[
             summary = RunFolder(run).read_summary() or {}
             own = str(summary.get("config_hash"))
             is_wanted = own in wanted and own not in found
-            fits = not is_wanted or config_hash(read_config(run)) == own
+            why = _why_not(run, summary, own, data_dir) if is_wanted else None
         except (CodeError, ConfigError, OutputError) as error:
             notes.append(f"{error.what} The run is not reused.")
             continue
-        if not fits:
-            notes.append(f"{run / SUMMARY_FILE} belongs to another run. The run is not reused.")
+        if why is not None:
+            notes.append(f"{why} The run is not reused.")
             continue
         finished = True
         if is_wanted:
             found[own] = run
             notes += _of_other_versions(run, summary)
     return finished, found, notes
+
+
+def _why_not(run: Path, summary: Mapping[str, Any], own: str, data_dir: Path | None) -> str | None:
+    """Why a finished run of that hash is not what would be trained, in words; None where it is."""
+    config = read_config(run)
+    if config_hash(config) != own:
+        return f"{run / SUMMARY_FILE} belongs to another run."
+    if summary.get("earlier_schedules"):
+        return f"{run} was resumed with another number of epochs, so it followed another schedule."
+    if config.run.init_from:
+        return f"{run} began with the weights of {config.run.init_from}, which may have changed since."
+    examples = fingerprint(find_spec(config.data.name, data_dir))
+    if examples is not None and "dataset_sha256" not in summary:
+        return (
+            f"{run / SUMMARY_FILE} does not say what examples of {config.data.name} the run was trained on."
+        )
+    if examples is not None and summary["dataset_sha256"] != examples:
+        return f"{run} was trained on other examples than the data set {config.data.name} now contains."
+    return None
 
 
 def _runs_in(place: Path) -> Iterator[Path]:
@@ -135,12 +162,17 @@ def _copy(source: Path, target: RunFolder) -> None:
     with target.writing():
         target.path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in target.path.parent.glob(f".{target.path.name}.*.tmp"):  # of a process that was killed
+            _make_writable(leftover)
             shutil.rmtree(leftover)
     try:
         try:
-            shutil.copytree(source, draft, ignore=ignore)
+            shutil.copytree(
+                source, draft, ignore=ignore, copy_function=shutil.copyfile, ignore_dangling_symlinks=True
+            )
+            _make_writable(draft)
         except OSError as error:
             reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+            reason = re.sub(r"^\[Errno \d+\] ", "", str(reason))
             raise OutputError(
                 f"{source} cannot be copied to {target.path}: {reason}.",
                 "Free disk space or make both folders accessible, or leave out --reuse.",
@@ -151,7 +183,15 @@ def _copy(source: Path, target: RunFolder) -> None:
             os.rename(draft, target.path)
             sync(target.path.parent)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft.exists():
+            _make_writable(draft)
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _make_writable(folder: Path) -> None:
+    """Let its owner change a copied folder, whose source may be an archive that nobody may."""
+    for path, _, _ in os.walk(folder):  # from the top, so that what is in it can be reached
+        os.chmod(path, os.stat(path).st_mode | stat.S_IRWXU)
 
 
 def _of_other_versions(run: Path, summary: Mapping[str, object]) -> list[str]:
