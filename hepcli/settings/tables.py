@@ -142,7 +142,7 @@ class RelaxationSettings:
         nudged_steps: most steps of a nudged phase.
         tolerance: an example stops relaxing once a pass changes its state by less than this, in nudged phases
             by less than this times |beta|; 0 always runs all steps.
-        nudged_solver: of nudged phases and adjoint iterations; `same` as `solver`.
+        nudged_solver: of nudged phases and adjoint iterations (`dyadic_ep` has none); `same` as `solver`.
         nudged_tolerance: likewise; `same` as `tolerance`.
         anderson_memory: differences that Anderson mixing remembers (`anderson`).
         converged_residual: residual ‖F(u)‖ up to which an example counts as settled; with a lower
@@ -150,7 +150,8 @@ class RelaxationSettings:
         unsettled: what to do with examples whose free phase has not settled: `learn` from them like from
             all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
             The homeostatic loss counts them either way.
-        free_precision: floating-point numbers of the free phase; nudged phases are float32.
+        free_precision: floating-point numbers of the free phase; of nudged phases, and where its state is
+            subtracted (N = 1, `coupled_learning`), float32.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
             evaluation and the run's own error signal; states then never settle. Methods whose second phase is
             no relaxation have it in the free phase only (METHOD §1).
@@ -279,7 +280,7 @@ class OptimizerSettings:
         schedule: `cosine` decays the learning rate to 0 over all steps.
         momentum: share of the last step that is kept (`sgd`).
         nesterov: look ahead by the momentum (Nesterov's accelerated gradient, `sgd`).
-        weight_decay: factor of the L2 penalty (`sgd`) or decoupled decay (`adamw`).
+        weight_decay: factor of the L2 penalty (`sgd`) or decoupled decay (`adamw`), of kernels and biases.
         learning_rate_multipliers: connection or `readout` to a factor of the learning rate.
         weight_decay_multipliers: the same for the weight decay.
         feedback_learning: `gradient` trains top-down kernels like all others; `kolen_pollack` gives them

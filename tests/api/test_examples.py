@@ -34,9 +34,9 @@ def test_there_are_examples_of_the_main_functions():
     assert _model.Model.states.__doc__
 
 
-def test_the_example_of_the_readme(finished, tmp_path, monkeypatch):
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/n4").symlink_to(finished)
+def test_the_example_of_the_readme(tiny, tmp_path, monkeypatch):
+    settling = {"relaxation.free_steps": 100, "run.epochs": 1}
+    hepcli.train("quickstart", tiny | settling, tmp_path / "runs/n4")
     monkeypatch.chdir(tmp_path)
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
