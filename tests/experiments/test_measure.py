@@ -102,7 +102,8 @@ def test_a_damaged_step_is_reported_and_the_others_measured(run, tmp_path):
         records(checkpoint=copy, step=10)
 
 
-def test_an_untrained_loop_has_no_angle(small, tmp_path):
+def test_an_untrained_loop_has_no_angle(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
     overrides = (*small, "data.name=fashion_mnist_mini")
     preset = "fashion-mnist-loop"
     measured, done = records(preset=preset, seed=3, overrides=overrides, out=tmp_path / "out")

@@ -62,7 +62,7 @@ def assert_same_run(joint, alone):
 CASES = {
     "seeds and radii": (
         [{"run.seed": 0}, {"run.seed": 2**32 - 1, "gradient.beta_radius": 0.05}],
-        ("gradient.num_points=3", "run.measure_examples=3"),
+        ("gradient.num_points=3",),
     ),
     "radii, online": (
         [{"gradient.beta_radius": 0.2}, {"gradient.beta_radius": 0.5}],

@@ -157,7 +157,7 @@ def test_homeostasis_weighs_into_the_step(weight):
     assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
 
 
-@pytest.mark.parametrize("method", ["hep", "hep_exact", "bptt"])
+@pytest.mark.parametrize("method", ["hep", "bptt"])
 def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
     """Gradient, homeostasis with its draws, noise and records; only memory differs."""
 
