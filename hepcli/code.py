@@ -9,7 +9,8 @@ import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -152,6 +153,16 @@ def load_again(files: Sequence[CodeFile]) -> None:
         _load(file)
 
 
+@contextmanager
+def kept_current() -> Iterator[None]:
+    """Make the files that are loaded now current again afterwards."""
+    files = [own.file for own in _loaded.values()]
+    try:
+        yield
+    finally:
+        load_again(files)
+
+
 def code_settings(files: Sequence[CodeFile]) -> dict[str, object]:
     """The keys by which a configuration records files."""
     if not files:
@@ -217,11 +228,13 @@ def _load(file: CodeFile) -> None:
     sys.modules[module.__name__] = module  # dataclasses and pickles look their module up
     try:
         exec(compile(file.source, str(file.path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         for parts, name in _loading:
             del parts[name]
         for parts, name, part in taken_out:
             parts[name] = part
+        if not isinstance(error, Exception | SystemExit):  # an interrupt
+            raise
         raise _failed(file, error) from error
     else:
         _loaded[file.name] = _Loaded(file, _loading)

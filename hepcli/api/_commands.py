@@ -6,6 +6,7 @@ from typing import Any
 
 from hepcli.api._model import Model, Run, load_run
 from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
+from hepcli.code import kept_current
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
@@ -82,7 +83,8 @@ def train(
     last: TrainEvent | None = None
     for last in train_run(request, stop):
         if on_event is not None:
-            on_event(last)
+            with kept_current():
+                on_event(last)
         elif isinstance(last, RunStarted | Finished):
             warn(last.notices)
     if not isinstance(last, Finished | Interrupted):
@@ -111,7 +113,8 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
     params = {name: dict(own) for name, own in model.params.items()}
     record = evaluate_params(model._task, params, model.step, split)
     warn(filter(None, [model.split(loaded_split(split)).notice]))
-    return record | ({"step": model.step, "checkpoint": _checkpoint(model)} if isinstance(model, Run) else {})
+    place = {"step": model.step, "checkpoint": _checkpoint(model)}
+    return record | (place if isinstance(model, Run) else {})
 
 
 @in_session
@@ -143,17 +146,15 @@ def measure(
     warn(filter(None, [model.split(split).notice]))
     if not isinstance(model, Run):
         return measurement.record(model.params, 0, None, None)
-    last = model.history[-1:]
-    top1 = last[0]["test"]["top1"] if last and last[0]["step"] == model.step else None
-    return measurement.record(model.params, model.step, _checkpoint(model), top1)
+    return measurement.record(model.params, model.step, _checkpoint(model), model._test_top1)
 
 
 def _opened(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else load_run(model)
 
 
-def _checkpoint(run: Run) -> str:
-    return str(run.folder / "checkpoints" / str(run.step))
+def _checkpoint(model: Model) -> str | None:
+    return str(model.checkpoint) if isinstance(model, Run) and model.checkpoint is not None else None
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from jaxtyping import Int, UInt8
 from hepcli.api._model import Model
 from hepcli.api._session import Overrides, in_session, split_overrides
 from hepcli.config import Config, differences, load_config
-from hepcli.engine import Estimate, Params, Problem
+from hepcli.engine import Estimate, Params, Problem, estimator_of
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
 from hepcli.experiments.task import network_of_method
@@ -66,9 +66,17 @@ def estimate(
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
     if method is not None:
+        if "gradient.method" in flags:
+            raise ConfigError("gradient.method is given twice.", "Leave it out of the overrides.")
         flags["gradient.method"] = method
     config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(model.config, config)
+    own, asked = model.config.gradient.method, config.gradient.method
+    if estimator_of(own).is_feedforward and not estimator_of(asked).is_feedforward:
+        raise ConfigError(
+            f"gradient.method = {asked}: this model has no feedback, because it was opened with {own}.",
+            f"Open or make it with overrides={{'gradient.method': '{asked}'}}.",
+        )
     network = network_of_method(model.network, config.gradient.method)
     settings = network, model.config.data, config.relaxation, config.gradient
     result: Estimate = jax.device_get(

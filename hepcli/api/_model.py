@@ -86,12 +86,15 @@ class Model:
             {name: dict(own) for name, own in self.params.items()}, self.config, self.step
         )
 
+    @in_session
     def split(self, name: SplitName = "test") -> Split:
         """Images, uint8 (examples, height, width, channels), and labels of the data set, read-only.
 
         Raises:
+            ConfigError: there is no such split.
             DatasetError: the data set is missing or damaged.
         """
+        self.make_current()
         return self._task.split(name)
 
     @in_session
@@ -160,10 +163,21 @@ class Run(Model):
     Attributes:
         folder: of the run.
         history: the lines of metrics.jsonl up to that step.
+        checkpoint: of that step; None once the parameters are others.
     """
 
     folder: Path = dataclasses.field(kw_only=True)
     history: Sequence[dict[str, Any]] = dataclasses.field(kw_only=True, repr=False)
+    checkpoint: Path | None = dataclasses.field(kw_only=True)
+    _test_top1: float | None = dataclasses.field(kw_only=True, repr=False)
+
+    def with_params(self, params: Params) -> Self:
+        """A copy of this run with other parameters, of which no checkpoint and no accuracy is known.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        return dataclasses.replace(super().with_params(params), checkpoint=None, _test_top1=None)
 
 
 @in_session
@@ -215,6 +229,8 @@ def load_run(
         folder=saved.folder,
         step=restored.step,
         history=restored.metadata["history"],
+        checkpoint=saved.path_of(restored.step),
+        _test_top1=saved.recorded_accuracy(restored),
     )
 
 

@@ -20,6 +20,8 @@ from hepcli.settings import (
     LOSSES,
     MEASURES,
     OPTIMIZERS,
+    RESERVED,
+    SAME,
     SOLVERS,
     Measure,
     Parts,
@@ -32,8 +34,8 @@ ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
 def register_activation(name: str) -> Callable[[Part], Part]:
     """Register an activation, for `network.activation`.
 
-    The decorated function takes an array, real or complex, of any shape, and acts on each element. It must be
-    holomorphic where nudges are complex (METHOD §1).
+    The decorated function takes an array, real or complex, of any shape, and acts on each element. If it is
+    not holomorphic, as small circles around the real axis show, nudges must be real (METHOD §1).
 
     Args:
         name: lower-case letters, digits and _.
@@ -67,7 +69,18 @@ def register_loss(name: str, loss: Loss) -> None:
     _check(
         isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss
     )
-    code.register(LOSSES, name, loss)
+
+    def value(output: Any, targets: Any) -> Any:
+        result = loss.value(output, targets)
+        _check_shape(f"the value of loss {name}", loss.value, result, output.shape[:-1])
+        return result
+
+    def derivative(output: Any, targets: Any) -> Any:
+        result = loss.derivative(output, targets)
+        _check_shape(f"the derivative of loss {name}", loss.derivative, result, output.shape)
+        return result
+
+    code.register(LOSSES, name, Loss(value, derivative))
 
 
 def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
@@ -222,12 +235,26 @@ def register_measure(
         of_all: whether examples without a fixed point count too.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is taken, by another key of the records too.
     """
+    if name in RESERVED:
+        raise CodeError(f'"{name}" is a key of the records already.', "Choose another name.")
 
     def decorate(part: Part) -> Part:
         _check(callable(part), f"measure {name}", "a function", part)
-        own = Measure(name, title or name, short or name, part, pattern, of_all)  # type: ignore[arg-type]
+        function: Callable[[Any], Any] = part  # type: ignore[assignment]
+
+        def checked(measured: Any) -> Any:
+            values = function(measured)
+            if np.ndim(values) != 1 or np.iscomplexobj(values):
+                place, shape = code.defined_at(function), np.shape(values)
+                kind = "complex numbers" if np.iscomplexobj(values) else f"an array of shape {shape}"
+                raise CodeError(
+                    f"{place}: measure {name} returned {kind}.", "Return one real number for each example."
+                )
+            return values
+
+        own = Measure(name, title or name, short or name, checked, pattern, of_all)
         code.register(MEASURES, name, own)
         return part
 
@@ -235,6 +262,9 @@ def register_measure(
 
 
 def _decorator(parts: Parts, name: str) -> Callable[[Part], Part]:
+    if name == SAME:
+        raise CodeError(f'"{name}" cannot be the name of a {parts.kind}: settings use it.', "Choose another.")
+
     def decorate(part: Part) -> Part:
         _check(callable(part), f"{parts.kind} {name}", "a function", part)
         code.register(parts, name, part)
@@ -247,6 +277,14 @@ def _check(is_right: bool, what: str, wanted: str, part: object) -> None:
     if not is_right:
         raise CodeError(
             f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
+        )
+
+
+def _check_shape(what: str, function: Callable[..., Any], result: Any, wanted: tuple[int, ...]) -> None:
+    if np.shape(result) != wanted:
+        raise CodeError(
+            f"{code.defined_at(function)}: {what} has shape {np.shape(result)}, not {wanted}.",
+            "The value of a loss is one number for each example, its derivative one for each output.",
         )
 
 

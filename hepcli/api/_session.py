@@ -62,12 +62,16 @@ def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[st
     """Overrides as texts of --set, and as keys with values; NumPy's numbers become plain ones.
 
     Raises:
-        ConfigError: they are neither.
+        ConfigError: they are neither, or a value is None.
     """
     if overrides is None:
         return (), {}
     if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            if not isinstance(key, str) or value is None:
+                raise ConfigError(f"overrides: {key!r} = {value!r} sets nothing.", "Leave it out.")
         return (), {key: _plain(value) for key, value in overrides.items()}
+    overrides = overrides if isinstance(overrides, str) else list(overrides)
     if isinstance(overrides, str) or not all(isinstance(own, str) for own in overrides):
         raise ConfigError(
             f"overrides = {overrides!r}: must be a mapping of keys to values, or a list of KEY=VALUE "
@@ -78,4 +82,8 @@ def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[st
 
 
 def _plain(value: Any) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(own) for own in value]
     return value.tolist() if hasattr(value, "tolist") else value

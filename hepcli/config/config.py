@@ -97,7 +97,7 @@ class Config(BaseModel):
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)
-        problems += _nudge_problems(self.network, self.gradient)
+        problems += nudge_problems(self.network, self.gradient)
         problems += _order_problems(self.network, self.relaxation)
         if problems:
             raise Faults(problems)
@@ -127,8 +127,16 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
     return problems
 
 
-def _nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> list[Fault]:
-    """Check that complex nudges meet holomorphic activations only."""
+def nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> list[Fault]:
+    """Check that complex nudges meet holomorphic activations only.
+
+    Args:
+        network: with the names of its activations.
+        gradient: with the nudges.
+
+    Returns:
+        A problem where they do not.
+    """
     real_only = sorted({name for name in network.activations.values() if not is_holomorphic(name)})
     if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
         return []

@@ -68,7 +68,7 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
 
 
 def fingerprint(spec: DatasetSpec) -> str | None:
-    """The SHA-256 of the examples of a user's own; None for official ones, which are always the same.
+    """The SHA-256 of the examples of a user's own; None for official ones.
 
     Raises:
         DatasetError: it is damaged.

@@ -5,7 +5,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
     report(f"Reading {name} from {source}")
     is_folder = source.is_dir()
     pairs, classes = _read_folders(source) if is_folder else (_read_npz(source), None)
+    if classes is not None:
+        report(f"Classes: {', '.join(f'{label} = {name}' for label, name in enumerate(classes))}")
     if "test" not in pairs:
         report(
             f"{source} has no test split: one sixth of the examples of each class is used as the test split."
@@ -185,10 +187,12 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
                 raise _no_source(path)
             for keys in _IN_PAIRS:
                 if set(keys) <= set(file.files):
+                    _check_all_used(path, file.files, keys)
                     arrays = [file[key] for key in keys]
                     return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
             for images, labels in _IN_ONE:
                 if {images, labels} <= set(file.files):
+                    _check_all_used(path, file.files, (images, labels))
                     return {"train": (file[images], file[labels])}
             raise DatasetError(
                 f"{path} contains {', '.join(file.files) or 'nothing'}.",
@@ -202,6 +206,14 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
         raise (_no_source(path) if error.errno is None else _unreadable(path, error)) from error
     except (*ARCHIVE_ERRORS, *HEADER_ERRORS) as error:
         raise _no_source(path) from error
+
+
+def _check_all_used(path: Path, names: Sequence[str], used: Sequence[str]) -> None:
+    if unused := [name for name in names if name not in used]:
+        raise DatasetError(
+            f"{path} also contains {', '.join(unused)}, which would be left out beside {', '.join(used)}.",
+            "Take it out, or name both splits train_images, train_labels, test_images, test_labels.",
+        )
 
 
 def _no_source(path: Path) -> DatasetError:
@@ -218,7 +230,15 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
         raise DatasetError(
             f"{source} contains only {next(iter(splits))}.", "Give both train and test, or neither."
         )
+    if splits and (others := sorted(set(_visible_folders(source)) - set(SPLIT_NAMES))):
+        raise DatasetError(
+            f"{source} contains {others[0]} besides train and test.",
+            "Move it elsewhere; validation examples come from train (data.validation_examples).",
+        )
     roots: Mapping[SplitName, Path] = splits or {"train": source}
+    for root in roots.values():
+        if loose := [path for path in sorted(root.iterdir()) if _is_image(path)]:
+            raise DatasetError(f"{loose[0]} belongs to no class.", "Move it into the folder of its class.")
     classes = _visible_folders(roots["train"])
     if len(classes) < 2:
         raise DatasetError(
@@ -251,7 +271,13 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
 
 
 def _visible_folders(root: Path) -> list[str]:
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Their names in order; numbers as numbers, so that 10 follows 9."""
+    names = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(names, key=int if all(map(str.isdecimal, names)) else str)
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.suffix.lower() in _SUFFIXES
 
 
 def _images_in(folder: Path) -> list[Path]:

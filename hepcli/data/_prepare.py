@@ -210,7 +210,7 @@ def _download_error(spec: DatasetSpec, data_dir: Path, url: str, error: Exceptio
 
 def _verdict(path: Path, official_name: str, official: OfficialFile) -> str:
     if path.name != official_name:
-        return "content verified; unpacked, so there is no official checksum to compare"
+        return "sizes and labels checked; unpacked, so there is no official checksum to compare"
     if file_digest(path) == official.sha256:
-        return "content verified; checksum matches the official archive"
-    return "content verified; checksum differs from the official archive (recompressed?)"
+        return "sizes and labels checked; checksum matches the official archive"
+    return "sizes and labels checked; checksum differs from the official archive (recompressed?)"

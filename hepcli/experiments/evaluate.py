@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,10 @@ def evaluate_params(task: Task, params: Gradient, step: int, split_name: Example
         ConfigError: "validation" where no examples are held out.
         DatasetError: the data set is missing or damaged.
     """
+    if split_name not in get_args(Examples):
+        raise ConfigError(
+            f"split {split_name!r} is not a choice of examples.", f"Choose {' or '.join(get_args(Examples))}."
+        )
     config, size = task.config, task.config.data.eval_batch_size
     on_devices = task.layout.replicate(task.weights_as_read(params, config, step))
     feed, examples = task.feed(loaded_split(split_name)), _examples(task, split_name)

@@ -21,7 +21,7 @@ from hepcli.experiments.figure_data import FigureData
 from hepcli.experiments.figures import FigureFormat, attempt
 from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.saved import SavedRun, test_accuracy
+from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable
 from hepcli.settings import HardwareSettings
@@ -280,7 +280,7 @@ class Measurement:
         """Measure a step of a run; None is the newest intact one."""
         restored = run.restore(step)
         path = str(run.path_of(restored.step))
-        test_top1 = test_accuracy(restored)
+        test_top1 = run.recorded_accuracy(restored)
         record = self.record(restored.state.params, restored.step, path, test_top1)
         return StepMeasured(record, restored.damaged)
 

@@ -15,7 +15,7 @@ from hepcli.checkpoints import (
     resolve_checkpoint,
 )
 from hepcli.code import check_same, load_code
-from hepcli.config import Config, flatten, kept_code, load_config, read_config
+from hepcli.config import Config, differences, flatten, kept_code, load_config, read_config
 from hepcli.engine import Gradient
 from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
 from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
@@ -104,6 +104,10 @@ def _shown(value: object) -> object:
     return "nothing" if value is None else value
 
 
+_ELSEWHERE = ("gradient.num_points", "gradient.beta_radius", "gradient.beta_sign", "gradient.adjoint_steps")
+"""Keys that an evaluation does not read."""
+
+
 class SavedRun:
     """A run folder opened for reading.
 
@@ -152,6 +156,11 @@ class SavedRun:
                 "decides what its validation examples are.",
                 "Leave it out.",
             )
+
+    def recorded_accuracy(self, restored: Restored) -> float | None:
+        """`test_accuracy` of a step; None, too, where the run is opened with settings that change it."""
+        changed = [key for key, *_ in differences(self._own_config, self.config)]
+        return test_accuracy(restored) if set(changed) <= set(_ELSEWHERE) else None
 
     def chosen_step(self, step: int | Literal["best"] | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.

@@ -13,17 +13,17 @@ import optax
 from jax import Array
 from numpy.typing import NDArray
 
-from hepcli.code import load_again, loaded_code
-from hepcli.config import Config, config_error
+from hepcli.code import defined_at, load_again, loaded_code
+from hepcli.config import Config, config_error, nudge_problems
 from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, fingerprint, held_out, load_split
 from hepcli.engine import Gradient, estimator_of
-from hepcli.errors import ConfigError, DatasetError
+from hepcli.errors import CodeError, ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
 from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
-from hepcli.networks import Network, build_network, copy_gradients, rotate_feedback
-from hepcli.settings import AUGMENTATIONS
+from hepcli.networks import Network, build_network, copy_gradients, looks_holomorphic, rotate_feedback
+from hepcli.settings import ACTIVATIONS, AUGMENTATIONS, NOT_HOLOMORPHIC
 from hepcli.training import (
     Augment,
     Augmentation,
@@ -99,6 +99,7 @@ class Task:
         image, num_classes = self.spec.image_shape, self.spec.num_classes
         if misfits := config.network.misfits(image, num_classes):
             raise config_error(misfits)
+        _check_own_activations(config)
         network = build_network(config.network, image, num_classes)
         self.network: Network = network_of_method(network, config.gradient.method)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
@@ -114,6 +115,8 @@ class Task:
         Raises:
             DatasetError: the data set is missing or damaged.
         """
+        if name not in SPLIT_NAMES:
+            raise ConfigError(f"split {name!r} is not a split of a data set.", "Choose train or test.")
         if name not in self._splits:
             self._splits[name] = load_split(self.config.data.name, name, self._data_dir)
         return self._splits[name]
@@ -343,6 +346,31 @@ class Task:
             )
         augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
         return augmentation(self.num_batches, data)
+
+
+def _check_own_activations(config: Config) -> None:
+    """Check what the user's own activations return, and that complex nudges meet holomorphic ones only.
+
+    Raises:
+        CodeError: one changes the shape or the type of what it is given.
+        ConfigError: nudges are complex, and one is not holomorphic.
+    """
+    for name in dict.fromkeys(config.network.activations.values()):
+        if not ACTIVATIONS.is_own(name):
+            continue
+        function = ACTIVATIONS[name]
+        given = jax.eval_shape(lambda: jnp.zeros((2, 3), jnp.float32))
+        found = jax.eval_shape(function, given)
+        if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (given.shape, given.dtype):
+            raise CodeError(
+                f"{defined_at(function)}: activation {name} makes {found} of {given}.",
+                "It acts on each element: return an array of the same shape and type.",
+            )
+        NOT_HOLOMORPHIC.discard(name)
+        if not looks_holomorphic(function):
+            NOT_HOLOMORPHIC.add(name)
+    if problems := nudge_problems(config.network, config.gradient):
+        raise config_error(problems)
 
 
 def _tree_bytes(tree: Any) -> int:

@@ -7,7 +7,7 @@ its use. To add a part: one file in the room it belongs to, and one line in `par
 
 from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
-from hepcli.settings.activations import is_holomorphic, split_activation
+from hepcli.settings.activations import SAME, is_holomorphic, split_activation
 from hepcli.settings.layers import (
     LAYERS,
     ConvLayer,
@@ -18,7 +18,7 @@ from hepcli.settings.layers import (
     layer_kind,
     pooled_size,
 )
-from hepcli.settings.measures import MEASURES, Measure
+from hepcli.settings.measures import MEASURES, RESERVED, Measure
 from hepcli.settings.network import NetworkSettings
 from hepcli.settings.orders import (
     CYCLIC,
@@ -75,6 +75,8 @@ __all__ = [
     "ORDERS",
     "OUTPUT",
     "READOUT",
+    "RESERVED",
+    "SAME",
     "SCHEDULES",
     "SOLVERS",
     "STRICT",

@@ -42,6 +42,17 @@ class Measure:
         return function
 
 
+RESERVED = frozenset(
+    {
+        "step", "epoch", "config_hash", "dataset", "split", "examples", "method", "relaxation", "gradient",
+        "hardware", "test_top1", "weight_angle_deg", "weight_angle_deg_by_pair", "converged", "unsettled",
+        "unsettled_signal_share", "cosine", "relative_error", "gradient_cosine", "standard_error",
+        "examples_used", "left_out", "largest_residual", "jacobian", "notes", "checkpoint", "steps",
+        "figures",
+    }
+)  # fmt: skip
+"""Other keys of the records that measures stand in."""
+
 _HOME = "hepcli.training._measures"
 
 MEASURES = Parts("measure", {})

@@ -37,6 +37,10 @@ class Parts(MutableMapping[str, Any]):
         del self._places[name]
         self._loaded.pop(name, None)
 
+    def is_own(self, name: str) -> bool:
+        """Whether a part is a user's, not one that comes with hep."""
+        return self._places.get(name) == ""
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -5,13 +5,16 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hepcli
-from hepcli.errors import CheckpointError, ConfigError
+from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
-from hepcli.settings import ACTIVATIONS, DATASETS
+from hepcli.experiments.records import RunStarted
+from hepcli.networks import Loss
+from hepcli.settings import ACTIVATIONS, DATASETS, LOSSES, MEASURES, NOT_HOLOMORPHIC, RESERVED
 
 
 @pytest.fixture(scope="module")
@@ -279,12 +282,13 @@ def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path)
 @pytest.fixture
 def registered():
     """Forgets the parts of one's own that a test registers."""
-    kinds = (ACTIVATIONS, DATASETS)
+    kinds = (ACTIVATIONS, DATASETS, LOSSES, MEASURES)
     before = [set(parts) for parts in kinds]
     yield
     for parts, names in zip(kinds, before, strict=True):
         for name in set(parts) - names:
             del parts[name]
+            NOT_HOLOMORPHIC.discard(name)
 
 
 @pytest.mark.usefixtures("registered")
@@ -298,3 +302,113 @@ def test_an_array_of_a_data_set_stays_the_users_own():
     model = hepcli.init_model("quickstart", {"data.name": "zeros", "data.batch_size": 10})
     assert not model.split("train").images.flags.writeable
     images[0] = 1
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_activation_of_ones_own_that_is_not_holomorphic_takes_real_nudges_only(tiny):
+    hepcli.register_activation("softsign")(lambda z: z / (1 + jnp.abs(z)))
+    own = tiny | {"network.activation": "softsign"}
+    model = hepcli.init_model("quickstart", own)
+    assert model.network.real_only == ("softsign",)
+    images, labels, *_ = model.split("test")
+    hepcli.estimate(model, images[:2], labels[:2])
+    with pytest.raises(ConfigError, match="softsign is not holomorphic, so nudges must be real"):
+        hepcli.estimate(model, images[:2], labels[:2], "hep", {"gradient.num_points": 4})
+    with pytest.raises(ConfigError, match="softsign is not holomorphic"):
+        hepcli.init_model("quickstart", own | {"gradient.num_points": 4})
+
+
+@pytest.mark.usefixtures("registered")
+def test_parts_that_return_something_else_are_refused(tiny):
+    hepcli.register_activation("total")(lambda z: z.sum())
+    with pytest.raises(CodeError, match="activation total"):
+        hepcli.init_model("quickstart", tiny | {"network.activation": "total"})
+    entropy = LOSSES["cross_entropy"]
+    hepcli.register_loss("mean", Loss(lambda o, y: entropy.value(o, y).mean(), entropy.derivative))
+    model = hepcli.init_model("quickstart", tiny | {"network.loss": "mean"})
+    with pytest.raises(CodeError, match=r"the value of loss mean has shape \(\), not \(2,\)"):
+        hepcli.estimate(model, *(part[:2] for part in model.split("test")[:2]))
+    hepcli.register_measure("turns")(lambda measured: 1j * jnp.ones(2))
+    with pytest.raises(CodeError, match="measure turns returned complex numbers"):
+        hepcli.measure(hepcli.init_model("quickstart", tiny), 2)
+
+
+@pytest.mark.parametrize("name", ["step", "cosine", "converged"])
+def test_keys_of_records_are_no_names_of_measures(name):
+    with pytest.raises(CodeError, match="is a key of the records already"):
+        hepcli.register_measure(name)
+
+
+def test_every_key_of_a_record_is_reserved_or_a_measure(finished):
+    record = hepcli.measure(finished, 2)
+    assert record.keys() <= RESERVED | MEASURES.keys()
+    for register in (hepcli.register_activation, hepcli.register_solver):
+        with pytest.raises(CodeError, match='"same" cannot be'):
+            register("same")
+
+
+def test_other_parameters_and_settings_have_no_recorded_accuracy(finished):
+    run = hepcli.load_run(finished)
+    assert hepcli.measure(run, 2)["test_top1"] == run.history[-1]["test"]["top1"]
+    zero = run.with_params(jax.tree.map(np.zeros_like, run.params))
+    record = hepcli.measure(zero, 2)
+    assert (record["test_top1"], record["checkpoint"]) == (None, None)
+    assert hepcli.evaluate(zero)["checkpoint"] is None
+    fewer = hepcli.load_run(finished, overrides={"relaxation.free_steps": 3})
+    record = hepcli.measure(fewer, 2)
+    assert record["test_top1"] is None
+    assert record["checkpoint"].endswith(f"checkpoints/{run.step}")
+    nudged = hepcli.load_run(finished, overrides={"gradient.beta_radius": 0.1})
+    assert hepcli.measure(nudged, 2)["test_top1"] is not None
+
+
+@pytest.mark.parametrize("split", ["valid", "Test", ""])
+def test_splits_that_do_not_exist(finished, split):
+    with pytest.raises(ConfigError, match="is not a choice of examples"):
+        hepcli.evaluate(finished, split)
+    with pytest.raises(ConfigError, match="is not a split"):
+        hepcli.measure(finished, 2, split)
+
+
+@pytest.mark.parametrize("overrides", [{"gradient.nonsense": None}, {"run.seed": None}, {1: 2}])
+def test_overrides_that_set_nothing(overrides):
+    with pytest.raises(ConfigError, match="sets nothing"):
+        hepcli.init_model("quickstart", overrides)
+
+
+def test_overrides_of_any_kind_count():
+    texts = (text for text in ["network.layers.l1.units=5"])
+    assert dict(hepcli.init_model("quickstart", texts).network.shapes)["l1"] == (5,)
+    layers = {"l1": {"units": np.int64(6)}, "l2": {"units": 3}, "out": {"units": np.int32(10)}}
+    assert dict(hepcli.init_model("quickstart", {"network.layers": layers}).network.shapes)["l1"] == (6,)
+
+
+def test_a_model_without_feedback_estimates_nothing_that_needs_it(tiny):
+    model = hepcli.init_model("quickstart", tiny | {"gradient.method": "feedforward"})
+    images, labels, *_ = model.split("test")
+    with pytest.raises(ConfigError, match="this model has no feedback"):
+        hepcli.estimate(model, images[:2], labels[:2], "hep")
+    assert hepcli.estimate(model, images[:2], labels[:2], "predictive_coding").error_vector
+    with pytest.raises(ConfigError, match="given twice"):
+        hepcli.estimate(model, images[:2], labels[:2], "feedforward", {"gradient.method": "hep"})
+
+
+def test_what_a_callback_loads_is_not_trained_with(tiny, tmp_path):
+    code = []
+    for factor in (1, 3):
+        (tmp_path / str(factor)).mkdir()
+        code.append(tmp_path / str(factor) / "own_scale.py")
+        code[-1].write_text(
+            f'import hepcli\nhepcli.register_activation("own_scale")(lambda z: {factor} * z / (1 + z * z))\n'
+        )
+    own = tiny | {"network.activation": "own_scale"}
+
+    def load_the_other(event):
+        if isinstance(event, RunStarted):
+            hepcli.init_model("quickstart", own, code=code[1])
+
+    plain = hepcli.train("quickstart", own, tmp_path / "a", epochs=1, code=code[0])
+    disturbed = hepcli.train(
+        "quickstart", own, tmp_path / "b", epochs=1, code=code[0], on_event=load_the_other
+    )
+    assert disturbed.summary["test"] == plain.summary["test"]

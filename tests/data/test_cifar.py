@@ -114,7 +114,9 @@ def test_official_layout_gives_the_exact_examples(cifar, tmp_path, data_dir, cap
     )
     assert f"Writing {cifar.name} train: 15 of 15 examples" in lines
     assert f"Caching {cifar.name} test: 4 of 4 examples" in lines
-    assert any(line.startswith(f"{cifar.archive}: content verified; checksum differs") for line in lines)
+    assert any(
+        line.startswith(f"{cifar.archive}: sizes and labels checked; checksum differs") for line in lines
+    )
     assert capfd.readouterr().out == ""
 
 

@@ -52,7 +52,7 @@ def test_import_prints_the_folder_alone_on_stdout(archives, data_dir, prepared):
     result = invoke("import", "fashion_mnist", archives.folder, "--data-dir", data_dir)
     assert result.exit_code == 0
     assert result.stdout == f"{prepared}\n"
-    assert "content verified" in result.stderr
+    assert "sizes and labels checked" in result.stderr
 
 
 def test_prepare_of_what_ships_with_hep(data_dir):

@@ -62,7 +62,7 @@ def test_unpacked_files_are_accepted(archives, data_dir):
         path.unlink()
     lines = []
     run_import(archives, data_dir, lines.append)
-    assert sum("content verified; unpacked" in line for line in lines) == 4
+    assert sum("sizes and labels checked; unpacked" in line for line in lines) == 4
     loaded = load_split("fashion_mnist", "test", data_dir)
     np.testing.assert_array_equal(loaded.labels, archives.labels["test"])
 

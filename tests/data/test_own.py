@@ -84,7 +84,37 @@ def test_grey_images_have_one_channel_where_all_are_grey(tmp_path, data_dir, mod
     assert find_spec("insects", data_dir).image_shape == (5, 4, channels)
 
 
+def test_numbers_as_names_of_classes_are_numbers(tmp_path, data_dir):
+    lines = []
+    for label in range(11):
+        (tmp_path / "digits" / str(label)).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (4, 5), 20 * label + number).save(tmp_path / f"digits/{label}/{number}.png")
+    import_data("digits", tmp_path / "digits", data_dir, lines.append)
+    train = load_split("digits", "train", data_dir)
+    assert (train.images[:, 0, 0, 0] // 20 == train.labels).all()
+    assert any("9 = 9, 10 = 10" in line for line in lines)
+
+
+@pytest.mark.parametrize("what", ["val/ant/0.png", "loose.png", "train/loose.jpg"])
+def test_nothing_of_a_folder_is_left_out_silently(tmp_path, data_dir, what):
+    root = write_folders(tmp_path / "insects")
+    if what == "loose.png":
+        root = root / "train"
+    file = root / what
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (4, 5)).save(file)
+    with pytest.raises(DatasetError, match=r"val besides train and test|belongs to no class"):
+        imported("insects", root, data_dir)
+
+
 FAULTS = {
+    "also contains test_images": {"images": IMAGES, "labels": LABELS, "test_images": IMAGES},
+    "also contains val_images": {
+        **{f"{split}_images": IMAGES for split in ("train", "test", "val")},
+        **{f"{split}_labels": LABELS for split in ("train", "test")},
+    },
+    "channels seem to come first": {"images": np.zeros((60, 3, 16, 24), np.uint8), "labels": LABELS},
     "not uint8": {"images": IMAGES / 255, "labels": LABELS},
     "59 labels": {"images": IMAGES, "labels": LABELS[:59]},
     r"images have shape \(\)": {"images": np.uint8(3), "labels": LABELS},

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import dsilu, logistic, sigmoid
+from hepcli.networks import dsilu, logistic, looks_holomorphic, sigmoid
 from hepcli.networks._activations import make_activation
-from hepcli.settings import ACTIVATIONS, NOT_HOLOMORPHIC
+from hepcli.settings import ACTIVATIONS, NOT_HOLOMORPHIC, is_holomorphic
 
 HOLOMORPHIC = [name for name in ACTIVATIONS if name not in NOT_HOLOMORPHIC]
 CEILINGS = {"hard_sigmoid": 1.0, "relu6": 6.0, "clipped_relu(2.5)": 2.5}
@@ -86,3 +86,34 @@ def test_clipped_rectifiers(name, ceiling):
     assert not np.isfinite(sigma(jnp.asarray(np.nan)))
     with pytest.raises(ValueError, match="real states only"):
         sigma(z.astype(complex))
+
+
+HOLOMORPHIC_FUNCTIONS = (
+    jnp.sin,
+    jnp.exp,
+    lambda z: jnp.tanh(20 * z),
+    lambda z: z / jnp.sqrt(1 + z * z),
+    lambda z: 0 * z + 1,
+)
+REAL_ONLY = (
+    lambda z: z / (1 + jnp.abs(z)),
+    lambda z: jnp.minimum(jnp.maximum(z, 0), 1),
+    lambda z: jnp.where(z.real > 0.37, z, 0.37),
+    lambda z: jnp.tanh(z.real),
+    lambda z: jax.lax.max(z, jnp.float32(0)),  # takes no complex numbers
+)
+
+
+@pytest.mark.parametrize("function", HOLOMORPHIC_FUNCTIONS)
+def test_a_holomorphic_function_is_its_mean_over_small_circles(function):
+    assert looks_holomorphic(function)
+
+
+@pytest.mark.parametrize("function", REAL_ONLY)
+def test_kinks_and_conjugates_show_on_small_circles(function):
+    assert not looks_holomorphic(function)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "clipped_relu"])
+def test_the_activations_of_hep_are_what_they_are_called(name):
+    assert looks_holomorphic(ACTIVATIONS[name]) == is_holomorphic(name)
