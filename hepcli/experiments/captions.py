@@ -129,3 +129,8 @@ RIGHT_ANGLE = (0.0, 30.0, 60.0, 90.0)
 
 RESIDUAL_SPAN = (-8.0, -6.0)
 """What stays in view of log10 residuals, whose floor is -8: steps within rounding are no changes."""
+
+
+def number_text(value: float, mean: float) -> str:
+    """A mean or its spread, to as many decimals as suit the mean."""
+    return f"{value:.2f}" if 0.1 <= abs(mean) < 1000 else f"{value:.3g}"

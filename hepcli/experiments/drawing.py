@@ -217,6 +217,8 @@ def _dots(axes: Any, panel: Panel) -> None:
 
 
 def _bars(axes: Any, panel: Panel) -> None:
+    if panel.x.ticks:  # also those whose bars are missing
+        axes.set_xlim(min(panel.x.ticks) - 0.5, max(panel.x.ticks) + 0.5)
     width = 0.8 / len(panel.series)
     for place, one in enumerate(panel.series):
         look = _look(one)

@@ -105,3 +105,12 @@ def test_error_bars_of_series_do_not_overlap():
         figure = compose(FigureData(title="", panels=(FIGURE.panels[0],), columns=1))
         lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
         assert len({float(line.get_xdata()[0]) for line in lines}) == 3
+
+
+def test_places_without_a_bar_keep_their_names(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("hepcli.experiments.drawing.save_figure", lambda figure, file: figures.append(figure))
+    series = Series(x=(1.0,), y=(2.0,))
+    panel = Panel(kind="bars", x=Scale(ticks=(0.0, 1.0, 2.0), names=("a", "b", "c")), series=(series,))
+    redraw(FigureData(title="", panels=(panel,), columns=1), tmp_path / "a.png")
+    assert figures[0].axes[0].get_xlim() == (-0.5, 2.5)

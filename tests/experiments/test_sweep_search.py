@@ -13,6 +13,7 @@ from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import probe
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.search import Search
+from hepcli.experiments.sweeps.trials import Trial
 from hepcli.experiments.sweeps.worker import WorkRequest, work
 
 optuna = pytest.importorskip("optuna")
@@ -241,3 +242,35 @@ def test_a_worker_trains_what_it_chooses(tmp_path, small):
     assert [row[1] for row in made.grid.rows] in (["0", "1"], ["1", "0"])
     assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md", "figure.png"]
     assert len(trials_of(search)) == 2
+
+
+def outcomes(count, diverges_above=0.1):
+    """Results of trials spread evenly over the rate, of which those above a rate diverged."""
+    found = []
+    for number in range(count):
+        rate = 10 ** (-3 + 3 * ((7 * number) % count + 0.5) / count)
+        places = {"rate": rate, "steps": 1 + number % 3}
+        has_failed = rate > diverges_above
+        value = None if has_failed else error_of(places)
+        state = "failed" if has_failed else "done"
+        found.append(study.Result(Trial(number, places, [], None), state, value, {}))
+    return found
+
+
+def test_a_search_learns_from_trials_that_diverge(tmp_path):
+    """Where a third of the range diverges, tpe soon leaves it alone."""
+    search = make_search(tmp_path, (RATE, STEPS), sampler="tpe", trials=60)
+    axes, results = search.definition.axis, outcomes(30)
+    assert sum(result.state == "failed" for result in results) == 10
+    chosen = [study.suggest(search.settings, axes, results, attempt)["rate"] for attempt in range(30)]
+    assert sum(rate > 0.1 for rate in chosen) < 5
+
+
+def test_importance_is_told_once_it_means_something(tmp_path):
+    search = make_search(tmp_path, (RATE, STEPS), trials=60)
+    axes = search.definition.axis
+    assert study.importances(search.settings, axes, outcomes(19, 2.0)) == {}
+    found = study.importances(search.settings, axes, outcomes(40, 2.0))
+    assert list(found) == ["rate", "steps"]
+    assert found["rate"] > 0.6
+    assert study.importances(search.settings, axes[:1], outcomes(40, 2.0)) == {}

@@ -156,7 +156,10 @@ class _Panel(NamedTuple):
     def y(self) -> Scale:
         """Its axis up the side."""
         ticks = RIGHT_ANGLE if self.value == "weight_angle_deg" else None
-        return Scale(label=value_title(self.value), include=_IN_VIEW.get(self.value, ()), ticks=ticks)
+        is_curve = self.result.figure.kind == "curves"  # every epoch's, whichever counts in the end
+        label = value_title(self.value)
+        label = label.replace(", selected epoch", "") if is_curve else label
+        return Scale(label=label, include=_IN_VIEW.get(self.value, ()), ticks=ticks)
 
 
 def _panels(result: Collection) -> list[_Panel]:
@@ -232,7 +235,8 @@ def _labels(panel: _Panel) -> list[str]:
 def _lines(panel: _Panel) -> Panel:
     labels = _labels(panel)
     at = {label: float(label) for label in labels if is_number(label)}
-    has_zero = 0.0 in at.values() and max(at.values()) >= 10 * min(v for v in at.values() if v > 0)
+    least = min((value for value in at.values() if value > 0), default=float("inf"))
+    has_zero = 0.0 in at.values() and max(at.values()) >= 10 * least
     if len(at) < len(labels) or (len(at) > 2 and has_zero):  # no logarithmic axis has a zero
         at = {label: float(place) for place, label in enumerate(labels)}
         names = tuple(shown_label(label) for label in labels)

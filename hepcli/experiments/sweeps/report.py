@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.captions import assigned_symbol, shown_label, symbol_of, with_symbols
+from hepcli.experiments.captions import assigned_symbol, number_text, shown_label, symbol_of, with_symbols
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, data_file
 from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
@@ -225,14 +225,9 @@ def _text(cell: Cell | None) -> str:
     """A cell as text: never NaN, and never a spread of one seed."""
     if cell is None or cell.mean is None:
         return "–" if cell is None else f"– (0/{cell.runs})"
-    spread = "" if cell.std is None else f" ± {_number(cell.std, cell.mean) if cell.std else 0}"
+    spread = "" if cell.std is None else f" ± {number_text(cell.std, cell.mean) if cell.std else 0}"
     count = f"{len(cell.values)}" if len(cell.values) == cell.runs else f"{len(cell.values)}/{cell.runs}"
-    return f"{_number(cell.mean, cell.mean)}{spread} ({count})"
-
-
-def _number(value: float, mean: float) -> str:
-    """A mean or its spread, to as many decimals as suit the mean."""
-    return f"{value:.2f}" if 0.1 <= abs(mean) < 1000 else f"{value:.3g}"
+    return f"{number_text(cell.mean, cell.mean)}{spread} ({count})"
 
 
 def _grid(result: Collection, cells: Sequence[Cell]) -> Grid:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hepcli.experiments.captions import IN_VIEW, seeds_text, symbol_of
+from hepcli.experiments.captions import IN_VIEW, number_text, seeds_text, symbol_of
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.sweeps.claims import DONE
 from hepcli.experiments.sweeps.collect import value_title
@@ -36,7 +36,7 @@ def search_header(search: Search) -> tuple[str, ...]:
 def search_row(search: Search, rank: int, result: Result) -> tuple[str, ...]:
     """A trial in the table; only what is complete has a rank."""
     place = str(rank) if result.state == DONE else "–"
-    value = "–" if result.value is None else f"{result.value:.2f}"
+    value = "–" if result.value is None else number_text(result.value, result.value)
     return (place, str(result.trial.number), *map(str, result.trial.places.values()), value, result.state)
 
 
@@ -90,7 +90,8 @@ def search_note(record: dict[str, Any]) -> str:
     value = f"{title.removesuffix(' / %')} {best['value']:.4g}{unit}"
     note = f"Best: trial {best['trial']} ({where}), {value}."
     if shares:
-        note += " Importance: " + ", ".join(f"{axis} {share:.0%}" for axis, share in shares.items()) + "."
+        listed = ", ".join(f"{axis} {share:.0%}" for axis, share in shares.items())
+        note += f" Importance (shares, whether or not any axis matters): {listed}."
     return note
 
 

@@ -27,6 +27,8 @@ STUDY_NAME = "hep"
 _NUMBER = "trial"
 _DIGITS = 6
 _STARTUP_TRIALS = 5
+_LEAST_COMPLETE = 20
+"""Trials from which on shares tell the axis that decides everything from one that decides nothing."""
 _LOCK_EXPIRES_S = 10
 _STATES = {"done": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 
@@ -82,7 +84,9 @@ def suggest(search: SearchTable, axes: Sequence[Axis], results: Sequence[Result]
             # Trials that are under way count as bad ones, lest workers crowd at one place.
             sampler = samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
         study = optuna.create_study(sampler=sampler, direction=search.direction)
-        study.add_trials([_frozen(axes, result) for result in results])
+        # TPE takes no notice of failed trials, but where training diverges is the edge of what is good.
+        learned = [one._replace(state="pruned") if one.state == "failed" else one for one in results]
+        study.add_trials([_frozen(axes, result) for result in learned])
         chosen = study.ask(_space(axes)).params
     return {axis.name: _rounded(axis, chosen[axis.name]) for axis in axes}
 
@@ -107,11 +111,12 @@ def importances(search: SearchTable, axes: Sequence[Axis], results: Sequence[Res
         results: of its trials.
 
     Returns:
-        Axis to a share, together 1, the largest first; empty where too few trials are complete, or all
-        came to the same.
+        Axis to a share, together 1 even where no axis matters, the largest first; empty where fewer than 20
+        trials are complete, all came to the same, or there is but one axis.
     """
     complete = [result for result in results if result.state == "done"]
-    if len({result.value for result in complete}) < 2:
+    is_little = len(complete) < _LEAST_COMPLETE or len(axes) < 2
+    if is_little or len({result.value for result in complete}) < 2:
         return {}
     with _optuna() as optuna:
         study = optuna.create_study(direction=search.direction)
