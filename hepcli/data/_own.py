@@ -72,8 +72,7 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
             "Choose another name, or remove that folder first.",
         )
     report(f"Reading {name} from {source}")
-    is_folder = source.is_dir()
-    pairs, classes = _read_folders(source) if is_folder else (_read_npz(source), None)
+    pairs, classes = _read_folders(source) if source.is_dir() else (_read_npz(source), None)
     if classes is not None:
         report(f"Classes: {', '.join(f'{label} = {name}' for label, name in enumerate(classes))}")
     if "test" not in pairs:
@@ -81,7 +80,7 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
             f"{source} has no test split: one sixth of the examples of each class is used as the test split."
         )
         pairs = _divided(*pairs["train"], str(source))
-    if is_folder:
+    if classes is not None:
         pairs = {split: _mixed(*pair) for split, pair in pairs.items()}
     splits = checked_splits(pairs, str(source))
     spec = spec_of(name, splits)

@@ -13,14 +13,10 @@ from hepcli.experiments.figures import BLACK
 from hepcli.settings import MEASURES
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
-_NAMES = {
-    "finite_nudge": "finite nudge (this run's estimator vs hep exact)",
-    "asymmetry": "asymmetry (hep exact vs rbp)",
-    "total": "total (this run's estimator vs rbp)",
-}
 _COMPARED = {
     "finite_nudge": "this run's estimator vs hep exact",
     "asymmetry": "hep exact vs rbp",
+    "total": "this run's estimator vs rbp",
 }
 _GRADIENT = "parameter gradient (this run's estimator vs bptt)"
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
@@ -89,7 +85,9 @@ def _name(bias: str, method: str) -> str:
     if estimator_of(method).limit == "rbp" and bias != "total":
         return f"for comparison: {_COMPARED[bias]}"
     is_exact = bias == "finite_nudge" and method == "hep_exact"
-    return "finite steps (this run's hep exact vs converged)" if is_exact else _NAMES[bias]
+    if is_exact:
+        return "finite steps (this run's hep exact vs converged)"
+    return f"{bias.replace('_', ' ')} ({_COMPARED[bias]})"
 
 
 def _used(record: Mapping[str, Any]) -> str:

@@ -355,9 +355,8 @@ def _check_own_activations(config: Config) -> None:
         CodeError: one changes the shape or the type of what it is given.
         ConfigError: nudges are complex, and one is not holomorphic.
     """
-    for name in dict.fromkeys(config.network.activations.values()):
-        if not ACTIVATIONS.is_own(name):
-            continue
+    own = list(filter(ACTIVATIONS.is_own, dict.fromkeys(config.network.activations.values())))
+    for name in own:
         function = ACTIVATIONS[name]
         given = jax.eval_shape(lambda: jnp.zeros((2, 3), jnp.float32))
         found = jax.eval_shape(function, given)
@@ -369,7 +368,7 @@ def _check_own_activations(config: Config) -> None:
         NOT_HOLOMORPHIC.discard(name)
         if not looks_holomorphic(function):
             NOT_HOLOMORPHIC.add(name)
-    if problems := nudge_problems(config.network, config.gradient):
+    if own and (problems := nudge_problems(config.network, config.gradient)):
         raise config_error(problems)
 
 
