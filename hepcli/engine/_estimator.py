@@ -31,6 +31,7 @@ class Estimator:
         has_error_vector: whether there is an e at all.
         has_free_phase: whether it starts with a free phase, which may be given a state to start from.
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
+        iterates_adjoint: whether e grows with `gradient.adjoint_steps` where an example has not settled.
         uses_circle: whether |β| is the radius of a circle of nudges.
         subtracts_states: whether e is a difference of states over |β| without being a sum on that circle.
         always_complex: whether states are complex even where the points of the circle are real.
@@ -50,6 +51,7 @@ class Estimator:
     has_error_vector: bool = True
     has_free_phase: bool = True
     has_nudged_record: bool = True
+    iterates_adjoint: bool = False
     uses_circle: bool = False
     subtracts_states: bool = False
     always_complex: bool = False

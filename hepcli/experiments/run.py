@@ -419,7 +419,7 @@ def _adjoint_notices(config: Config) -> list[str]:
     """Say that iterated adjoints grow without bounds in examples that have not settled."""
     method, steps = config.gradient.method, config.gradient.adjoint_steps
     learns = config.relaxation.unsettled == "learn"
-    if method not in ("rbp", "neumann_rbp") or not learns or steps <= MOST_ADJOINT_STEPS:
+    if not estimator_of(method).iterates_adjoint or not learns or steps <= MOST_ADJOINT_STEPS:
         return []
     return [
         f"gradient.method = {method}: where an example has not settled, its adjoint grows with each of the "

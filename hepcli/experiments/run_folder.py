@@ -307,6 +307,11 @@ class RunFolder:
         )
 
 
+def other_examples(run: Path, dataset: str) -> str:
+    """What is wrong where the data set of a run's name is no longer the one it was trained on."""
+    return f"{run} was trained on other examples than the data set {dataset} now contains."
+
+
 def _has_content(file: Path) -> bool:
     return file.exists() and (not file.is_file() or file.stat().st_size > 0)
 

@@ -18,7 +18,7 @@ from hepcli.code import check_same, load_code
 from hepcli.config import Config, differences, flatten, kept_code, load_config, read_config
 from hepcli.engine import Gradient
 from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder, other_examples
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
 
@@ -71,7 +71,7 @@ def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
     is_same_name = (metadata.get("config") or {}).get("data", {}).get("name") == name
     if trained is not None and is_same_name and trained != task.fingerprint:
         raise DatasetError(
-            f"The run in {folder} was trained on other examples than the data set {name} now contains.",
+            other_examples(folder, name),
             "Import the new examples under another name, and the old ones again.",
         )
 

@@ -29,7 +29,7 @@ from hepcli.config import (
 from hepcli.data import find_spec, fingerprint, load_split
 from hepcli.errors import ConfigError, DatasetError, OutputError, SweepError
 from hepcli.experiments.figures import FigureFormat
-from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.run_folder import RunFolder, other_examples
 from hepcli.experiments.sources import INIT_KEY, absolute_source
 from hepcli.experiments.sweeps.claims import DONE, ENDED, FAILED
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, Status, SweepFolder, code_table
@@ -346,8 +346,7 @@ def _check_trained_on(folder: SweepFolder, points: Sequence[Point], name: str, d
         summary = folder.run(point).read_summary() or {}
         if summary.get("dataset") == name and summary.get("dataset_sha256", own) != own:
             raise DatasetError(
-                f"{folder.run(point).path} was trained on other examples than the data set {name} now "
-                "contains.",
+                other_examples(folder.run(point).path, name),
                 "Give the --data-dir it was trained with, or choose another --out.",
             )
 

@@ -130,5 +130,5 @@ def _loss_gradient(problem: Problem, state: State) -> State:
     return zeros | {"out": jax.grad(total_loss)(state["out"])}
 
 
-RBP = Estimator(local_learning(rbp), rbp, limit="rbp")
-NEUMANN_RBP = Estimator(local_learning(neumann_rbp), neumann_rbp, limit="rbp")
+RBP = Estimator(local_learning(rbp), rbp, limit="rbp", iterates_adjoint=True)
+NEUMANN_RBP = Estimator(local_learning(neumann_rbp), neumann_rbp, limit="rbp", iterates_adjoint=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hepcli.config import config_hash, read_config
 from hepcli.data import find_spec, fingerprint
 from hepcli.errors import CodeError, ConfigError, OutputError
-from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
+from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder, other_examples
 from hepcli.experiments.sweeps.claims import DONE, RELEASED, Heart
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point
@@ -140,7 +140,7 @@ def _why_not(run: Path, summary: Mapping[str, Any], own: str, data_dir: Path | N
             f"{run / SUMMARY_FILE} does not say what examples of {config.data.name} the run was trained on."
         )
     if examples is not None and summary["dataset_sha256"] != examples:
-        return f"{run} was trained on other examples than the data set {config.data.name} now contains."
+        return other_examples(run, config.data.name)
     return None
 
 
