@@ -77,7 +77,7 @@ def estimate(
             f"gradient.method = {asked}: this model has no feedback, because it was opened with {own}.",
             f"Open or make it with overrides={{'gradient.method': '{asked}'}}.",
         )
-    network = network_of_method(model.network, config.gradient.method)
+    network = network_of_method(model.network, config.gradient)
     settings = network, model.config.data, config.relaxation, config.gradient
     result: Estimate = jax.device_get(
         _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))

@@ -1,14 +1,22 @@
 """Your own components, from a --code file or from Python."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
-
 from hepcli import code
+from hepcli.api._checks import (
+    CheckedKind,
+    check,
+    check_members,
+    checked_loss,
+    checked_measure,
+    checked_optimizer,
+    checked_signal,
+    checked_solver,
+)
 from hepcli.data import OwnDataset, SplitName
-from hepcli.engine import Estimator, FreePhase, PhaseReport, State, local_learning
+from hepcli.engine import Estimator, local_learning
 from hepcli.errors import CodeError
 from hepcli.networks import LayerKind, Loss
 from hepcli.settings import (
@@ -28,7 +36,6 @@ from hepcli.settings import (
 )
 
 Part = TypeVar("Part")
-ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
 
 
 def register_activation(name: str) -> Callable[[Part], Part]:
@@ -66,21 +73,8 @@ def register_loss(name: str, loss: Loss) -> None:
     Raises:
         CodeError: the name is taken, or `loss` is not a Loss.
     """
-    _check(
-        isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss
-    )
-
-    def value(output: Any, targets: Any) -> Any:
-        result = loss.value(output, targets)
-        _check_shape(f"the value of loss {name}", loss.value, result, output.shape[:-1])
-        return result
-
-    def derivative(output: Any, targets: Any) -> Any:
-        result = loss.derivative(output, targets)
-        _check_shape(f"the derivative of loss {name}", loss.derivative, result, output.shape)
-        return result
-
-    code.register(LOSSES, name, Loss(value, derivative))
+    check(isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss)
+    code.register(LOSSES, name, checked_loss(name, loss))
 
 
 def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
@@ -127,8 +121,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
         if isinstance(part, Estimator):
             code.register(ESTIMATORS, name, part)
             return part
-        _check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
-        signal = _checked_signal(name, part)  # type: ignore[arg-type]
+        check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
+        signal = checked_signal(name, part)  # type: ignore[arg-type]
         try:
             estimator = Estimator(local_learning(signal), signal, **traits)
         except TypeError as error:
@@ -150,8 +144,27 @@ def register_solver(name: str) -> Callable[[Part], Part]:
 
     Raises:
         CodeError: the name is taken.
+
+    Example:
+        All layers at once, half of the way.
+
+        >>> import jax
+        >>> @hepcli.register_solver("damped")
+        ... class Damped:
+        ...     memory = 0
+        ...     def __init__(self, settings):
+        ...         self.order = settings.order
+        ...     def num_passes(self, dynamics, steps):
+        ...         return 2 * steps
+        ...     def step(self, dynamics, state, count):
+        ...         moved = dynamics.move(state, dynamics.layers, count, 0)
+        ...         return jax.tree.map(lambda u, v: (u + v) / 2, state, moved)
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small | {"relaxation.solver": "damped"})
+        >>> bool(model.states(model.split("test").images[:8]).settled.all())
+        True
     """
-    return _decorator(SOLVERS, name)
+    return _decorator(SOLVERS, name, checked_solver)
 
 
 def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
@@ -165,13 +178,42 @@ def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
 
     Raises:
         CodeError: the name is taken, or something is missing.
+
+    Example:
+        Units that receive from a tenth of the pixels, or units, below them.
+
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> from hepcli.settings import LAYER_KINDS, DenseLayer
+        >>> dense = LAYER_KINDS["dense"]
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class SparseLayer(DenseLayer):
+        ...     kind: str = "sparse"
+        ...     density: float = 0.1
+        >>> class Sparse:
+        ...     is_linear, module = dense.is_linear, dense.module
+        ...     def mask(self, connection, kernel):
+        ...         mask = np.random.default_rng(0).random(max(kernel.shape, kernel.shape[::-1]))
+        ...         mask = mask < connection.layer.density
+        ...         return mask if mask.shape == kernel.shape else mask.T
+        ...     def up(self, connection, kernel, below):
+        ...         return dense.up(connection, kernel * self.mask(connection, kernel), below)
+        ...     def down(self, connection, kernel, below, above):
+        ...         return dense.down(connection, kernel * self.mask(connection, kernel), below, above)
+        >>> hepcli.register_layer_kind("sparse", SparseLayer, Sparse())
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small | {"network.layers.l1.kind": "sparse"})
+        >>> images, labels, *_ = model.split("train")
+        >>> gradient = hepcli.estimate(model, images[:8], labels[:8]).gradient["in-l1"]["kernel"]
+        >>> bool(0.8 < np.mean(gradient == 0) < 0.95)
+        True
     """
     wanted = ("is_image", "size_key", "shape", "multiply_adds", "misfits", "__dataclass_fields__")
-    _check_members(f"layer kind {name}", settings, wanted)
-    _check_members(f"layer kind {name}", kind, ("is_linear", "module", "up", "down"))
+    check_members(f"layer kind {name}", settings, wanted)
+    check_members(f"layer kind {name}", kind, ("is_linear", "module", "up", "down"))
     if "kind" not in {own.name for own in dataclasses.fields(settings)}:
         raise CodeError(f"layer kind {name}: its settings have no field kind.", f'Add kind: str = "{name}".')
-    code.register(LAYER_KINDS, name, kind)
+    code.register(LAYER_KINDS, name, CheckedKind(kind, name))
     code.register(LAYERS, name, settings)
 
 
@@ -194,7 +236,7 @@ def register_optimizer(name: str) -> Callable[[Part], Part]:
         ... def lion(settings, decay):
         ...     return optax.chain(optax.scale_by_lion(), decay)
     """
-    return _decorator(OPTIMIZERS, name)
+    return _decorator(OPTIMIZERS, name, checked_optimizer)
 
 
 def register_dataset(name: str) -> Callable[[Part], Part]:
@@ -212,7 +254,7 @@ def register_dataset(name: str) -> Callable[[Part], Part]:
     """
 
     def decorate(part: Part) -> Part:
-        _check(callable(part), f"data set {name}", "a function", part)
+        check(callable(part), f"data set {name}", "a function", part)
         load: Callable[[SplitName], tuple[Any, Any]] = part  # type: ignore[assignment]
         code.register(DATASETS, name, OwnDataset(name, load, code.defined_at(load)))
         return part
@@ -241,78 +283,25 @@ def register_measure(
         raise CodeError(f'"{name}" is a key of the records already.', "Choose another name.")
 
     def decorate(part: Part) -> Part:
-        _check(callable(part), f"measure {name}", "a function", part)
+        check(callable(part), f"measure {name}", "a function", part)
         function: Callable[[Any], Any] = part  # type: ignore[assignment]
 
-        def checked(measured: Any) -> Any:
-            values = function(measured)
-            if np.ndim(values) != 1 or np.iscomplexobj(values):
-                place, shape = code.defined_at(function), np.shape(values)
-                kind = "complex numbers" if np.iscomplexobj(values) else f"an array of shape {shape}"
-                raise CodeError(
-                    f"{place}: measure {name} returned {kind}.", "Return one real number for each example."
-                )
-            return values
-
-        own = Measure(name, title or name, short or name, checked, pattern, of_all)
+        own = Measure(name, title or name, short or name, checked_measure(name, function), pattern, of_all)
         code.register(MEASURES, name, own)
         return part
 
     return decorate
 
 
-def _decorator(parts: Parts, name: str) -> Callable[[Part], Part]:
+def _decorator(
+    parts: Parts, name: str, checked: Callable[[str, Any], Any] | None = None
+) -> Callable[[Part], Part]:
     if name == SAME:
         raise CodeError(f'"{name}" cannot be the name of a {parts.kind}: settings use it.', "Choose another.")
 
     def decorate(part: Part) -> Part:
-        _check(callable(part), f"{parts.kind} {name}", "a function", part)
-        code.register(parts, name, part)
+        check(callable(part), f"{parts.kind} {name}", "a function", part)
+        code.register(parts, name, part if checked is None else checked(name, part))
         return part
 
     return decorate
-
-
-def _check(is_right: bool, what: str, wanted: str, part: object) -> None:
-    if not is_right:
-        raise CodeError(
-            f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
-        )
-
-
-def _check_shape(what: str, function: Callable[..., Any], result: Any, wanted: tuple[int, ...]) -> None:
-    if np.shape(result) != wanted:
-        raise CodeError(
-            f"{code.defined_at(function)}: {what} has shape {np.shape(result)}, not {wanted}.",
-            "The value of a loss is one number for each example, its derivative one for each output.",
-        )
-
-
-def _check_members(what: str, part: object, names: tuple[str, ...]) -> None:
-    if missing := [name for name in names if not hasattr(part, name)]:
-        raise CodeError(
-            f"{what}: {part!r} lacks {', '.join(missing)}.", "See help(hepcli.register_layer_kind)."
-        )
-
-
-def _checked_signal(name: str, signal: ErrorSignal) -> ErrorSignal:
-    """The error signal, refused where it is none of the network it was asked for."""
-
-    def checked(free: FreePhase) -> tuple[State, PhaseReport | None]:
-        place = f"{code.defined_at(signal)}: estimator {name}"
-        result = signal(free)
-        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
-            raise CodeError(f"{place} must return an error vector per layer, and a record or None.", _SEE)
-        vector, record = result
-        wanted = {layer: u.shape for layer, u in free.phase.state.items()}
-        shapes = {layer: np.shape(e) for layer, e in vector.items()}
-        if shapes != wanted:
-            raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _SEE)
-        if any(np.issubdtype(e.dtype, np.complexfloating) for e in vector.values()):
-            raise CodeError(f"{place} returned complex numbers; an error vector is real.", _SEE)
-        return dict(vector), record
-
-    return checked
-
-
-_SEE = "See help(hepcli.register_estimator)."

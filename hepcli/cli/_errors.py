@@ -105,6 +105,7 @@ def shown(path: object) -> str:
     return text if len(text) <= 200 else f"{text[:197]}…"
 
 
+_OF_JAX = "JAX has removed its internal frames"  # a note on whatever is raised while it traces
 _NO_ROOM = ("RESOURCE_EXHAUSTED", "Out of memory allocating")
 """What JAX says where there is no room, before a program runs and in the middle of it."""
 _ASKED = re.compile(r"allocat\w+ (\d+) bytes")
@@ -136,9 +137,10 @@ def _out_of_memory(text: str) -> HepError:
 
 def show_error(error: HepError) -> None:
     """Print what is wrong, what went wrong besides, and what to do, never cut or wrapped."""
+    notes = [note for note in getattr(error, "__notes__", ()) if _OF_JAX not in note]
     lines = [
         Text.assemble(("error: ", "bold red"), error.what),
-        *(Text.assemble((" also: ", "bold"), note) for note in getattr(error, "__notes__", ())),
+        *(Text.assemble((" also: ", "bold"), note) for note in notes),
         Text.assemble(("  try: ", "bold"), error.advice),
     ]
     attempt(lambda: StderrConsole(soft_wrap=True, highlight=False).print(*lines, sep="\n"))

@@ -1,7 +1,7 @@
 """The whole configuration, and the rules that hold across its tables."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import (
     BaseModel,
@@ -97,7 +97,9 @@ class Config(BaseModel):
         if self.optimizer.feedback_learning == "kolen_pollack":
             problems += _kolen_pollack_problems(self.network, self.optimizer)
         problems += _tied_problems(self.network, self.optimizer)
-        problems += nudge_problems(self.network, self.gradient)
+        activations = sorted(set(self.network.activations.values()))
+        real_only = [name for name in activations if not is_holomorphic(name)]
+        problems += nudge_problems(real_only, self.gradient)
         problems += _order_problems(self.network, self.relaxation)
         if problems:
             raise Faults(problems)
@@ -127,17 +129,16 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
     return problems
 
 
-def nudge_problems(network: NetworkSettings, gradient: GradientSettings) -> list[Fault]:
-    """Check that complex nudges meet holomorphic activations only.
+def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list[Fault]:
+    """Check that complex nudges meet what is holomorphic only.
 
     Args:
-        network: with the names of its activations.
+        real_only: names of activations and kinds of layers that are not.
         gradient: with the nudges.
 
     Returns:
         A problem where they do not.
     """
-    real_only = sorted({name for name in network.activations.values() if not is_holomorphic(name)})
     if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
         return []
     why = f"{real_only[0]} is not holomorphic, so nudges must be real"

@@ -27,7 +27,7 @@ from hepcli.engine._bias import (
 )
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
-from hepcli.engine._estimator import Estimator, estimate, estimator_of, local_learning
+from hepcli.engine._estimator import ErrorSignal, Estimator, estimate, estimator_of, local_learning
 from hepcli.engine._estimators.hep import nudged_phases
 from hepcli.engine._homeostasis import (
     activity_jacobian,
@@ -56,6 +56,7 @@ __all__ = [
     "CircleScan",
     "Comparison",
     "Dynamics",
+    "ErrorSignal",
     "Estimate",
     "Estimator",
     "FreePhase",

@@ -22,8 +22,15 @@ from hepcli.experiments.ambient import fix_ambient, fix_numbers
 from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
-from hepcli.networks import Network, build_network, copy_gradients, looks_holomorphic, rotate_feedback
-from hepcli.settings import ACTIVATIONS, AUGMENTATIONS, NOT_HOLOMORPHIC
+from hepcli.networks import (
+    Network,
+    build_network,
+    copy_gradients,
+    drives_linearly,
+    looks_holomorphic,
+    rotate_feedback,
+)
+from hepcli.settings import ACTIVATIONS, AUGMENTATIONS, NOT_HOLOMORPHIC, GradientSettings
 from hepcli.training import (
     Augment,
     Augmentation,
@@ -51,16 +58,20 @@ _WORTH_TRACING = (
 _OVER_TRACE = 1.45  # what XLA sets aside for the widest networks, over what their traces come to
 
 
-def network_of_method(network: Network, method: str) -> Network:
+def network_of_method(network: Network, gradient: GradientSettings) -> Network:
     """The network as an estimator uses it: feedforward ones leave out its feedback.
 
     Raises:
-        ConfigError: the method contrasts energies, and connections between layers pool.
+        ConfigError: nudges are complex, and a part of the user's own is not holomorphic; or the method
+            contrasts energies, and connections between layers pool.
     """
-    estimator = estimator_of(method)
+    if problems := nudge_problems(network.real_only, gradient):
+        raise config_error(problems)
+    estimator = estimator_of(gradient.method)
     if estimator.is_contrastive and not network.linear_drive:
         raise ConfigError(
-            f"gradient.method = {method}: its energy is not defined where a connection between layers pools.",
+            f"gradient.method = {gradient.method}: its energy is not defined where a connection between "
+            "layers pools.",
             "Use gradient.method=hep, which works with any layer, or layers without pooling "
             "(pool_size = pool_stride = 1).",
         )
@@ -78,7 +89,8 @@ class Task:
             trained on and which were held out.
 
     Raises:
-        ConfigError: the configuration does not suit the data set.
+        ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
+        CodeError: a component of the user's own is not what it must be.
     """
 
     def __init__(
@@ -101,7 +113,8 @@ class Task:
             raise config_error(misfits)
         _check_own_activations(config)
         network = build_network(config.network, image, num_classes)
-        self.network: Network = network_of_method(network, config.gradient.method)
+        _check_own_layers(network)
+        self.network: Network = network_of_method(network, config.gradient)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
     @cached_property
@@ -349,14 +362,12 @@ class Task:
 
 
 def _check_own_activations(config: Config) -> None:
-    """Check what the user's own activations return, and that complex nudges meet holomorphic ones only.
+    """Check what the user's own activations return, and find out which are not holomorphic.
 
     Raises:
         CodeError: one changes the shape or the type of what it is given.
-        ConfigError: nudges are complex, and one is not holomorphic.
     """
-    own = list(filter(ACTIVATIONS.is_own, dict.fromkeys(config.network.activations.values())))
-    for name in own:
+    for name in filter(ACTIVATIONS.is_own, dict.fromkeys(config.network.activations.values())):
         function = ACTIVATIONS[name]
         given = jax.eval_shape(lambda: jnp.zeros((2, 3), jnp.float32))
         found = jax.eval_shape(function, given)
@@ -368,8 +379,21 @@ def _check_own_activations(config: Config) -> None:
         NOT_HOLOMORPHIC.discard(name)
         if not looks_holomorphic(function):
             NOT_HOLOMORPHIC.add(name)
-    if own and (problems := nudge_problems(config.network, config.gradient)):
-        raise config_error(problems)
+
+
+def _check_own_layers(network: Network) -> None:
+    """Check that layers of a user's own kinds are linear where they say so.
+
+    Raises:
+        CodeError: one is not.
+    """
+    for connection in network.of_own_kind:
+        if connection.kind.is_linear(connection) and not drives_linearly(connection):
+            raise CodeError(
+                f"layer kind {connection.layer.kind}: connection {connection.name} is not linear in the "
+                "activities, although is_linear says that it is.",
+                "Correct one of the two; estimators take short cuts where a drive is linear.",
+            )
 
 
 def _tree_bytes(tree: Any) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Inexact
 from hepcli.engine import Gradient, Params, State
 from hepcli.networks._activations import make_activation
 from hepcli.networks._feedback import as_feedback, weight_angle_deg
+from hepcli.networks._holomorphic import drives_holomorphically
 from hepcli.networks._kinds import LayerKind
 from hepcli.networks._kinds.dense import DenseWeights
 from hepcli.networks._linear import apply_real, project
@@ -203,10 +204,17 @@ class Network:
         batch = inputs.shape[0]
         return {name: jnp.zeros((batch, *shape), inputs.dtype) for name, shape in self.shapes}
 
-    @property
+    @cached_property
     def real_only(self) -> tuple[str, ...]:
-        """Its activations that do not continue to complex states."""
-        return tuple(sorted({name for _, name in self.activations if not is_holomorphic(name)}))
+        """Its activations, and layers of a user's own kind, that do not continue to complex states."""
+        activations = sorted({name for _, name in self.activations if not is_holomorphic(name)})
+        kinds = {own.layer.kind for own in self.of_own_kind if not drives_holomorphically(own)}
+        return (*activations, *sorted(kinds))
+
+    @property
+    def of_own_kind(self) -> tuple[Connection, ...]:
+        """The connections that a user's own code describes."""
+        return tuple(own for own in self.connections if LAYER_KINDS.is_own(own.layer.kind))
 
     def activation(self, layer: str, state: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
         """σ of a layer, elementwise."""

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,8 +12,7 @@ import hepcli
 from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
 from hepcli.experiments.records import RunStarted
-from hepcli.networks import Loss
-from hepcli.settings import ACTIVATIONS, DATASETS, LOSSES, MEASURES, NOT_HOLOMORPHIC, RESERVED
+from hepcli.settings import MEASURES, RESERVED
 
 
 @pytest.fixture(scope="module")
@@ -247,90 +245,6 @@ def test_an_estimate_without_feedback(run):
     found = hepcli.estimate(run, images[:4], labels[:4], "feedforward")
     assert not np.any(found.gradient["out-l2"]["kernel"])
     assert np.any(found.gradient["l2-out"]["kernel"])
-
-
-def test_models_keep_their_own_parts(tiny, tmp_path):
-    """Although the file has changed since the first of them was opened."""
-    file, scores = tmp_path / "mine.py", []
-    models = []
-    for factor in (1, 3):
-        file.write_text(
-            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
-        )
-        models.append(hepcli.init_model("quickstart", tiny | {"network.activation": "scaled"}, code=[file]))
-    images = models[0].split("test").images[:3]
-    for model in (*models, models[0]):
-        scores.append(model.states(images).scores)
-    np.testing.assert_array_equal(scores[0], scores[2])
-    assert np.abs(scores[0] - scores[1]).max() > 1e-3
-
-
-def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path):
-    file = tmp_path / "mine.py"
-    ends = []
-    for factor in (1, 3):
-        file.write_text(
-            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
-        )
-        folder, start = tmp_path / f"v{factor}", tmp_path / "v1" if factor == 3 else None
-        overrides = tiny | {"network.activation": "scaled"}
-        done = hepcli.train("quickstart", overrides, folder, epochs=1, code=[file], init_from=start)
-        ends.append(done.summary["test"]["loss"])
-    np.testing.assert_allclose(hepcli.evaluate(tmp_path / "v3")["loss"], ends[1], rtol=1e-5)
-
-
-@pytest.fixture
-def registered():
-    """Forgets the parts of one's own that a test registers."""
-    kinds = (ACTIVATIONS, DATASETS, LOSSES, MEASURES)
-    before = [set(parts) for parts in kinds]
-    yield
-    for parts, names in zip(kinds, before, strict=True):
-        for name in set(parts) - names:
-            del parts[name]
-            NOT_HOLOMORPHIC.discard(name)
-
-
-@pytest.mark.usefixtures("registered")
-def test_an_array_of_a_data_set_stays_the_users_own():
-    images = np.zeros((20, 4, 4, 1), np.uint8)
-
-    @hepcli.register_dataset("zeros")
-    def zeros(split):
-        return images, np.arange(20) % 2
-
-    model = hepcli.init_model("quickstart", {"data.name": "zeros", "data.batch_size": 10})
-    assert not model.split("train").images.flags.writeable
-    images[0] = 1
-
-
-@pytest.mark.usefixtures("registered")
-def test_an_activation_of_ones_own_that_is_not_holomorphic_takes_real_nudges_only(tiny):
-    hepcli.register_activation("softsign")(lambda z: z / (1 + jnp.abs(z)))
-    own = tiny | {"network.activation": "softsign"}
-    model = hepcli.init_model("quickstart", own)
-    assert model.network.real_only == ("softsign",)
-    images, labels, *_ = model.split("test")
-    hepcli.estimate(model, images[:2], labels[:2])
-    with pytest.raises(ConfigError, match="softsign is not holomorphic, so nudges must be real"):
-        hepcli.estimate(model, images[:2], labels[:2], "hep", {"gradient.num_points": 4})
-    with pytest.raises(ConfigError, match="softsign is not holomorphic"):
-        hepcli.init_model("quickstart", own | {"gradient.num_points": 4})
-
-
-@pytest.mark.usefixtures("registered")
-def test_parts_that_return_something_else_are_refused(tiny):
-    hepcli.register_activation("total")(lambda z: z.sum())
-    with pytest.raises(CodeError, match="activation total"):
-        hepcli.init_model("quickstart", tiny | {"network.activation": "total"})
-    entropy = LOSSES["cross_entropy"]
-    hepcli.register_loss("mean", Loss(lambda o, y: entropy.value(o, y).mean(), entropy.derivative))
-    model = hepcli.init_model("quickstart", tiny | {"network.loss": "mean"})
-    with pytest.raises(CodeError, match=r"the value of loss mean has shape \(\), not \(2,\)"):
-        hepcli.estimate(model, *(part[:2] for part in model.split("test")[:2]))
-    hepcli.register_measure("turns")(lambda measured: 1j * jnp.ones(2))
-    with pytest.raises(CodeError, match="measure turns returned complex numbers"):
-        hepcli.measure(hepcli.init_model("quickstart", tiny), 2)
 
 
 @pytest.mark.parametrize("name", ["step", "cosine", "converged"])

@@ -1,0 +1,211 @@
+"""Whether a user's own components return what they must; shapes are known before anything runs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+
+from hepcli.code import defined_at
+from hepcli.engine import Dynamics, ErrorSignal, FreePhase, PhaseReport, Solver, State
+from hepcli.errors import CodeError
+from hepcli.networks import Connection, LayerKind, Loss
+from hepcli.settings import RelaxationSettings, Shape
+
+_OPTIMIZER, _SOLVER, _KIND, _ESTIMATOR = (
+    f"See help(hepcli.register_{part})." for part in ("optimizer", "solver", "layer_kind", "estimator")
+)
+
+
+def check(is_right: bool, what: str, wanted: str, part: object) -> None:
+    """Raise CodeError unless an object is what can be registered."""
+    if not is_right:
+        raise CodeError(
+            f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
+        )
+
+
+def check_members(what: str, part: object, names: tuple[str, ...], advice: str = _KIND) -> None:
+    """Raise CodeError where an object lacks attributes."""
+    if missing := [name for name in names if not hasattr(part, name)]:
+        raise CodeError(f"{what}: {part!r} lacks {', '.join(missing)}.", advice)
+
+
+def checked_loss(name: str, loss: Loss) -> Loss:
+    """The loss, refused where its value or its derivative has another shape than it must."""
+
+    def value(output: Any, targets: Any) -> Any:
+        result = loss.value(output, targets)
+        _check_shape(f"the value of loss {name}", loss.value, result, output.shape[:-1])
+        return result
+
+    def derivative(output: Any, targets: Any) -> Any:
+        result = loss.derivative(output, targets)
+        _check_shape(f"the derivative of loss {name}", loss.derivative, result, output.shape)
+        return result
+
+    return Loss(value, derivative)
+
+
+def checked_measure(name: str, measure: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The measure, refused where it is not one real number for each example."""
+
+    def checked(measured: Any) -> Any:
+        values = measure(measured)
+        if np.ndim(values) != 1 or np.iscomplexobj(values):
+            kind = "complex numbers" if np.iscomplexobj(values) else f"an array of shape {np.shape(values)}"
+            raise CodeError(
+                f"{defined_at(measure)}: measure {name} returned {kind}.",
+                "Return one real number for each example.",
+            )
+        return values
+
+    return checked
+
+
+def checked_signal(name: str, signal: ErrorSignal) -> ErrorSignal:
+    """The error signal, refused where it is none of the network it was asked for."""
+
+    def checked(free: FreePhase) -> tuple[State, PhaseReport | None]:
+        place = f"{defined_at(signal)}: estimator {name}"
+        result = signal(free)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
+            raise CodeError(
+                f"{place} must return an error vector per layer, and a record or None.", _ESTIMATOR
+            )
+        vector, record = result
+        wanted = {layer: u.shape for layer, u in free.phase.state.items()}
+        shapes = {layer: np.shape(e) for layer, e in vector.items()}
+        if shapes != wanted:
+            raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _ESTIMATOR)
+        if any(np.issubdtype(e.dtype, np.complexfloating) for e in vector.values()):
+            raise CodeError(f"{place} returned complex numbers; an error vector is real.", _ESTIMATOR)
+        return dict(vector), record
+
+    return checked
+
+
+def checked_solver(name: str, make: Callable[[RelaxationSettings], Solver]) -> Callable[..., Solver]:
+    """What makes the solver, refused where it makes none, or one whose steps are no states of the network."""
+
+    def checked(settings: RelaxationSettings) -> Solver:
+        solver, place = make(settings), f"{defined_at(make)}: solver {name}"
+        check_members(place, solver, ("memory", "num_passes", "step"), _SOLVER)
+        return _CheckedSolver(solver, place)
+
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class _CheckedSolver:
+    solver: Solver
+    place: str
+
+    @property
+    def memory(self) -> int:
+        return self.solver.memory
+
+    def num_passes(self, dynamics: Dynamics, steps: int) -> int:
+        return self.solver.num_passes(dynamics, steps)
+
+    def step(self, dynamics: Dynamics, state: State, count: int | Array) -> State:
+        result = self.solver.step(dynamics, state, count)
+        _check_like(f"{self.place} makes a state", result, state, _SOLVER)
+        return result
+
+
+def checked_optimizer(
+    name: str, make: Callable[..., optax.GradientTransformation]
+) -> Callable[..., optax.GradientTransformation]:
+    """What makes the optimiser, refused where it makes none, or one whose updates do not fit."""
+
+    def checked(settings: Any, decay: optax.GradientTransformation) -> optax.GradientTransformation:
+        place = f"{defined_at(make)}: optimiser {name}"
+        made = make(settings, decay)
+        if not isinstance(made, optax.GradientTransformation):
+            raise CodeError(
+                f"{place} must return an optax.GradientTransformation, not {type(made).__name__}.", _OPTIMIZER
+            )
+        inner = optax.with_extra_args_support(made)
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            result, state = inner.update(updates, state, params, **extra)
+            _check_like(f"{place} makes updates", result, updates, _OPTIMIZER)
+            return result, state
+
+        return optax.GradientTransformationExtraArgs(inner.init, update)
+
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedKind:
+    """A kind of layers, refused where it drives a layer with another shape than it has.
+
+    Attributes:
+        kind: what it does.
+        name: what it is called.
+    """
+
+    kind: LayerKind
+    name: str
+
+    def is_linear(self, connection: Connection) -> bool:
+        """As the kind says."""
+        return self.kind.is_linear(connection)
+
+    def module(self, connection: Connection) -> tuple[Any, Shape]:
+        """As the kind says."""
+        return self.kind.module(connection)
+
+    def up(self, connection: Connection, kernel: Array, below: Array) -> Array:
+        """Drive of the layer above."""
+        driven = self.kind.up(connection, kernel, below)
+        self._check("up", connection, driven, below, connection.below, connection.above)
+        return driven
+
+    def down(self, connection: Connection, kernel: Array, below: Array, above: Array) -> Array:
+        """Drive of the layer below."""
+        driven = self.kind.down(connection, kernel, below, above)
+        self._check("down", connection, driven, above, connection.above, connection.below)
+        return driven
+
+    def _check(
+        self, way: str, connection: Connection, driven: Array, activity: Array, source: Shape, target: Shape
+    ) -> None:
+        wanted = (*activity.shape[: activity.ndim - len(source)], *target)
+        if np.shape(driven) != wanted:
+            raise CodeError(
+                f"layer kind {self.name}: {way} of connection {connection.name} returned shape "
+                f"{np.shape(driven)}, not {wanted}.",
+                _KIND,
+            )
+
+
+def _check_shape(what: str, function: Callable[..., Any], result: Any, wanted: tuple[int, ...]) -> None:
+    if np.shape(result) != wanted:
+        raise CodeError(
+            f"{defined_at(function)}: {what} has shape {np.shape(result)}, not {wanted}.",
+            "The value of a loss is one number for each example, its derivative one for each output.",
+        )
+
+
+def _check_like(what: str, result: Any, model: Any, advice: str) -> None:
+    """Check that a tree has the arrays of another, of its shapes and types."""
+    arrays, wanted = (
+        {jax.tree_util.keystr(path): _array_type(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+        for tree in (result, model)
+    )
+    if arrays.keys() != wanted.keys():
+        raise CodeError(f"{what} of {', '.join(arrays) or 'nothing'}, not of {', '.join(wanted)}.", advice)
+    for path, own in arrays.items():
+        if own != wanted[path]:
+            raise CodeError(f"{what} with {path} = {own}, not {wanted[path]}.", advice)
+
+
+def _array_type(leaf: Any) -> str:
+    """Such as float32[100,512]."""
+    return f"{jax.numpy.result_type(leaf)}[{','.join(map(str, np.shape(leaf)))}]"

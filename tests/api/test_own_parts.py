@@ -1,0 +1,239 @@
+"""A user's own components: each run keeps its own, and what is not what it must be is refused."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hepcli
+from hepcli.errors import CodeError, ConfigError
+from hepcli.networks import Loss
+from hepcli.settings import (
+    ACTIVATIONS,
+    DATASETS,
+    LAYER_KINDS,
+    LAYERS,
+    LOSSES,
+    MEASURES,
+    NOT_HOLOMORPHIC,
+    OPTIMIZERS,
+    SOLVERS,
+    DenseLayer,
+)
+
+
+def test_models_keep_their_own_parts(tiny, tmp_path):
+    """Although the file has changed since the first of them was opened."""
+    file, scores = tmp_path / "mine.py", []
+    models = []
+    for factor in (1, 3):
+        file.write_text(
+            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
+        )
+        models.append(hepcli.init_model("quickstart", tiny | {"network.activation": "scaled"}, code=[file]))
+    images = models[0].split("test").images[:3]
+    for model in (*models, models[0]):
+        scores.append(model.states(images).scores)
+    np.testing.assert_array_equal(scores[0], scores[2])
+    assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path):
+    file = tmp_path / "mine.py"
+    ends = []
+    for factor in (1, 3):
+        file.write_text(
+            f'import hepcli\nhepcli.register_activation("scaled")(lambda z: {factor} * z / (1 + z * z))\n'
+        )
+        folder, start = tmp_path / f"v{factor}", tmp_path / "v1" if factor == 3 else None
+        overrides = tiny | {"network.activation": "scaled"}
+        done = hepcli.train("quickstart", overrides, folder, epochs=1, code=[file], init_from=start)
+        ends.append(done.summary["test"]["loss"])
+    np.testing.assert_allclose(hepcli.evaluate(tmp_path / "v3")["loss"], ends[1], rtol=1e-5)
+
+
+@pytest.fixture
+def registered():
+    """Forgets the parts of one's own that a test registers."""
+    kinds = (ACTIVATIONS, DATASETS, LAYER_KINDS, LAYERS, LOSSES, MEASURES, OPTIMIZERS, SOLVERS)
+    before = [set(parts) for parts in kinds]
+    yield
+    for parts, names in zip(kinds, before, strict=True):
+        for name in set(parts) - names:
+            del parts[name]
+            NOT_HOLOMORPHIC.discard(name)
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_array_of_a_data_set_stays_the_users_own():
+    images = np.zeros((20, 4, 4, 1), np.uint8)
+
+    @hepcli.register_dataset("zeros")
+    def zeros(split):
+        return images, np.arange(20) % 2
+
+    model = hepcli.init_model("quickstart", {"data.name": "zeros", "data.batch_size": 10})
+    assert not model.split("train").images.flags.writeable
+    images[0] = 1
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_activation_of_ones_own_that_is_not_holomorphic_takes_real_nudges_only(tiny):
+    hepcli.register_activation("softsign")(lambda z: z / (1 + jnp.abs(z)))
+    own = tiny | {"network.activation": "softsign"}
+    model = hepcli.init_model("quickstart", own)
+    assert model.network.real_only == ("softsign",)
+    images, labels, *_ = model.split("test")
+    hepcli.estimate(model, images[:2], labels[:2])
+    with pytest.raises(ConfigError, match="softsign is not holomorphic, so nudges must be real"):
+        hepcli.estimate(model, images[:2], labels[:2], "hep", {"gradient.num_points": 4})
+    with pytest.raises(ConfigError, match="softsign is not holomorphic"):
+        hepcli.init_model("quickstart", own | {"gradient.num_points": 4})
+
+
+@pytest.mark.usefixtures("registered")
+def test_parts_that_return_something_else_are_refused(tiny):
+    hepcli.register_activation("total")(lambda z: z.sum())
+    with pytest.raises(CodeError, match="activation total"):
+        hepcli.init_model("quickstart", tiny | {"network.activation": "total"})
+    entropy = LOSSES["cross_entropy"]
+    hepcli.register_loss("mean", Loss(lambda o, y: entropy.value(o, y).mean(), entropy.derivative))
+    model = hepcli.init_model("quickstart", tiny | {"network.loss": "mean"})
+    with pytest.raises(CodeError, match=r"the value of loss mean has shape \(\), not \(2,\)"):
+        hepcli.estimate(model, *(part[:2] for part in model.split("test")[:2]))
+    hepcli.register_measure("turns")(lambda measured: 1j * jnp.ones(2))
+    with pytest.raises(CodeError, match="measure turns returned complex numbers"):
+        hepcli.measure(hepcli.init_model("quickstart", tiny), 2)
+
+
+def _signal(model, overrides=None):
+    images, labels, *_ = model.split("test")
+    return hepcli.estimate(model, images[:2], labels[:2], overrides=overrides)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "must return an optax.GradientTransformation, not NoneType"),
+        (
+            optax.stateless(lambda u, _: jax.tree.map(jnp.sum, u)),
+            r"\['bias'\] = float32\[\], not float32\[16\]",
+        ),
+        (optax.stateless(lambda u, _: jax.tree.leaves(u)), "makes updates of .* not of"),
+        (optax.stateless(lambda u, _: jax.tree.map(lambda x: 1j * x, u)), r"complex64\[16\], not float32"),
+    ],
+)
+def test_optimisers_that_do_not_fit_are_refused(tiny, tmp_path, made, message):
+    hepcli.register_optimizer("mine")(lambda settings, decay: made)
+    with pytest.raises(CodeError, match=f"optimiser mine.*{message}"):
+        hepcli.train("quickstart", tiny | {"optimizer.name": "mine"}, tmp_path / "run", epochs=1)
+
+
+class _Step:
+    memory = 0
+
+    def __init__(self, change):
+        self.change = change
+
+    def num_passes(self, dynamics, steps):
+        return steps
+
+    def step(self, dynamics, state, count):
+        return self.change(dynamics.move(state, dynamics.layers, count, 0))
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "None lacks memory, num_passes, step"),
+        (_Step(lambda state: {"l1": state["l1"]}), r"makes a state of \['l1'\], not of \['l1'\], \['l2'\]"),
+        (
+            _Step(lambda state: jax.tree.map(lambda u: u[:1], state)),
+            r"= float32\[1,16\], not float32\[2,16\]",
+        ),
+    ],
+)
+def test_solvers_that_do_not_fit_are_refused(tiny, made, message):
+    hepcli.register_solver("mine")(lambda settings: made)
+    with pytest.raises(CodeError, match=f"solver mine.*{message}"):
+        _signal(hepcli.init_model("quickstart", tiny | {"relaxation.solver": "mine"}))
+
+
+@pytest.fixture
+def mine(registered, tiny):
+    """Overrides of a network with a layer of a kind that drives with what a function makes of activities."""
+
+    def register(function, is_linear):
+        dense = LAYER_KINDS["dense"]
+
+        class Mine:
+            module = dense.module
+
+            def is_linear(self, connection):
+                return is_linear
+
+            def up(self, connection, kernel, below):
+                return dense.up(connection, kernel, function(below))
+
+            def down(self, connection, kernel, below, above):
+                return dense.down(connection, kernel, below, function(above))
+
+        @dataclass(frozen=True, kw_only=True)
+        class MineLayer(DenseLayer):
+            kind: Literal["mine"] = "mine"
+
+        hepcli.register_layer_kind("mine", MineLayer, Mine())
+        return tiny | {"network.layers.l2.kind": "mine"}
+
+    return register
+
+
+def test_a_layer_kind_must_be_linear_if_it_says_so(mine):
+    with pytest.raises(CodeError, match="layer kind mine: connection l1-l2 is not linear"):
+        hepcli.init_model("quickstart", mine(jnp.sin, is_linear=True))
+
+
+def test_a_layer_kind_that_is_not_holomorphic_takes_real_nudges_only(mine):
+    model = hepcli.init_model("quickstart", mine(lambda r: r.real * jnp.abs(r), is_linear=False))
+    assert model.network.real_only == ("mine",)
+    _signal(model)
+    with pytest.raises(ConfigError, match="mine is not holomorphic, so nudges must be real"):
+        _signal(model, {"gradient.num_points": 4})
+
+
+def test_a_holomorphic_layer_kind_takes_complex_nudges(mine):
+    """And the error of finite nudges falls with their number."""
+    settled = {"relaxation.free_steps": 200, "relaxation.nudged_steps": 200}
+    model = hepcli.init_model("quickstart", mine(jnp.sin, is_linear=False) | settled)
+    assert model.network.real_only == ()
+    exact = _signal(model, {"gradient.method": "hep_exact"}).error_vector["l1"]
+    errors = []
+    for points in (2, 4):
+        nudges = {"gradient.num_points": points, "gradient.beta_radius": 0.1}
+        errors.append(np.abs(_signal(model, nudges).error_vector["l1"] - exact).max())
+    assert errors[1] < 0.2 * errors[0]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_layer_kind_that_drives_with_another_shape_is_refused(tiny):
+    dense = LAYER_KINDS["dense"]
+
+    class Mine:
+        is_linear, module, down = dense.is_linear, dense.module, dense.down
+
+        def up(self, connection, kernel, below):
+            return dense.up(connection, kernel, below).mean(axis=-1, keepdims=True)  # would be broadcast
+
+    @dataclass(frozen=True, kw_only=True)
+    class MineLayer(DenseLayer):
+        kind: Literal["mine"] = "mine"
+
+    hepcli.register_layer_kind("mine", MineLayer, Mine())
+    with pytest.raises(CodeError, match=r"up of connection l1-l2 returned shape .*1\), not .*12\)"):
+        hepcli.init_model("quickstart", tiny | {"network.layers.l2.kind": "mine"})
