@@ -6,6 +6,7 @@ and their SHA-256 in its configuration, so that whatever opens the run loads wha
 
 import functools
 import hashlib
+import inspect
 import re
 import sys
 import traceback
@@ -197,7 +198,7 @@ def error_in_code(error: Exception) -> CodeError | None:
 
 def defined_at(function: Callable[..., Any]) -> str:
     """Where a function was defined, for messages."""
-    function = functools.partial(function).func
+    function = inspect.unwrap(functools.partial(function).func)
     code = getattr(function, "__code__", None)
     return repr(function) if code is None else f"{code.co_filename}, line {code.co_firstlineno}"
 

@@ -1,6 +1,7 @@
 """Whether a user's own components return what they must; shapes are known before anything runs."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,11 +38,13 @@ def check_members(what: str, part: object, names: tuple[str, ...], advice: str =
 def checked_loss(name: str, loss: Loss) -> Loss:
     """The loss, refused where its value or its derivative has another shape than it must."""
 
+    @functools.wraps(loss.value)
     def value(output: Any, targets: Any) -> Any:
         result = loss.value(output, targets)
         _check_shape(f"the value of loss {name}", loss.value, result, output.shape[:-1])
         return result
 
+    @functools.wraps(loss.derivative)
     def derivative(output: Any, targets: Any) -> Any:
         result = loss.derivative(output, targets)
         _check_shape(f"the derivative of loss {name}", loss.derivative, result, output.shape)

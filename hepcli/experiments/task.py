@@ -26,6 +26,7 @@ from hepcli.networks import (
     Network,
     build_network,
     copy_gradients,
+    derives_its_value,
     drives_linearly,
     looks_holomorphic,
     rotate_feedback,
@@ -113,7 +114,7 @@ class Task:
             raise config_error(misfits)
         _check_own_activations(config)
         network = build_network(config.network, image, num_classes)
-        _check_own_layers(network)
+        _check_own_parts(network)
         self.network: Network = network_of_method(network, config.gradient)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
 
@@ -381,12 +382,19 @@ def _check_own_activations(config: Config) -> None:
             NOT_HOLOMORPHIC.add(name)
 
 
-def _check_own_layers(network: Network) -> None:
-    """Check that layers of a user's own kinds are linear where they say so.
+def _check_own_parts(network: Network) -> None:
+    """Check that own kinds of layers are linear where they say so, and that an own loss has its derivative.
 
     Raises:
-        CodeError: one is not.
+        CodeError: one is not, or it has not.
     """
+    loss = network.own_loss
+    if loss is not None and not derives_its_value(loss, network.num_classes):
+        raise CodeError(
+            f"{defined_at(loss.derivative)}: the derivative of loss {network.loss_name} is not that of its "
+            "value.",
+            "Correct one of the two: learning follows the derivative, and what is reported is the value.",
+        )
     for connection in network.of_own_kind:
         if connection.kind.is_linear(connection) and not drives_linearly(connection):
             raise CodeError(

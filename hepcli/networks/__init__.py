@@ -2,10 +2,10 @@
 
 from hepcli.networks._activations import dsilu, logistic, sigmoid
 from hepcli.networks._feedback import copy_gradients, rotate_feedback, weight_angle_deg
-from hepcli.networks._holomorphic import drives_linearly, looks_holomorphic
 from hepcli.networks._kinds import LayerKind
 from hepcli.networks._losses import Loss
 from hepcli.networks._network import Connection, Network, build_network, dense_network
+from hepcli.networks._own_parts import derives_its_value, drives_linearly, looks_holomorphic
 
 __all__ = [
     "Connection",
@@ -15,6 +15,7 @@ __all__ = [
     "build_network",
     "copy_gradients",
     "dense_network",
+    "derives_its_value",
     "drives_linearly",
     "dsilu",
     "logistic",

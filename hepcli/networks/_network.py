@@ -13,11 +13,11 @@ from jaxtyping import Float, Inexact
 from hepcli.engine import Gradient, Params, State
 from hepcli.networks._activations import make_activation
 from hepcli.networks._feedback import as_feedback, weight_angle_deg
-from hepcli.networks._holomorphic import drives_holomorphically
 from hepcli.networks._kinds import LayerKind
 from hepcli.networks._kinds.dense import DenseWeights
 from hepcli.networks._linear import apply_real, project
 from hepcli.networks._losses import Loss
+from hepcli.networks._own_parts import derives_holomorphically, drives_holomorphically
 from hepcli.settings import (
     INPUT,
     LAYER_KINDS,
@@ -206,10 +206,16 @@ class Network:
 
     @cached_property
     def real_only(self) -> tuple[str, ...]:
-        """Its activations, and layers of a user's own kind, that do not continue to complex states."""
+        """Its activations, and own kinds of layers and loss, that do not continue to complex states."""
         activations = sorted({name for _, name in self.activations if not is_holomorphic(name)})
-        kinds = {own.layer.kind for own in self.of_own_kind if not drives_holomorphically(own)}
-        return (*activations, *sorted(kinds))
+        kinds = sorted({own.layer.kind for own in self.of_own_kind if not drives_holomorphically(own)})
+        is_real_loss = self.own_loss and not derives_holomorphically(self.own_loss, self.num_classes)
+        return (*activations, *kinds, *([self.loss_name] if is_real_loss else []))
+
+    @property
+    def own_loss(self) -> Loss | None:
+        """The loss, where it is a user's own."""
+        return self._loss if LOSSES.is_own(self.loss_name) else None
 
     @property
     def of_own_kind(self) -> tuple[Connection, ...]:

@@ -102,9 +102,8 @@ def test_parts_that_return_something_else_are_refused(tiny):
         hepcli.init_model("quickstart", tiny | {"network.activation": "total"})
     entropy = LOSSES["cross_entropy"]
     hepcli.register_loss("mean", Loss(lambda o, y: entropy.value(o, y).mean(), entropy.derivative))
-    model = hepcli.init_model("quickstart", tiny | {"network.loss": "mean"})
-    with pytest.raises(CodeError, match=r"the value of loss mean has shape \(\), not \(2,\)"):
-        hepcli.estimate(model, *(part[:2] for part in model.split("test")[:2]))
+    with pytest.raises(CodeError, match=r"the value of loss mean has shape \(\), not \(512,\)"):
+        hepcli.init_model("quickstart", tiny | {"network.loss": "mean"})
     hepcli.register_measure("turns")(lambda measured: 1j * jnp.ones(2))
     with pytest.raises(CodeError, match="measure turns returned complex numbers"):
         hepcli.measure(hepcli.init_model("quickstart", tiny), 2)
@@ -237,3 +236,47 @@ def test_a_layer_kind_that_drives_with_another_shape_is_refused(tiny):
     hepcli.register_layer_kind("mine", MineLayer, Mine())
     with pytest.raises(CodeError, match=r"up of connection l1-l2 returned shape .*1\), not .*12\)"):
         hepcli.init_model("quickstart", tiny | {"network.layers.l2.kind": "mine"})
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_loss_must_have_its_derivative(tiny):
+    entropy = LOSSES["cross_entropy"]
+    hepcli.register_loss("mine", Loss(entropy.value, lambda o, y: 2 * entropy.derivative(o, y)))
+    with pytest.raises(CodeError, match=f"{__file__}, line .*: the derivative of loss mine is not"):
+        hepcli.init_model("quickstart", tiny | {"network.loss": "mine"})
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("value", "derivative"),
+    [
+        (lambda o, y: jnp.abs(o - y) ** 2, lambda o, y: 2 * (o - y).real),
+        (lambda o, y: jnp.maximum(0, 1 - o * y), lambda o, y: -jnp.where((o * y).real < 1, y, 0) * o**0),
+    ],
+)
+def test_a_loss_that_is_not_holomorphic_takes_real_nudges_only(tiny, value, derivative):
+    hepcli.register_loss("mine", Loss(lambda o, y: value(o, y).sum(axis=-1), derivative))
+    model = hepcli.init_model("quickstart", tiny | {"network.loss": "mine"})
+    assert model.network.real_only == ("mine",)
+    with pytest.raises(ConfigError, match="mine is not holomorphic, so nudges must be real"):
+        _signal(model, {"gradient.num_points": 4})
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("domain", ["scores", "probabilities"])
+def test_holomorphic_losses_take_complex_nudges(tiny, domain):
+    def value(o, y):
+        p = jax.nn.softmax(o) if domain == "scores" else o
+        return -(y * jnp.log(p) + (1 - y) * jnp.log(1 - p)).sum(axis=-1)
+
+    def derivative(o, y):
+        if domain == "probabilities":
+            return (o - y) / (o * (1 - o))
+        e = jnp.exp(o)
+        p = e / e.sum(axis=-1, keepdims=True)
+        by_p = (p - y) / (p * (1 - p))
+        return p * (by_p - (p * by_p).sum(axis=-1, keepdims=True))
+
+    hepcli.register_loss("mine", Loss(value, derivative))
+    points = {"network.loss": "mine", "gradient.num_points": 4}
+    assert hepcli.init_model("quickstart", tiny | points).network.real_only == ()
