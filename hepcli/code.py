@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from hepcli.errors import CodeError
-from hepcli.settings import Parts
+from hepcli.settings import ACTIVATIONS, NOT_HOLOMORPHIC, Parts
 
 CODE_FOLDER = "code"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -73,6 +73,8 @@ def register(parts: Parts, name: str, part: Any) -> None:
         _of_python.add((parts.kind, name))
     if name in parts:
         _forget_programs()
+    if parts is ACTIVATIONS:
+        NOT_HOLOMORPHIC.discard(name)  # what was found out of another of its name
     parts[name] = part
 
 

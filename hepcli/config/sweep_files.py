@@ -58,7 +58,7 @@ def _with_whole_paths(tables: dict[str, Any], beside: Path) -> dict[str, Any]:
     for table in (tables.get("sweep"), *places):
         if isinstance(table, dict) and isinstance(preset := table.get("preset"), str) and is_path(preset):
             # As before where it is found from the working folder, as --preset is.
-            result = beside / preset if (beside / preset).exists() else Path(preset)
+            result = beside / preset if (beside / preset).exists() else expanded(preset)
             table["preset"] = str(result.absolute())
     return tables
 

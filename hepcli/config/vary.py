@@ -58,18 +58,23 @@ def parse_vary(text: str) -> dict[str, Any]:
 
 
 def take_over(tables: dict[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Let what the command line sets hold at every point of the axes that set several keys together.
+    """Let what the command line sets hold in every grid, and where axes set several keys together.
 
     An axis that varies nothing else keeps its keys, so that `check_sweep` refuses what is set in vain.
 
     Args:
-        tables: of a sweep; the points of its axes lose the keys.
+        tables: of a sweep; its grids and the points of its axes lose the keys.
         settings: dotted keys from the command line.
 
     Returns:
-        A line for each key that was taken from an axis.
+        A line for each key that was taken from an axis or a grid.
     """
     notes = []
+    of_grids = [grid.get("set") or {} for grid in tables.get("grid") or ()]
+    for key in settings:
+        if given := [own.pop(key) for own in of_grids if key in own]:
+            instead = ", ".join(dict.fromkeys(map(show, given)))
+            notes.append(f"{assigned(key, settings[key])} is used in every grid, overriding {instead}.")
     for axis in [*tables["axis"], *(axis for grid in tables.get("grid") or () for axis in grid["axis"])]:
         points = axis.get("points") or ()
         for key in settings:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 
 from hepcli.engine._dynamics import drive
-from hepcli.engine._homeostasis import activity_jacobian
+from hepcli.engine._homeostasis import activity_jacobian, draw_noise
 from hepcli.engine._norms import example_norm
 from hepcli.engine._types import Params, State, System
 
@@ -68,7 +68,13 @@ def exact_parts(system: System, params: Params, constant: State, activity: State
 
 
 def estimated_parts(
-    system: System, params: Params, constant: State, activity: State, key: Array, num_draws: int
+    system: System,
+    params: Params,
+    constant: State,
+    activity: State,
+    key: Array,
+    num_draws: int,
+    places: Int[Array, " batch"] | None = None,
 ) -> JacobianParts:
     """Hutchinson estimates of the parts of J: E‖J_s ε‖² and E‖J_a ε‖² for ε ~ N(0, I).
 
@@ -82,6 +88,7 @@ def estimated_parts(
         activity: r* per layer (batch, *units), real.
         key: where the draws grow from.
         num_draws: draws for every example.
+        places: of the examples, as `draw_noise` takes them.
 
     Returns:
         Two arrays (draws, batch), one estimate a draw.
@@ -92,11 +99,7 @@ def estimated_parts(
     transposed = jax.linear_transpose(product, activity)
 
     def one_draw(draw_key: Array) -> JacobianParts:
-        keys = jax.random.split(draw_key, len(activity))
-        noise = {
-            name: jax.random.normal(k, r.shape, r.dtype)
-            for k, (name, r) in zip(keys, activity.items(), strict=True)
-        }
+        noise = {name: own[0] for name, own in draw_noise(draw_key, activity, 1, places).items()}
         ahead, (back,) = product(noise), transposed(noise)
         half_sum = {name: (ahead[name] + back[name]) / 2 for name in ahead}
         half_difference = {name: (ahead[name] - back[name]) / 2 for name in ahead}

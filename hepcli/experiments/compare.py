@@ -38,12 +38,12 @@ def compare(
     for run in runs:
         if not (run / CONFIG_FILE).is_file():
             read_config(run)  # says what is wrong
-    collection = collect_runs([run.resolve() for run in runs], "")
+    collection = collect_runs([run.resolve() for run in runs], "", with_unfinished=True)
     if not any(outcome.history for outcome in collection.outcomes):
         raise ConfigError("none of these runs has finished an epoch.", "Wait until one has.")
     view = FigureView(kind="curves", y=tuple(values) or _values(collection), series=tuple(collection.axes))
-    _draw(collection._replace(figure=view, with_unfinished=True), out)
-    return out, tuple(notice for notice in collection.notices if "it is not finished" not in notice)
+    _draw(collection._replace(figure=view), out)
+    return out, collection.notices
 
 
 def is_figure(path: Path) -> bool:

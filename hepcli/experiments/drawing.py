@@ -202,6 +202,7 @@ def _aside(panel: Panel, place: int, x: NDArray[np.float64]) -> NDArray[np.float
 
 def _dots(axes: Any, panel: Panel) -> None:
     """Means with error bars side by side, for values of which 0 is no natural bottom."""
+    _show_all_places(axes, panel)
     width = 0.7 / len(panel.series)
     for place, one in enumerate(panel.series):
         look = _look(one)
@@ -211,14 +212,17 @@ def _dots(axes: Any, panel: Panel) -> None:
         axes.errorbar(
             at, _array(one.y), yerr=error, label=plain(one.label), capsize=2, elinewidth=0.9, **style
         )
-    places = _array(panel.series[0].x)
-    axes.set_xlim(places.min() - 0.5, places.max() + 0.5)
     axes.grid(visible=False, axis="x")
 
 
-def _bars(axes: Any, panel: Panel) -> None:
-    if panel.x.ticks:  # also those whose bars are missing
+def _show_all_places(axes: Any, panel: Panel) -> None:
+    """The places along the bottom, also those of which a series has nothing."""
+    if panel.x.ticks:
         axes.set_xlim(min(panel.x.ticks) - 0.5, max(panel.x.ticks) + 0.5)
+
+
+def _bars(axes: Any, panel: Panel) -> None:
+    _show_all_places(axes, panel)
     width = 0.8 / len(panel.series)
     for place, one in enumerate(panel.series):
         look = _look(one)

@@ -138,6 +138,7 @@ class Run:
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
+        self._check_patience()
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
         notices = self._notices() + [
@@ -172,6 +173,21 @@ class Run:
                 f"Choose at least {done} epochs, or start a new run from its weights with --init-from "
                 f"{self.folder.path}.",
             )
+
+    def _check_patience(self) -> None:
+        """Check that the run would not have ended sooner.
+
+        Raises:
+            ConfigError: it would, so that results and configuration would not match.
+        """
+        patience, begun = self.config.run.patience, -(-self.step // self.num_batches)
+        for epoch in range(1, begun):
+            if is_over(self.history[:epoch], patience):
+                raise ConfigError(
+                    f"run.patience = {patience}: the run in {self.folder.path} would have ended after epoch "
+                    f"{epoch}, but is in or past epoch {begun}.",
+                    "Choose a larger run.patience, or start a new run with it.",
+                )
 
     def _track(self) -> list[str]:
         """Begin the trackers with the epochs that are over; what the user should know of them."""

@@ -47,7 +47,8 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
     before, now = _values(trained), _values(current)
     for key in dict.fromkeys([*now, *before]):
         table, name = key.split(".")[:2]
-        known = name in trained.get(table, {}) and name in current[table]  # to both versions of hep
+        # Known to both versions of hep; [code] is written where there is some.
+        known = name in trained.get(table, {}) and (table == "code" or name in current.get(table, {}))
         if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
             raise ConfigError(
                 f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "

@@ -317,9 +317,11 @@ def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
     """
     planned = planned or plan(request)
     folder = SweepFolder(planned.folder)
+    is_search = planned.definition.search is not None
+    trained = folder.points() if is_search and folder.holds_sweep else planned.points
     for name in sorted({resolve(point).config.data.name for point in planned.points}):
         load_split(name, "test", request.data_dir)
-        _check_trained_on(folder, planned.points, name, request.data_dir)
+        _check_trained_on(folder, trained, name, request.data_dir)
     if not folder.holds_sweep:
         if RunFolder(planned.folder).holds_run:
             raise OutputError(f"{planned.folder} contains a run.", "Choose another --out.")
@@ -472,6 +474,7 @@ def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[N
     With `finds_sources` the paths of weights that runs begin with are made absolute, as those of presets are:
     whoever joins the sweep may work in another folder.
     """
+    code = load_code(request.code)  # presets and sweeps may name what it registers
     if (request.sweep is None) == (request.preset is None):
         raise ConfigError(
             "give either SWEEP or --preset with --vary.",
@@ -499,7 +502,7 @@ def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[N
         raise config_error(problems)
     notes = take_over(tables, settings)
     table = tables["sweep"]
-    table["set"] = {**table.get("set", {}), **settings, **code_settings(load_code(request.code))}
+    table["set"] = {**table.get("set", {}), **settings, **code_settings(code)}
     table["preset"] = absolute_preset(table["preset"])
     if finds_sources:
         _find_sources(tables)

@@ -377,7 +377,6 @@ def _check_own_activations(config: Config) -> None:
                 f"{defined_at(function)}: activation {name} makes {found} of {given}.",
                 "It acts on each element: return an array of the same shape and type.",
             )
-        NOT_HOLOMORPHIC.discard(name)
         if not looks_holomorphic(function):
             NOT_HOLOMORPHIC.add(name)
 

@@ -29,8 +29,8 @@ def softmax_pool(
 
     Source: METHOD §2.
     """
-    windows = _windows(values, pool_size, stride)
-    return jnp.sum(_shares(windows, temperature) * windows, axis=_WINDOW)
+    windows = _windows(_wide(values), pool_size, stride)
+    return jnp.sum(_shares(windows, temperature) * windows, axis=_WINDOW).astype(values.dtype)
 
 
 def softmax_pool_pullback(
@@ -45,13 +45,18 @@ def softmax_pool_pullback(
     With p_i = e^{v_i/T}/Σ e^{v/T}, the derivative of the pooled value by v_i is p_i (1 + (v_i − pool)/T).
     """
     split = partial(_windows, pool_size=pool_size, stride=stride)
-    windows = split(values)
+    windows = split(_wide(values))
     shares = _shares(windows, temperature)
     pooled = jnp.sum(shares * windows, axis=_WINDOW, keepdims=True)
     slopes = jnp.expand_dims(covector, _WINDOW) * shares * (1 + (windows - pooled) / temperature)
-    (together,) = jax.linear_transpose(split, jax.typeof(values))(slopes)
+    (together,) = jax.linear_transpose(split, jax.typeof(values))(slopes.astype(values.dtype))
     result: Array = together
     return result
+
+
+def _wide(values: Array) -> Array:
+    """At least single precision: divided by a small T, differences of half-precision values overflow."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def _windows(values: Array, pool_size: int, stride: int) -> Array:

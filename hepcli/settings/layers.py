@@ -201,7 +201,9 @@ def _read_layer(layer: Any) -> Any:
 def _write_layer(layer: Any, handler: Any, info: SerializationInfo) -> Any:
     mode: Any = info.mode
     record: Any = type(layer)
-    return _reader(record).dump_python(layer, mode=mode, exclude_defaults=info.exclude_defaults)
+    written = _reader(record).dump_python(layer, mode=mode, exclude_defaults=info.exclude_defaults)
+    # A kind of a user's own is the default of its own table, but not of layers.
+    return written if layer.kind == "dense" else {"kind": layer.kind, **written}
 
 
 @functools.cache

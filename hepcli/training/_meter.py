@@ -275,7 +275,8 @@ class AsymmetryMeter:
         activity = activities(free.problem, free.phase.state)
         if self._is_dense(free):
             return exact_parts(*arguments, activity)
-        draws = estimated_parts(*arguments, activity, jax.random.key(1), self.settings.num_draws)
+        key, places = jax.random.key(1), free.problem.places
+        draws = estimated_parts(*arguments, activity, key, self.settings.num_draws, places)
         return JacobianParts(draws.symmetric.mean(axis=0), draws.antisymmetric.mean(axis=0))
 
     def _eigenvalue(self, free: FreePhase) -> tuple[Array, Array]:

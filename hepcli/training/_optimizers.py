@@ -9,9 +9,6 @@ from hepcli.settings import OPTIMIZERS, SCHEDULES, OptimizerSettings
 
 Tree = Mapping[str, Mapping[str, Array]]
 
-
-"""Settings and the weight decay -> the direction of the updates, without learning rate."""
-
 Schedule = Callable[[float | Array, int], optax.Schedule]
 """Learning rate at the start and steps of the whole run -> learning rate by step."""
 

@@ -10,7 +10,10 @@ import optax
 import pytest
 
 import hepcli
+from hepcli.config import config_hash
 from hepcli.errors import CodeError, ConfigError
+from hepcli.experiments.request import TrainRequest
+from hepcli.experiments.train import train
 from hepcli.networks import Loss
 from hepcli.settings import (
     ACTIVATIONS,
@@ -54,11 +57,26 @@ def test_a_run_trains_with_its_own_parts_whatever_it_begins_with(tiny, tmp_path)
         done = hepcli.train("quickstart", overrides, folder, epochs=1, code=[file], init_from=start)
         ends.append(done.summary["test"]["loss"])
     np.testing.assert_allclose(hepcli.evaluate(tmp_path / "v3")["loss"], ends[1], rtol=1e-5)
+    again = [f"{key}={value}" for key, value in overrides.items()]
+    request = TrainRequest("quickstart", again, {"run.epochs": 1}, tmp_path / "v1", resume=True)
+    file.write_bytes((tmp_path / "v1/code/mine.py").read_bytes())
+    (*_, end) = train(request._replace(code=[file]))
+    assert end.summary["test"]["loss"] == ends[0]
 
 
-@pytest.fixture
-def registered():
+def test_a_config_whose_code_was_taken_out_is_noticed(tiny, tmp_path):
+    (tmp_path / "mine.py").write_text('import hepcli\nhepcli.register_activation("unused")(lambda z: z)\n')
+    run = hepcli.train("quickstart", tiny, tmp_path / "run", epochs=1, code=[tmp_path / "mine.py"]).folder
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config[: config.index("[code]")])
+    with pytest.raises(ConfigError, match=r"code\.files = nothing: .* has been changed since"):
+        hepcli.evaluate(run)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
     """Forgets the parts of one's own that a test registers."""
+    monkeypatch.setattr("hepcli.code._loaded", {})
     kinds = (ACTIVATIONS, DATASETS, LAYER_KINDS, LAYERS, LOSSES, MEASURES, OPTIMIZERS, SOLVERS)
     before = [set(parts) for parts in kinds]
     yield
@@ -68,7 +86,6 @@ def registered():
             NOT_HOLOMORPHIC.discard(name)
 
 
-@pytest.mark.usefixtures("registered")
 def test_an_array_of_a_data_set_stays_the_users_own():
     images = np.zeros((20, 4, 4, 1), np.uint8)
 
@@ -81,7 +98,6 @@ def test_an_array_of_a_data_set_stays_the_users_own():
     images[0] = 1
 
 
-@pytest.mark.usefixtures("registered")
 def test_an_activation_of_ones_own_that_is_not_holomorphic_takes_real_nudges_only(tiny):
     hepcli.register_activation("softsign")(lambda z: z / (1 + jnp.abs(z)))
     own = tiny | {"network.activation": "softsign"}
@@ -95,7 +111,6 @@ def test_an_activation_of_ones_own_that_is_not_holomorphic_takes_real_nudges_onl
         hepcli.init_model("quickstart", own | {"gradient.num_points": 4})
 
 
-@pytest.mark.usefixtures("registered")
 def test_parts_that_return_something_else_are_refused(tiny):
     hepcli.register_activation("total")(lambda z: z.sum())
     with pytest.raises(CodeError, match="activation total"):
@@ -114,7 +129,6 @@ def _signal(model, overrides=None):
     return hepcli.estimate(model, images[:2], labels[:2], overrides=overrides)
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -146,7 +160,6 @@ class _Step:
         return self.change(dynamics.move(state, dynamics.layers, count, 0))
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -165,7 +178,7 @@ def test_solvers_that_do_not_fit_are_refused(tiny, made, message):
 
 
 @pytest.fixture
-def mine(registered, tiny):
+def mine(tiny):
     """Overrides of a network with a layer of a kind that drives with what a function makes of activities."""
 
     def register(function, is_linear):
@@ -193,13 +206,23 @@ def mine(registered, tiny):
     return register
 
 
+def test_an_activation_that_is_registered_again_is_tested_again(tiny):
+    own = tiny | {"network.activation": "mine", "gradient.num_points": 4}
+    hepcli.register_activation("mine")(jnp.abs)
+    with pytest.raises(ConfigError, match="mine is not holomorphic"):
+        hepcli.init_model("quickstart", own)
+    hepcli.register_activation("mine")(jnp.sin)
+    assert hepcli.init_model("quickstart", own).network.real_only == ()
+
+
 def test_a_layer_kind_must_be_linear_if_it_says_so(mine):
     with pytest.raises(CodeError, match="layer kind mine: connection l1-l2 is not linear"):
         hepcli.init_model("quickstart", mine(jnp.sin, is_linear=True))
 
 
-def test_a_layer_kind_that_is_not_holomorphic_takes_real_nudges_only(mine):
+def test_a_layer_kind_that_is_not_holomorphic_takes_real_nudges_only(mine, tiny):
     model = hepcli.init_model("quickstart", mine(lambda r: r.real * jnp.abs(r), is_linear=False))
+    assert config_hash(model.config) != config_hash(hepcli.init_model("quickstart", tiny).config)
     assert model.network.real_only == ("mine",)
     _signal(model)
     with pytest.raises(ConfigError, match="mine is not holomorphic, so nudges must be real"):
@@ -219,7 +242,6 @@ def test_a_holomorphic_layer_kind_takes_complex_nudges(mine):
     assert errors[1] < 0.2 * errors[0]
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_layer_kind_that_drives_with_another_shape_is_refused(tiny):
     dense = LAYER_KINDS["dense"]
 
@@ -238,7 +260,6 @@ def test_a_layer_kind_that_drives_with_another_shape_is_refused(tiny):
         hepcli.init_model("quickstart", tiny | {"network.layers.l2.kind": "mine"})
 
 
-@pytest.mark.usefixtures("registered")
 def test_a_loss_must_have_its_derivative(tiny):
     entropy = LOSSES["cross_entropy"]
     hepcli.register_loss("mine", Loss(entropy.value, lambda o, y: 2 * entropy.derivative(o, y)))
@@ -246,7 +267,6 @@ def test_a_loss_must_have_its_derivative(tiny):
         hepcli.init_model("quickstart", tiny | {"network.loss": "mine"})
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("value", "derivative"),
     [
@@ -262,7 +282,6 @@ def test_a_loss_that_is_not_holomorphic_takes_real_nudges_only(tiny, value, deri
         _signal(model, {"gradient.num_points": 4})
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("domain", ["scores", "probabilities"])
 def test_holomorphic_losses_take_complex_nudges(tiny, domain):
     def value(o, y):

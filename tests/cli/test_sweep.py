@@ -201,13 +201,14 @@ def test_a_range_is_of_the_numbers_that_its_key_holds(key, whole):
 
 
 def test_a_sweep_with_own_code_is_resumed_from_its_copy(tmp_path):
-    """Although the file itself has changed since."""
-    file, out = tmp_path / "mine.py", tmp_path / "out"
+    """Although the file itself has changed since; the preset needs it, too."""
+    file, out, preset = tmp_path / "mine.py", tmp_path / "out", tmp_path / "mine.toml"
+    preset.write_text('extends = "quickstart"\n[network]\nactivation = "mine"\n[gradient]\nnum_points = 2\n')
     file.write_text('import hepcli\nhepcli.register_activation("mine")(lambda z: z / (1 + abs(z)))\n')
     make = (
         "from pathlib import Path; from hepcli.experiments.sweep import SweepRequest, prepare; "
-        f"prepare(SweepRequest(preset='quickstart', vary=['network.activation=mine,sigmoid'], "
-        f"overrides=['gradient.num_points=2'], out=Path({str(out)!r}), code=[Path({str(file)!r})]))"
+        f"prepare(SweepRequest(preset={str(preset)!r}, vary=['network.activation=mine,sigmoid'], "
+        f"out=Path({str(out)!r}), code=[Path({str(file)!r})]))"
     )
     subprocess.run([sys.executable, "-c", make], check=True)
     file.write_text("raise RuntimeError\n")

@@ -138,6 +138,12 @@ def test_the_command_line_takes_a_key_from_points_that_set_several():
     assert [point["set"] for point in points] == [{"gradient.num_points": 2}, {"gradient.num_points": 4}]
 
 
+def test_the_command_line_takes_a_key_from_grids():
+    tables = {"axis": [], "grid": [{"set": {"run.epochs": 3}, "axis": []}, {"axis": []}]}
+    assert take_over(tables, {"run.epochs": 1}) == ("run.epochs = 1 is used in every grid, overriding 3.",)
+    assert tables["grid"][0]["set"] == {}
+
+
 def test_the_command_line_takes_nothing_from_an_axis_that_varies_nothing_else():
     points = [{"label": label, "set": {"gradient.num_points": label}} for label in "ab"]
     tables = {"axis": [parse_vary("run.epochs=1,2"), {"name": "x", "points": points}]}

@@ -138,3 +138,22 @@ def test_a_symmetric_network_has_no_antisymmetric_part(name):
     *_, exact, draws = at_fixed_point(name)[1]
     np.testing.assert_allclose(jacobian_symmetry(exact), 1.0, atol=1e-12)
     assert np.max(draws.antisymmetric) < 1e-20
+
+
+def test_estimates_of_other_places_are_drawn_apart():
+    """And do not depend on how a split is divided into batches."""
+    problem = make_problem(CASES["layered"])
+    free = free_phase(problem)
+    system, params, activity = problem.system, problem.params, activities(problem, free.phase.state)
+
+    def of(first, last):
+        constant = {
+            name: part if part.ndim == 1 else part[first:last] for name, part in free.constant.items()
+        }
+        own = {name: r[first:last] for name, r in activity.items()}
+        places = jnp.arange(first, last)
+        return estimated_parts(system, params, constant, own, jax.random.key(0), 3, places).symmetric
+
+    whole = of(0, 3)
+    np.testing.assert_allclose(np.concatenate([of(0, 1), of(1, 3)], axis=1), whole, rtol=1e-5)
+    assert len(np.unique(np.asarray(whole))) == whole.size

@@ -83,6 +83,8 @@ def test_runs_that_go_on_are_shown_beside_those_that_are_finished(tmp_path, draw
             summary = json.loads(lines[-1]) | {"config_hash": own_hash, "dataset": "fashion_mnist_mini"}
             (folder / "summary.json").write_text(json.dumps(summary))
     assert compare(runs, ["test_error"])[1] == ()
+    (runs[0] / "summary.json").write_text(json.dumps(summary | {"config_hash": "another"}))
+    assert "The run counts as unfinished" in compare(runs, ["test_error"])[1][0]
     figure = figure_of(drawn[0])
     assert {one.label: one.x for one in figure.panels[0].series} == {
         "learning rate = 0.1": (1, 2, 3),

@@ -114,3 +114,14 @@ def test_places_without_a_bar_keep_their_names(tmp_path, monkeypatch):
     panel = Panel(kind="bars", x=Scale(ticks=(0.0, 1.0, 2.0), names=("a", "b", "c")), series=(series,))
     redraw(FigureData(title="", panels=(panel,), columns=1), tmp_path / "a.png")
     assert figures[0].axes[0].get_xlim() == (-0.5, 2.5)
+
+
+def test_dots_show_all_places_although_a_series_has_nothing_there():
+    first, second = (
+        Series(label="a", x=(0.0,), y=(1.0,)),
+        Series(label="b", x=(0.0, 1.0, 2.0), y=(1.0, 2.0, 3.0)),
+    )
+    scale = Scale(ticks=(0.0, 1.0, 2.0), names=("l1", "l2", "out"))
+    panel = Panel(kind="dots", x=scale, series=(first, second))
+    figure = compose(FigureData(title="", panels=(panel,), columns=1))
+    assert figure.axes[0].get_xlim() == (-0.5, 2.5)

@@ -161,6 +161,14 @@ def test_a_union_of_grids():
     assert len({p.hash for p in found}) == len(found) == 6
 
 
+def test_grids_that_nothing_tells_apart_are_refused():
+    """A table would show one of them, and a figure their mean."""
+    axis = {"name": "N", "key": "gradient.num_points", "values": [1, 2]}
+    grids = [{"axis": [axis], "set": {"homeostasis.weight": weight}} for weight in (0.0, 1.0)]
+    with pytest.raises(ConfigError, match=r"two grids have a point \(N 1, seed 0\), with different settings"):
+        expand(check_sweep({"sweep": {"preset": "quickstart"}, "grid": grids}, "test"))
+
+
 def test_duplicate_points():
     places = [{"label": "one", "set": {"run.epochs": 20}}, {"label": "two", "set": {}}]
     with pytest.raises(ConfigError, match=r"two points have the same configuration: \(a one, seed 0\)"):

@@ -68,6 +68,14 @@ def test_mean_and_spread_over_the_seeds(tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_grids_that_share_a_point_are_reported(tmp_path):
+    """It is there once."""
+    axes = [{"name": "N", "key": "gradient.num_points", "values": values} for values in ([1, 2], [2, 4])]
+    fake_sweep(tmp_path, [0.5] * 3 + [0.6] * 3 + [0.7] * 3, axis=[], grid=[{"axis": [axis]} for axis in axes])
+    cells = report(tmp_path).record["cells"]
+    assert [(cell["labels"]["N"], cell["n"]) for cell in cells] == [("1", 3), ("2", 3), ("4", 3)]
+
+
 def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     folder, points = fake_sweep(tmp_path, [0.8, None, None, 0.7, 0.9] + [None] * 13)
     for _ in range(2):
@@ -214,6 +222,17 @@ def test_runs_of_one_configuration_and_seed_count_once(tmp_path):
     assert made.grid.rows == (("40.00 (1)",),)
     left_out = [notice.split()[0] for notice in made.notices]
     assert sorted(left_out) == [str(tmp_path / "a"), str(tmp_path / "c")]
+
+
+def test_runs_of_other_examples_are_said(tmp_path):
+    for seed in (0, 1):
+        fake_ordinary_run(tmp_path / f"s{seed}", 0.5, (f"run.seed={seed}",))
+        file = tmp_path / f"s{seed}/summary.json"
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"dataset": "own", "dataset_sha256": str(seed)})
+        )
+    (notice,) = report(tmp_path).notices
+    assert "s1 was trained on other examples of the data set own than" in notice
 
 
 def test_a_summary_of_another_configuration_is_left_out_by_name(tmp_path):

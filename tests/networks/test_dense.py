@@ -114,6 +114,17 @@ def test_known_angles():
     assert float(angles["total"]) == pytest.approx(np.degrees(np.arccos((0.5 - 4) / 5)), abs=1e-3)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1e-4, 1e-3, 0.1])
+def test_small_angles_are_no_rounding(angle):
+    kernel = np.random.default_rng(0).standard_normal((30, 20))
+    across = np.random.default_rng(1).standard_normal((30, 20))
+    across -= np.sum(across * kernel) / np.sum(kernel**2) * kernel
+    across *= np.linalg.norm(kernel) / np.linalg.norm(across)
+    back = np.cos(np.deg2rad(angle)) * kernel + np.sin(np.deg2rad(angle)) * across
+    params = {"a-b": {"kernel": jnp.asarray(kernel)}, "b-a": {"kernel": jnp.asarray(back.T)}}
+    assert float(weight_angle_deg(params, (("b-a", "a-b"),))["total"]) == pytest.approx(angle, rel=0.02)
+
+
 def test_images_are_flattened_and_the_input_enters_as_it_is():
     dense = dense_network((("l1", 3), ("out", 2)), (("in", "l1"), ("l1", "out"), ("out", "l1")), 4, 2)
     params = jax.tree.map(lambda w: w + 0.1, dense.init(jax.random.key(7)))

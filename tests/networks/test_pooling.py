@@ -71,8 +71,9 @@ def test_the_pullback_is_the_transposed_derivative(size, stride):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.complex64])
-def test_large_values_stay_finite_and_pool_to_the_maximum(dtype):
+@pytest.mark.parametrize("temperature", [1.0, 1e-4, 1e-6])
+def test_large_values_stay_finite_and_pool_to_the_maximum(dtype, temperature):
     v = np.asarray([-800.0, 800.0, 3.0, -3.0]).reshape(1, 2, 2, 1).astype(dtype)
-    np.testing.assert_allclose(softmax_pool(jnp.asarray(v), 2, 2, 1.0), [[[[800.0]]]], rtol=1e-6)
-    slopes = softmax_pool_pullback(jnp.asarray(v), jnp.ones((1, 1, 1, 1), dtype), 2, 2, 1.0)
+    np.testing.assert_allclose(softmax_pool(jnp.asarray(v), 2, 2, temperature), [[[[800.0]]]], rtol=1e-6)
+    slopes = softmax_pool_pullback(jnp.asarray(v), jnp.ones((1, 1, 1, 1), dtype), 2, 2, temperature)
     np.testing.assert_allclose(slopes.ravel(), [0, 1, 0, 0], atol=1e-6)

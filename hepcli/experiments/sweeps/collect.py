@@ -177,7 +177,8 @@ def _of_sweep(folder: SweepFolder) -> Collection:
     listed = [(point.labels, point.seed) for point in points]
     planned = [(labels, seed) for labels, _ in definition.combinations() for seed in definition.sweep.seeds]
     if definition.grid:  # what several grids of a union have is there once
-        planned = [place for place in planned if place in listed]
+        once = {(*labels.items(), seed): (labels, seed) for labels, seed in planned}
+        planned = [place for place in once.values() if place in listed]
     named = [(point.folder, folder_of(point.labels, point.seed, point.hash)) for point in points]
     if listed != planned or any(folder != own for folder, own in named):
         raise SweepError(
@@ -257,7 +258,12 @@ def _runs_in(path: Path) -> tuple[list[Path], list[str]]:
 
 
 def collect_runs(
-    folders: Sequence[Path], title: str, notices: Sequence[str] = (), asked: Sequence[str] | None = None
+    folders: Sequence[Path],
+    title: str,
+    notices: Sequence[str] = (),
+    asked: Sequence[str] | None = None,
+    *,
+    with_unfinished: bool = False,
 ) -> Collection:
     """Read ordinary run folders: what tells their configurations apart is what was varied.
 
@@ -266,6 +272,7 @@ def collect_runs(
         title: above table and figure.
         notices: what the user should know already.
         asked: dotted keys that tell them apart; None finds them.
+        with_unfinished: whether runs that are not finished will be shown, too.
 
     Returns:
         The runs, finished or not.
@@ -293,17 +300,36 @@ def collect_runs(
     for run, one, own in zip(runs, flat, labels, strict=True):
         summary = RunFolder(run).read_summary()
         if summary is not None and summary.get("config_hash") != config_hash(configs[run]):
+            what = "counts as unfinished" if with_unfinished else "is left out"
             notices.append(
-                f"{run / SUMMARY_FILE} does not match the {CONFIG_FILE} next to it. The run is left out."
+                f"{run / SUMMARY_FILE} does not match the {CONFIG_FILE} next to it. The run {what}."
             )
             summary = None
-        elif summary is None:
+        elif summary is None and not with_unfinished:
             notices.append(f"{run} has no {SUMMARY_FILE}: it is not finished, and is left out.")
         notices += _of_schedules(run, summary)
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
-    return Collection(title, axes, outcomes, *_default_views(axes), tuple(notices))
+    notices += _of_examples(outcomes)
+    return Collection(title, axes, outcomes, *_default_views(axes), tuple(notices), with_unfinished)
+
+
+def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the user should know where a data set has not been the same for all runs."""
+    first: dict[str, Outcome] = {}
+    others: dict[str, Path] = {}
+    for outcome in outcomes:
+        if outcome.summary is not None and outcome.summary.get("dataset_sha256") is not None:
+            name = outcome.summary["dataset"]
+            like = first.setdefault(name, outcome).summary or {}
+            if like["dataset_sha256"] != outcome.summary["dataset_sha256"]:
+                others.setdefault(name, outcome.folder)
+    return [
+        f"{run} was trained on other examples of the data set {name} than {first[name].folder}; means "
+        "include both."
+        for name, run in others.items()
+    ]
 
 
 def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:

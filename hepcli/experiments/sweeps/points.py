@@ -14,6 +14,7 @@ from hepcli.config import (
     SweepDefinition,
     config_error,
     config_hash,
+    expanded,
     is_path,
     try_config,
 )
@@ -84,6 +85,7 @@ def expand(definition: SweepDefinition) -> list[Point]:
     """
     points = _checked(definition, definition.combinations())
     if definition.grid:
+        _check_told_apart(points)
         once: dict[str, Point] = {}
         for point in points:
             once.setdefault(point.hash, point)
@@ -212,6 +214,18 @@ def _check_distinct(points: list[Point]) -> None:
         seen[point.hash] = point
 
 
+def _check_told_apart(points: list[Point]) -> None:
+    """Check that points of one place and seed are one configuration, lest a table mixes them."""
+    seen: dict[tuple[object, ...], Point] = {}
+    for point in points:
+        first = seen.setdefault((*point.labels.items(), point.seed), point)
+        if first.hash != point.hash:
+            raise ConfigError(
+                f"two grids have a point ({point.title}), with different settings.",
+                "Add an axis that tells them apart, with one point in each of the grids.",
+            )
+
+
 def absolute_preset(preset: str) -> str:
     """A preset's path in full, so that workers elsewhere find it; a shipped name stays.
 
@@ -223,4 +237,4 @@ def absolute_preset(preset: str) -> str:
             f"the path {legible(preset)} is not UTF-8.",
             "Rename the file; a sweep can store only UTF-8 paths.",
         )
-    return str(Path(preset).absolute()) if is_path(preset) else preset
+    return str(expanded(preset).absolute()) if is_path(preset) else preset
