@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.api._model import Model, Run, load_run
-from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
+from hepcli.api._session import (
+    Overrides,
+    Preset,
+    as_paths,
+    as_preset,
+    in_session,
+    plain,
+    split_overrides,
+    warn,
+)
 from hepcli.code import kept_current
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
@@ -76,7 +85,7 @@ def train(
     for key, value in (("run.seed", seed), ("run.epochs", epochs), ("run.init_from", start)):
         if value is not None and key in flags:
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
-        flags |= {} if value is None else {key: value}
+        flags |= {} if value is None else {key: plain(value)}
     request = TrainRequest(
         as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), figure_format, as_paths(code)
     )

@@ -18,6 +18,7 @@ from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
 from hepcli.data import Split, SplitName
 from hepcli.engine import Params, Problem, State, activities, free_phase
+from hepcli.experiments.initial import check_begins_fresh
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
 from hepcli.networks import Network
@@ -260,6 +261,7 @@ def init_model(
     texts, flags = split_overrides(overrides)
     flags |= code_settings(load_code(as_paths(code)))
     config = load_config(as_preset(preset), texts, flags).config
+    check_begins_fresh(config)
     task = Task(config, None if data_dir is None else _path(data_dir))
     return Model(config, task.network, jax.device_get(task.fresh_params()), task)
 

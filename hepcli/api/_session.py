@@ -70,7 +70,7 @@ def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[st
         for key, value in overrides.items():
             if not isinstance(key, str) or value is None:
                 raise ConfigError(f"overrides: {key!r} = {value!r} sets nothing.", "Leave it out.")
-        return (), {key: _plain(value) for key, value in overrides.items()}
+        return (), {key: plain(value) for key, value in overrides.items()}
     overrides = overrides if isinstance(overrides, str) else list(overrides)
     if isinstance(overrides, str) or not all(isinstance(own, str) for own in overrides):
         raise ConfigError(
@@ -81,9 +81,10 @@ def split_overrides(overrides: Overrides | None) -> tuple[Sequence[str], dict[st
     return overrides, {}
 
 
-def _plain(value: Any) -> object:
+def plain(value: Any) -> object:
+    """A value without NumPy's numbers and arrays."""
     if isinstance(value, Mapping):
-        return {key: _plain(own) for key, own in value.items()}
+        return {key: plain(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(own) for own in value]
+        return [plain(own) for own in value]
     return value.tolist() if hasattr(value, "tolist") else value

@@ -27,7 +27,15 @@ from hepcli.config.sweep_files import (
 )
 from hepcli.config.toml_files import expanded, read_text
 from hepcli.config.values import ERRORS, LINE_ERRORS, needed_by
-from hepcli.config.vary import parse_search, parse_seeds, parse_shard, parse_vary, split_outside, take_over
+from hepcli.config.vary import (
+    parse_search,
+    parse_seeds,
+    parse_shard,
+    parse_vary,
+    split_outside,
+    take_over,
+    tell_apart,
+)
 
 __all__ = [
     "ERRORS",
@@ -81,5 +89,6 @@ __all__ = [
     "split_outside",
     "sweep_differences",
     "take_over",
+    "tell_apart",
     "try_config",
 ]

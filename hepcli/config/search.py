@@ -1,10 +1,10 @@
 """The [search] table of a sweep: points that are chosen one after the other."""
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hepcli.config.axes import Axis, NonEmpty, Table
 from hepcli.config.values import value_problems
@@ -12,6 +12,7 @@ from hepcli.settings import Fault, Seed, assigned
 
 VALIDATION_ERROR = "validation_error"
 _OBJECTIVES = (VALIDATION_ERROR, "train_error", "images_per_second", "training_seconds", "weight_angle_deg")
+_LARGE = ("top1", "top5", "settled")
 _OBJECTIVE_TABLES = ("train.", "selection.validation.")
 
 
@@ -24,7 +25,8 @@ class SearchTable(Table):
         trials: how many points are tried, each with every seed of the sweep.
         objective: `validation_error` (%, of the epoch with the lowest), `train_error` (%), or a dotted key of
             summary.json; its mean over the seeds. Nothing that was measured on the test split.
-        direction: whether the objective is to be small or large.
+        direction: whether the objective is to be small or large; large by default for accuracies, shares of
+            settled examples and speed, small for others.
         pruner: `median` ends a trial whose lowest validation error so far is above the median of the others'
             at that epoch, once five are complete; `none` ends none. Needs `validation_error` and one seed.
         warmup_epochs: before the pruner looks.
@@ -34,10 +36,19 @@ class SearchTable(Table):
     sampler: Literal["random", "tpe", "grid"] = "tpe"
     trials: Annotated[int, Field(ge=1, le=100_000)]
     objective: NonEmpty = VALIDATION_ERROR
-    direction: Literal["minimize", "maximize"] = "minimize"
+    direction: Literal["minimize", "maximize"]
     pruner: Literal["none", "median"] = "none"
     warmup_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_direction(cls, table: Any) -> Any:
+        if not isinstance(table, Mapping) or table.get("direction") is not None:
+            return table
+        objective = str(table.get("objective", VALIDATION_ERROR))
+        is_large = objective == "images_per_second" or objective.rpartition(".")[2] in _LARGE
+        return {**table, "direction": "maximize" if is_large else "minimize"}
 
 
 def search_problems(

@@ -1,7 +1,9 @@
 """What `hep sweep` takes as options instead of a file: --vary, --seeds, --shard."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hepcli.config.load import read_value
@@ -39,7 +41,7 @@ def parse_vary(text: str) -> dict[str, Any]:
         raise ConfigError(f"--vary {text}: one of its values is missing.", _VARY)
     name = ":".join(key.rpartition(".")[2] for key in keys)
     if len(keys) == 1 and len(places) == 1 and (ends := _RANGE.fullmatch(places[0])):
-        low, high = (read_value(ends[part]) for part in ("low", "high"))
+        low, high = (_number(ends[part]) for part in ("low", "high"))
         integer = isinstance(low, int) and isinstance(high, int)
         return {
             "name": name, "key": keys[0], "low": low, "high": high,
@@ -55,6 +57,24 @@ def parse_vary(text: str) -> dict[str, Any]:
         settings = {key: read_value(value) for key, value in zip(keys, values, strict=True)}
         points.append({"label": place, "set": settings})
     return {"name": name, "points": points}
+
+
+def _number(text: str) -> object:
+    """An end of a range, also as TOML does not write numbers, such as .001; else the text."""
+    value = read_value(text)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
+def tell_apart(axes: Sequence[dict[str, Any]]) -> None:
+    """Name axes by their whole keys where the last parts of these are the same."""
+    names = Counter(axis["name"] for axis in axes)
+    for axis in axes:
+        if names[axis["name"]] > 1:
+            keys = [axis["key"]] if "key" in axis else axis["points"][0]["set"]
+            axis["name"] = ":".join(keys)
 
 
 def take_over(tables: dict[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:

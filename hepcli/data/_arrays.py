@@ -84,7 +84,7 @@ def checked_arrays(images: Any, labels: Any, source: str) -> Pair:
             f"{source} images have shape {images.shape}.",
             "It must be (examples, height, width) or (examples, height, width, channels).",
         )
-    if images.shape[1] in (1, 3) and images.shape[3] > 4:
+    if images.shape[1] <= 4 < min(images.shape[2:]):
         raise DatasetError(
             f"{source} images have shape {images.shape}: the channels seem to come first.",
             "Put them last: images.transpose(0, 2, 3, 1).",

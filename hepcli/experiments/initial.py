@@ -96,8 +96,27 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     return Initial(params, record, notices, trained)
 
 
+def check_begins_fresh(config: Config) -> None:
+    """Check that a network that is not to be trained names no weights to begin with.
+
+    Raises:
+        ConfigError: it does; they would not be read.
+    """
+    if source := config.run.init_from:
+        raise ConfigError(
+            f"run.init_from = {source}: only training begins with given weights; an untrained network has "
+            "fresh ones.",
+            'Leave it out, or set run.init_from="" where the configuration sets it.',
+        )
+
+
 def leak_notice(
-    source: str, trained: Trained | None, config: Config, chosen: NDArray[np.int64], labels: NDArray[np.int32]
+    source: str,
+    trained: Trained | None,
+    config: Config,
+    chosen: NDArray[np.int64],
+    labels: NDArray[np.int32],
+    parent: str | None = None,
 ) -> str | None:
     """Say where validation examples are not new to the weights a run begins with.
 
@@ -107,11 +126,19 @@ def leak_notice(
         config: of the new run.
         chosen: its validation examples.
         labels: of all training examples.
+        parent: the data set that those of the new run were taken from.
 
     Returns:
         A notice; None where there is no such example, or none is known.
     """
-    if trained is None or not chosen.size or trained.dataset != config.data.name:
+    if trained is None or not chosen.size:
+        return None
+    if trained.dataset == parent:
+        return (
+            f"{source} was trained on {parent}, from which the examples of {config.data.name} were taken: "
+            "validation errors may be too low."
+        )
+    if trained.dataset != config.data.name:
         return None
     seen = np.setdiff1d(chosen, held_out(labels, trained.validation_examples, trained.seed))
     if not seen.size:

@@ -19,6 +19,7 @@ from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData
 from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.initial import check_begins_fresh
 from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
@@ -213,6 +214,7 @@ def _source(request: MeasureRequest) -> _Source:
     flags = {"run.seed": request.seed, **code_settings(load_code(request.code))}
     resolved = load_config(request.preset, request.overrides, flags)
     config = resolved.config
+    check_begins_fresh(config)
     name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
     return _Source(Task(config, request.data_dir), None, request.out or Path("runs") / name)
 

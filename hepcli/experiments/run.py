@@ -124,7 +124,10 @@ class Run:
             self.folder.write_json(INIT_FILE, initial.record)
             notices += initial.notices
             labels = self.task.split("train").labels
-            leak = leak_notice(self.config.run.init_from, initial.trained, self.config, self.held_out, labels)
+            parent = getattr(self.task.spec.source, "parent", None)
+            leak = leak_notice(
+                self.config.run.init_from, initial.trained, self.config, self.held_out, labels, parent
+            )
             notices += [] if leak is None else [leak]
         self.save(store)
         return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(notices))

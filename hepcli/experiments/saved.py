@@ -108,6 +108,22 @@ def _shown(value: object) -> object:
 _ELSEWHERE = ("gradient.num_points", "gradient.beta_radius", "gradient.beta_sign", "gradient.adjoint_steps")
 """Keys that an evaluation does not read."""
 
+_OF_TRAINING = (
+    "network.initial_angle_deg",
+    "homeostasis.weight",
+    "optimizer.name",
+    "optimizer.learning_rate",
+    "optimizer.schedule",
+    "optimizer.momentum",
+    "optimizer.nesterov",
+    "optimizer.weight_decay",
+    "data.augmentation",
+    "run.epochs",
+    "run.patience",
+    "run.init_from",
+)
+"""Keys that nothing reads but training."""
+
 
 class SavedRun:
     """A run folder opened for reading.
@@ -144,6 +160,7 @@ class SavedRun:
         file = str(self.folder / CONFIG_FILE)
         self.config: Config = load_config(file, overrides, flags, is_new=False).config
         self._check_held_out()
+        self._check_of_training()
         self.task = Task(self.config, data_dir, trained=self._own_config)
         self.store = CheckpointStore(self.folder / CHECKPOINTS_FOLDER)
         self._target = Weights(jax.eval_shape(self.task.fresh_params))
@@ -157,6 +174,16 @@ class SavedRun:
                 "decides what its validation examples are.",
                 "Leave it out.",
             )
+
+    def _check_of_training(self) -> None:
+        """Check that nothing is changed that would change nothing but what figures say of the run."""
+        for key, own, given in differences(self._own_config, self.config):
+            if key in _OF_TRAINING:
+                raise ConfigError(
+                    f"{key} = {_shown(given)}: it matters in training alone, and the run in {self.folder} "
+                    f"was trained with {_shown(own)}.",
+                    "Leave it out, or train a run with it.",
+                )
 
     def recorded_accuracy(self, restored: Restored) -> float | None:
         """`test_accuracy` of a step; None, too, where the run is opened with settings that change it."""

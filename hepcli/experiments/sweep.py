@@ -25,6 +25,7 @@ from hepcli.config import (
     parse_vary,
     read_settings,
     take_over,
+    tell_apart,
 )
 from hepcli.data import find_spec, fingerprint, load_split
 from hepcli.errors import ConfigError, DatasetError, OutputError, SweepError
@@ -488,6 +489,7 @@ def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[N
         name, numbers = resolved.preset, flatten(resolved.config.model_dump(mode="json"))
         tables = {"sweep": {"preset": request.preset}, "axis": []}
     axes = [parse_vary(text) for text in request.vary]
+    tell_apart(axes)
     if request.sweep is not None and axes:
         raise ConfigError(
             f"--vary cannot be added to {request.sweep}.",

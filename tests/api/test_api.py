@@ -326,3 +326,17 @@ def test_what_a_callback_loads_is_not_trained_with(tiny, tmp_path):
         "quickstart", own, tmp_path / "b", epochs=1, code=code[0], on_event=load_the_other
     )
     assert disturbed.summary["test"] == plain.summary["test"]
+
+
+def test_what_matters_in_training_alone_cannot_be_changed_afterwards(tiny, finished):
+    """Figures would be labelled with it."""
+    for key, value in {"network.initial_angle_deg": 45.0, "homeostasis.weight": 0.5, "run.epochs": 9}.items():
+        with pytest.raises(ConfigError, match=f"{key} = .*: it matters in training alone"):
+            hepcli.load_run(finished, overrides={key: value})
+    with pytest.raises(ConfigError, match=r"run\.init_from = .*: only training begins with given weights"):
+        hepcli.init_model("quickstart", tiny | {"run.init_from": str(finished)})
+
+
+def test_numbers_of_numpy_are_numbers(tiny, tmp_path):
+    done = hepcli.train("quickstart", tiny, tmp_path / "run", epochs=np.int64(1), seed=np.int64(3))
+    assert hepcli.load_run(done.folder).config.run.seed == 3

@@ -17,6 +17,7 @@ from hepcli.config import (
     preset_text,
     sweep_differences,
     take_over,
+    tell_apart,
 )
 from hepcli.errors import ConfigError
 
@@ -178,7 +179,35 @@ def test_ranges_from_the_command_line():
     assert parse_vary("a.b=1e-3..1.0:log") == rate
     assert parse_vary("a.b=1..5") == rate | {"low": 1, "high": 5, "log": False, "integer": True}
     assert parse_vary("a.b=-2.5..-1") == rate | {"low": -2.5, "high": -1, "log": False}
+    assert parse_vary("a.b=.001..1.0:log") == rate
     assert parse_vary("a.b=x..y")["values"] == ["x..y"]
+
+
+def test_keys_that_end_alike_name_their_axes_in_full():
+    texts = ("network.layers.l1.units=8,16", "network.layers.l2.units=8,16", "gradient.num_points=1,2")
+    axes = [parse_vary(text) for text in texts]
+    tell_apart(axes)
+    assert [axis["name"] for axis in axes] == [
+        "network.layers.l1.units",
+        "network.layers.l2.units",
+        "num_points",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("objective", "direction"),
+    [
+        ("validation_error", "minimize"),
+        ("selection.validation.top1", "maximize"),
+        ("train.loss", "minimize"),
+        ("images_per_second", "maximize"),
+        ("train.top5,direction=minimize", "minimize"),
+    ],
+)
+def test_a_search_seeks_what_is_better(objective, direction):
+    search = parse_search(f"trials=3,objective={objective}")
+    found = definition(search=search, axis=[parse_vary("optimizer.learning_rate=1e-3..1:log")])
+    assert found.search.direction == direction
 
 
 def test_a_search_survives_writing_and_reading():

@@ -115,6 +115,7 @@ FAULTS = {
         **{f"{split}_labels": LABELS for split in ("train", "test")},
     },
     "channels seem to come first": {"images": np.zeros((60, 3, 16, 24), np.uint8), "labels": LABELS},
+    "60, 2, 32, 32.: the channels": {"images": np.zeros((60, 2, 32, 32), np.uint8), "labels": LABELS},
     "not uint8": {"images": IMAGES / 255, "labels": LABELS},
     "59 labels": {"images": IMAGES, "labels": LABELS[:59]},
     r"images have shape \(\)": {"images": np.uint8(3), "labels": LABELS},

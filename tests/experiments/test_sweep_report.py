@@ -12,6 +12,8 @@ import pytest
 from hepcli.config import check_sweep, config_hash, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import FAILED
+from hepcli.experiments.sweeps.collect import collect
+from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import as_json, report
@@ -394,3 +396,10 @@ def test_files_of_the_users_own_are_not_replaced(tmp_path, name):
     (tmp_path / name).unlink()
     report(tmp_path)
     report(tmp_path)  # replaces its own
+
+
+def test_lines_join_points_in_the_order_of_their_values(tmp_path):
+    axis = {"name": "N", "key": "gradient.num_points", "values": [4, 1, 2]}
+    fake_sweep(tmp_path, [0.5] * 3 + [0.6] * 3 + [0.7] * 3, axis=[axis])
+    (line,) = figure_of(collect(tmp_path)).panels[0].series
+    assert (line.x, line.y) == ((1, 2, 4), (pytest.approx(40), pytest.approx(30), pytest.approx(50)))

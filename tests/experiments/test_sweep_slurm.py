@@ -101,6 +101,7 @@ def test_options_are_refused(options):
 
 
 def test_commas_in_quotes_and_brackets_belong_to_their_value():
+    assert slurm.parse_options("account=00123,qos='12'") == {"account": "00123", "qos": "12"}
     found = slurm.parse_options('time=5,nodelist=n[1,2],exclude="n1,n2",reservation=course')
     assert found == {"time": 5, "nodelist": "n[1,2]", "exclude": "n1,n2", "reservation": "course"}
     assert slurm._for_submitit(found, {"time", "nodelist"}) == {

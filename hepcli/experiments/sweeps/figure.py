@@ -244,7 +244,8 @@ def _lines(panel: _Panel) -> Panel:
     is_log = min(at.values()) > 0 and max(at.values()) >= 10 * min(at.values())
     ticks = tuple(sorted(set(at.values()))) if len(at) <= 12 else None
     scale = Scale(log=is_log, ticks=ticks, integer=all(value.is_integer() for value in at.values()))
-    return _panel(panel, "points", scale, _at_places(panel, at))
+    in_order = dict(sorted(at.items(), key=lambda item: item[1]))
+    return _panel(panel, "points", scale, _at_places(panel, in_order))
 
 
 def _bars(panel: _Panel) -> Panel:

@@ -143,7 +143,10 @@ def _of_search(search: Search, value: str | None, figure_format: FigureFormat) -
     record = search_record(search, results)
     rows = [search_row(search, place, result) for place, result in enumerate(ranked, 1)]
     title = f"{search.definition.sweep.title}: " if search.definition.sweep.title else ""
-    grid = Grid(f"{title}search by {search.settings.sampler}", search_header(search), tuple(rows))
+    which = "lowest" if search.settings.direction == "minimize" else "highest"
+    grid = Grid(
+        f"{title}search by {search.settings.sampler}, {which} first", search_header(search), tuple(rows)
+    )
     texts = {"table.csv": search_csv(search, results), "table.md": _markdown(grid, search_note(record))}
     figure = lambda: search_figure(search, results, record)  # noqa: E731
     files, notice = _write(path, texts, record, figure_format, figure)

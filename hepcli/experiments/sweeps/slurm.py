@@ -140,9 +140,9 @@ def parse_options(text: str) -> dict[str, Any]:
         key, equals, value = (word.strip() for word in part.partition("="))
         if not key.isidentifier() or not equals or not value:
             raise ConfigError(f"--slurm {text}: {part or 'an empty part'} is not KEY=VALUE.", _EXAMPLE)
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1]
-        settings[key] = int(value) if value.isdecimal() else value
+        is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        is_number = not is_quoted and value.isdecimal() and str(int(value)) == value  # 00123 is a name
+        settings[key] = int(value) if is_number else value[1:-1] if is_quoted else value
     return settings
 
 

@@ -96,7 +96,7 @@ def is_worse(search: SearchTable, axes: Sequence[Axis], results: Sequence[Result
     if not own.by_epoch:
         return False
     with _optuna() as optuna:
-        pruner = optuna.pruners.MedianPruner(_STARTUP_TRIALS, search.warmup_epochs)
+        pruner = optuna.pruners.MedianPruner(_STARTUP_TRIALS, search.warmup_epochs + 1)  # from epoch 1 on
         study = optuna.create_study(direction=search.direction)
         study.add_trials([_frozen(axes, result) for result in results if result.state == "done"])
         return bool(pruner.prune(study, _frozen(axes, own)))
