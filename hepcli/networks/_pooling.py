@@ -48,7 +48,7 @@ def softmax_pool_pullback(
     windows = split(_wide(values))
     shares = _shares(windows, temperature)
     pooled = jnp.sum(shares * windows, axis=_WINDOW, keepdims=True)
-    slopes = jnp.expand_dims(covector, _WINDOW) * shares * (1 + (windows - pooled) / temperature)
+    slopes = jnp.expand_dims(_wide(covector), _WINDOW) * shares * (1 + (windows - pooled) / temperature)
     (together,) = jax.linear_transpose(split, jax.typeof(values))(slopes.astype(values.dtype))
     result: Array = together
     return result
@@ -56,7 +56,7 @@ def softmax_pool_pullback(
 
 def _wide(values: Array) -> Array:
     """At least single precision: divided by a small T, differences of half-precision values overflow."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
 
 
 def _windows(values: Array, pool_size: int, stride: int) -> Array:
