@@ -133,7 +133,7 @@ def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list
     """Check that complex nudges meet what is holomorphic only.
 
     Args:
-        real_only: names of activations and kinds of layers that are not.
+        real_only: names of activations, kinds of layers and losses that are not.
         gradient: with the nudges.
 
     Returns:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hepcli.checkpoints import CONFIG_FILE
 from hepcli.code import check_same, code_settings, load_code
-from hepcli.config import Config, ResolvedConfig, differences, kept_code, load_config, read_config
+from hepcli.config import ResolvedConfig, differences, kept_code, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.figures import FigureFormat
@@ -63,9 +63,10 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             f"{request.out} contains no run to resume.",
             "Start one there: leave out --resume, or choose another --out.",
         )
-    check_same(code, kept_code(request.out), str(request.out))
+    kept = kept_code(request.out)
+    check_same(code, kept, str(request.out))
     saved = read_config(request.out)
-    asked = _asked_for(request, folder, saved)
+    asked = _asked_for(request, folder, kept)
     if asked.sources["run.devices"] != "flag":  # it goes on where it began
         asked = with_devices(asked, saved.run.devices, "the run")
     for key, old, new in differences(saved, asked.config):
@@ -78,11 +79,10 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     return asked, folder
 
 
-def _asked_for(request: TrainRequest, folder: RunFolder, saved: Config) -> ResolvedConfig:
-    """The configuration that a resume asks for: the run's own, changed by what is given now."""
+def _asked_for(request: TrainRequest, folder: RunFolder, kept: Mapping[str, object]) -> ResolvedConfig:
+    """What a resume asks for: the run's own configuration and [code], changed by what is given now."""
     preset = request.preset or str(folder.path / CONFIG_FILE)
-    kept = {"code.files": list(saved.code.files), "code.sha256": list(saved.code.sha256)}
-    flags = request.flags if request.preset is None or not saved.code.files else {**request.flags, **kept}
+    flags = {**request.flags, **{f"code.{key}": value for key, value in kept.items()}}
     return load_config(preset, request.overrides, flags, is_new=False)
 
 

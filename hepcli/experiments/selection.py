@@ -19,8 +19,8 @@ def best_epoch(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 def is_over(history: Sequence[dict[str, Any]], patience: int) -> bool:
     """Whether `patience` epochs in a row brought no higher accuracy; with 0 never."""
-    best = best_epoch(history)
-    return bool(patience) and best is not None and history[-1]["epoch"] - best["epoch"] >= patience
+    best = best_epoch(history) if patience else None
+    return best is not None and history[-1]["epoch"] - best["epoch"] >= patience
 
 
 def selection(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

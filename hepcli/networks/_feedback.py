@@ -82,18 +82,9 @@ def _angle_deg(first: Sequence[Array], second: Sequence[Array]) -> Array:
 
     Source: Kahan (2006), "How futile are mindless assessments of roundoff", §12.
     """
-    a, b = _normalized(first), _normalized(second)
-    apart, together = (_norm([f(x, y) for x, y in zip(a, b, strict=True)]) for f in (jnp.subtract, jnp.add))
-    return jnp.rad2deg(2 * jnp.arctan2(apart, together))
-
-
-def _normalized(arrays: Sequence[Array]) -> list[Array]:
-    norm = _norm(arrays)
-    return [array / norm for array in arrays]
-
-
-def _norm(arrays: Sequence[Array]) -> Array:
-    return jnp.sqrt(sum((jnp.sum(array**2) for array in arrays), start=jnp.zeros(())))
+    vectors = (jnp.concatenate([array.ravel() for array in arrays]) for arrays in (first, second))
+    a, b = (vector / jnp.linalg.norm(vector) for vector in vectors)
+    return jnp.rad2deg(2 * jnp.arctan2(jnp.linalg.norm(a - b), jnp.linalg.norm(a + b)))
 
 
 def as_feedback(kernel: Array) -> Array:

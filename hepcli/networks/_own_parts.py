@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -58,7 +59,7 @@ def drives_holomorphically(connection: "Connection") -> bool:
 
 
 def drives_linearly(connection: "Connection") -> bool:
-    """Whether what a connection drives with is linear in the activities, for eight random pairs of them."""
+    """Whether what a connection drives with is linear in the activities, for four pairs of examples."""
     drive, below, above = _sample(connection)
     other_below, other_above = _normal(4, below.shape), _normal(5, above.shape)
     joint = np.asarray(drive(2 * below - 3 * other_below, 2 * above - 3 * other_above))
@@ -139,10 +140,11 @@ def _sample(connection: "Connection") -> tuple[Callable[[Array, Array], Array], 
     module, shape = connection.kind.module(connection)
     kernel = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
 
-    def drive(below: Array, above: Array) -> Array:
-        if connection.is_forward:
-            return connection.kind.up(connection, kernel, below)
-        return connection.kind.down(connection, kernel, below, above)
+    untied = replace(connection, is_tied=False)  # the kernel is its own
+    ends = (connection.pre, connection.post) if connection.is_forward else (connection.post, connection.pre)
+
+    def drive(*activities: Array) -> Array:
+        return untied.drive({connection.name: {"kernel": kernel}}, dict(zip(ends, activities, strict=True)))
 
     return drive, _normal(0, (4, *connection.below)), _normal(1, (4, *connection.above))
 

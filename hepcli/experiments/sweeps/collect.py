@@ -317,19 +317,17 @@ def collect_runs(
 
 def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:
     """What the user should know where a data set has not been the same for all runs."""
-    first: dict[str, Outcome] = {}
-    others: dict[str, Path] = {}
+    first: dict[str, tuple[str, Path]] = {}
+    notices: dict[str, str] = {}
     for outcome in outcomes:
-        if outcome.summary is not None and outcome.summary.get("dataset_sha256") is not None:
-            name = outcome.summary["dataset"]
-            like = first.setdefault(name, outcome).summary or {}
-            if like["dataset_sha256"] != outcome.summary["dataset_sha256"]:
-                others.setdefault(name, outcome.folder)
-    return [
-        f"{run} was trained on other examples of the data set {name} than {first[name].folder}; means "
-        "include both."
-        for name, run in others.items()
-    ]
+        summary = outcome.summary or {}
+        if (digest := summary.get("dataset_sha256")) is not None:
+            name = summary["dataset"]
+            known, run = first.setdefault(name, (digest, outcome.folder))
+            if digest != known:
+                what = f"was trained on other examples of the data set {name} than {run}; means include both."
+                notices.setdefault(name, f"{outcome.folder} {what}")
+    return list(notices.values())
 
 
 def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:
