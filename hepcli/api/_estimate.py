@@ -15,7 +15,7 @@ from hepcli.config import Config, differences, load_config
 from hepcli.engine import Estimate, Params, Problem, estimator_of
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
-from hepcli.experiments.task import network_of_method
+from hepcli.experiments.compiled import network_of_method
 from hepcli.networks import Network
 from hepcli.settings import DataSettings, GradientSettings, RelaxationSettings
 from hepcli.training import normalizer

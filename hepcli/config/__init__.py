@@ -1,7 +1,7 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
 from hepcli.config.axes import Axis, AxisPoint, label_of
-from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten
+from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, without_numbers
 from hepcli.config.config import Config, nudge_problems
 from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
@@ -91,4 +91,5 @@ __all__ = [
     "take_over",
     "tell_apart",
     "try_config",
+    "without_numbers",
 ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hepcli.config.config import MULTIPLIERS, Config
 
@@ -60,6 +61,24 @@ def differences(a: Config, b: Config) -> list[tuple[str, object, object]]:
     if order_a != order_b and set(order_a) == set(order_b):
         result.append(("network.layers", order_a, order_b))
     return result
+
+
+def without_numbers(config: Config) -> Config:
+    """The configuration with all its numbers that are no shapes at one value.
+
+    Runs of equal results share compiled programs, and can train together. The numbers are the seed, the
+    initial angle, |β|, the learning rate, and λ, of which remains whether there is homeostasis at all.
+    """
+    weight = 1.0 if config.homeostasis.weight > 0 else 0.0
+    return config.model_copy(
+        update={
+            "run": replace(config.run, seed=0),
+            "network": replace(config.network, initial_angle_deg=0.0),
+            "gradient": replace(config.gradient, beta_radius=1.0),
+            "homeostasis": replace(config.homeostasis, weight=weight),
+            "optimizer": replace(config.optimizer, learning_rate=1.0),
+        }
+    )
 
 
 def config_hash(config: Config) -> str:

@@ -8,17 +8,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from hepcli.config import Config
 from hepcli.data import OnProgress, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
-from hepcli.networks import Network
 from hepcli.settings import MEASURES
 from hepcli.training import (
     AsymmetryMeter,
     MeterSettings,
     Pictures,
-    Preprocess,
     Sample,
     batch_size_for,
     summarise,
@@ -33,10 +30,9 @@ class SplitMeter:
     All is computed in float64, so that the references are converged far below the biases.
 
     Args:
-        config: of the run.
-        network: of the configuration.
-        preprocess: uint8 images to real inputs.
+        meter: of the network.
         split: where the examples are from.
+        name: of its data set.
         examples: how many, the first of the split.
         key: what the number of examples is called in errors, such as `--examples`.
 
@@ -46,22 +42,19 @@ class SplitMeter:
 
     def __init__(
         self,
-        config: Config,
-        network: Network,
-        preprocess: Preprocess,
+        meter: AsymmetryMeter,
         split: Split,
+        name: str,
         examples: int,
         key: str,
     ) -> None:
         available = len(split.labels)
         if not 1 <= examples <= available:
             raise ConfigError(
-                f"{key} {examples}: the split of {config.data.name} has {available} examples.",
+                f"{key} {examples}: the split of {name} has {available} examples.",
                 f"Choose 1 to {available}.",
             )
-        settings = MeterSettings(config.relaxation, config.gradient)
-        self._meter = AsymmetryMeter(network, split.num_classes, settings, preprocess)
-        self._split, self._examples, self._name = split, examples, config.data.name
+        self._meter, self._split, self._examples, self._name = meter, split, examples, name
         self._units = self._meter.num_units(split.images.shape[1:])
 
     @property

@@ -43,6 +43,7 @@ from hepcli.settings.parts import (
     SCHEDULES,
     SOLVERS,
     Parts,
+    has_own_parts,
     is_own_name,
 )
 from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
@@ -108,6 +109,7 @@ __all__ = [
     "did_you_mean",
     "flow_levels",
     "groups_of",
+    "has_own_parts",
     "is_holomorphic",
     "is_own_name",
     "layer_kind",

@@ -149,6 +149,12 @@ DATASETS = Parts(
 )
 
 
+def has_own_parts() -> bool:
+    """Whether there are parts of the user's own that networks, estimators or training could use."""
+    kinds = ESTIMATORS, SOLVERS, ACTIVATIONS, LOSSES, LAYER_KINDS, OPTIMIZERS
+    return any(parts.is_own(name) for parts in kinds for name in parts)
+
+
 def is_own_name(name: str) -> bool:
     """Whether a data set that a user imports may be called so: no known one, nor what a typo makes of it."""
     is_plain = re.fullmatch("[a-z][a-z0-9_]*", name) is not None

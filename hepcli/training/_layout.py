@@ -30,6 +30,14 @@ class Layout:
         shared = len(self.devices) > 1 and not self.is_apart
         self._mesh = Mesh(np.asarray(self.devices), (_BATCH,)) if shared else None
 
+    def __eq__(self, other: object) -> bool:
+        """Equal layouts share compiled programs."""
+        same = isinstance(other, Layout) and self.devices == other.devices
+        return same and self.is_apart == other.is_apart  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((self.devices, self.is_apart))
+
     @property
     def num_devices(self) -> int:
         """Devices that share a batch."""

@@ -39,7 +39,7 @@ def epoch_steps(
     """Run the batches of one epoch; examples beyond the last whole batch wait for the next epoch.
 
     Args:
-        train_step: from `make_train_step`.
+        train_step: a program of `make_step_program` with its numbers.
         state: where to start; donated.
         feed: of the split.
         order: this epoch's permutation of the examples; one for each run, (runs, examples), with a joint

@@ -54,7 +54,7 @@ class TrainState(NamedTuple):
 
 
 class RunNumbers(NamedTuple):
-    """The numbers in which runs of one compiled step may differ; an entry for each run.
+    """The numbers in which runs of one compiled step may differ; an entry for each run, or those of one.
 
     Attributes:
         seed: where the keys of all steps grow from, uint32.
@@ -63,20 +63,19 @@ class RunNumbers(NamedTuple):
         learning_rate: before schedule and multipliers.
     """
 
-    seed: UInt32[Array, " runs"]
-    beta_radius: Float[Array, " runs"]
-    homeostasis_weight: Float[Array, " runs"]
-    learning_rate: Float[Array, " runs"]
+    seed: UInt32[Array, "..."]
+    beta_radius: Float[Array, "..."]
+    homeostasis_weight: Float[Array, "..."]
+    learning_rate: Float[Array, "..."]
 
 
 class LearningSettings(NamedTuple):
-    """What a training step computes.
+    """What a training step computes, but for the `RunNumbers`, which are not compiled in.
 
     Attributes:
         relaxation: how phases run.
         gradient: how the learning signal is estimated.
-        homeostasis: weight and draws of the homeostatic loss; a weight of 0 leaves it out.
-        seed: where the keys of all steps grow from.
+        homeostasis: draws of the homeostatic loss; a weight of 0 leaves it out.
         change_gradient: applied to the learning signal's gradient, before homeostasis adds its own.
         accumulate: parts in which a device takes its examples, one after the other.
         hardware: what the devices that hold the weights cannot do.
@@ -85,7 +84,6 @@ class LearningSettings(NamedTuple):
     relaxation: RelaxationSettings
     gradient: GradientSettings
     homeostasis: HomeostasisSettings
-    seed: int | Array
     change_gradient: Callable[[Gradient], Gradient] | None = None
     accumulate: int = 1
     hardware: HardwareSettings = HardwareSettings()
@@ -95,6 +93,8 @@ Pixels = UInt8[Array, "examples height width channels"]
 Preprocess = Callable[[Array], Array]
 Augment = Callable[[Array, Array, int | Array, Array], Array]
 TrainStep = Callable[..., tuple[TrainState, Array]]
+StepProgram = Callable[..., tuple[TrainState, Array]]
+BuildOptimizer = Callable[[Array], optax.GradientTransformation]
 
 
 def scale_pixels(
@@ -117,36 +117,43 @@ def fresh_memory(system: System, image_shape: Sequence[int], num_examples: int) 
     return {name: jnp.zeros((num_examples, *u.shape[1:]), jnp.float32) for name, u in one.items()}
 
 
-def make_train_step(
+def make_step_program(
     system: System,
     num_classes: int,
     settings: LearningSettings,
-    optimizer: optax.GradientTransformation,
+    build_optimizer: BuildOptimizer,
     preprocess: Preprocess = scale_pixels,
     augment: Augment | None = None,
     layout: Layout | None = None,
-) -> TrainStep:
-    """Build the compiled step.
+    *,
+    joint: bool = False,
+) -> StepProgram:
+    """Build the compiled step of all runs that differ in their numbers only.
 
     Args:
         system: the network.
         num_classes: classes of the targets.
         settings: estimator, phases and homeostasis.
-        optimizer: from `build_optimizer`.
+        build_optimizer: learning rate to optimiser.
         preprocess: uint8 images to real inputs, on the device.
         augment: (uint8 images, their indices, seed, step) to uint8 images, before `preprocess`.
         layout: the devices that share the batch; None for one.
+        joint: whether it takes a step of several runs at once, on one device, each to rounding what it would
+            be alone; numbers, state, rows, indices and loss then have a leading axis of runs.
 
     Returns:
-        (state, images, labels, rows, indices) -> (state, mean loss of the batch before the step), with the
-        last four from a `Batch`. The state is donated, and lies whole on every device that has to have it.
+        (numbers, state, images, labels, rows, indices) -> (state, mean loss of the batch before the step),
+        with the last four from a `Batch`. The state is donated, and lies whole on every device that has to
+        have it; so must the numbers.
     """
     layout = layout or Layout(jax.local_devices()[:1])
-    learner = Learner(system, num_classes, settings, preprocess, augment, bool(settings.homeostasis.weight))
+    learner = Learner(system, num_classes, settings, build_optimizer, preprocess, augment)
     if layout.is_apart:
-        return Apart(learner, optimizer, layout)
-    step = partial(_step, learner, optimizer, layout)
-    return jax.jit(step, donate_argnums=0, out_shardings=layout.everywhere)
+        return Apart(learner, layout)
+    step = partial(_step, learner, layout)
+    if joint:
+        return jax.jit(jax.vmap(step, in_axes=(0, 0, None, None, 0, 0)), donate_argnums=1)
+    return jax.jit(step, donate_argnums=1, out_shardings=layout.everywhere)
 
 
 def step_bytes(
@@ -172,57 +179,17 @@ def step_bytes(
     Returns:
         Bytes, see `peak_bytes`; without the optimiser's own state.
     """
-    learner = Learner(system, num_classes, settings, preprocess, None, bool(settings.homeostasis.weight))
+    learner = Learner(system, num_classes, settings, lambda _: optax.identity(), preprocess, None)
 
-    def arguments() -> tuple[Examples, Array]:
-        numbers = jnp.zeros(batch_size, jnp.int32)
+    def arguments() -> tuple[Examples, RunNumbers, Array]:
+        places = jnp.zeros(batch_size, jnp.int32)
         images = jnp.zeros((batch_size, *image_shape), jnp.uint8)
-        return Examples(images, numbers, numbers, numbers, None), jnp.int32(0)
+        zero = jnp.float32(0)
+        numbers = RunNumbers(jnp.uint32(0), zero, zero, zero)
+        return Examples(images, places, places, places, None), numbers, jnp.int32(0)
 
-    own, step = jax.eval_shape(arguments)
-    return peak_bytes(jax.make_jaxpr(learner.learn)(own, (params, step)))
-
-
-def make_joint_step(
-    system: System,
-    num_classes: int,
-    settings: LearningSettings,
-    build_optimizer: Callable[[Array], optax.GradientTransformation],
-    numbers: RunNumbers,
-    preprocess: Preprocess = scale_pixels,
-    augment: Augment | None = None,
-) -> TrainStep:
-    """Build a jitted step of several runs at once, each to rounding what it would be alone.
-
-    Args:
-        system: the network of all runs.
-        num_classes: classes of the targets.
-        settings: of all runs, but for the numbers; λ decides whether there is homeostasis at all.
-        build_optimizer: learning rate to optimiser.
-        numbers: what the runs differ in.
-        preprocess: uint8 images to real inputs, on the device.
-        augment: as in `make_train_step`.
-
-    Returns:
-        As `make_train_step`, with a leading axis of runs on state, rows, indices and loss.
-    """
-    homeostasis = bool(settings.homeostasis.weight)
-    alone = Layout(jax.local_devices()[:1])
-
-    def one_run(
-        own: RunNumbers, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
-    ) -> tuple[TrainState, Array]:
-        mine = settings._replace(
-            gradient=replace(settings.gradient, beta_radius=own.beta_radius),  # type: ignore[arg-type]
-            homeostasis=replace(settings.homeostasis, weight=own.homeostasis_weight),  # type: ignore[arg-type]
-            seed=own.seed,
-        )
-        learner = Learner(system, num_classes, mine, preprocess, augment, homeostasis)
-        optimizer = build_optimizer(own.learning_rate)
-        return _step(learner, optimizer, alone, state, images, labels, rows, indices)
-
-    joint = jax.jit(jax.vmap(one_run, in_axes=(0, 0, None, None, 0, 0)), donate_argnums=1)
-    return partial(joint, numbers)
+    own, numbers, step = jax.eval_shape(arguments)
+    return peak_bytes(jax.make_jaxpr(learner.learn)(own, (numbers, params, step)))
 
 
 class Examples(NamedTuple):
@@ -263,6 +230,10 @@ class Learned(NamedTuple):
     nudged: PhaseReport | None
 
 
+Shared = tuple[RunNumbers, Gradient, Int[Array, ""]]
+"""What all examples of a batch learn with: the run's numbers, its parameters, and steps taken."""
+
+
 class LearnedSums(NamedTuple):
     """What examples taught together: sums over them, so that parts of a batch add up.
 
@@ -289,24 +260,24 @@ class Learner:
         system: the network.
         num_classes: classes of the targets.
         settings: estimator, phases and homeostasis.
+        build_optimizer: learning rate to optimiser.
         preprocess: uint8 images to real inputs.
         augment: of the images; None leaves them.
-        homeostasis: whether there is any, told apart from its weight, which may be traced.
     """
 
     system: System
     num_classes: int
     settings: LearningSettings
+    build_optimizer: BuildOptimizer
     preprocess: Preprocess
     augment: Augment | None
-    homeostasis: bool
 
-    def learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
+    def learn(self, own: Examples, shared: Shared) -> tuple[Learned, LearnedSums]:
         """What examples teach, all at once or part after part.
 
         Args:
             own: the examples; a number that `accumulate` divides.
-            shared: parameters, and steps taken.
+            shared: the run's numbers, its parameters, and steps taken.
         """
         count = self.settings.accumulate
         if count == 1:
@@ -323,26 +294,27 @@ class Learner:
         whole: Learned = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), learned)
         return whole, sums
 
-    def _learn(self, own: Examples, shared: tuple[Gradient, Int[Array, ""]]) -> tuple[Learned, LearnedSums]:
-        settings, system, (params, step) = self.settings, self.system, shared
+    def _learn(self, own: Examples, shared: Shared) -> tuple[Learned, LearnedSums]:
+        settings, system, (numbers, params, step) = self.settings, self.system, shared
         if settings.hardware.changes_weights:
-            params = weights_as_read(params, settings.hardware, settings.seed, step)
+            params = weights_as_read(params, settings.hardware, numbers.seed, step)
         images = own.images
         if self.augment is not None:
-            images = self.augment(images, own.indices, settings.seed, step)
+            images = self.augment(images, own.indices, numbers.seed, step)
         inputs = self.preprocess(images)
         targets = jax.nn.one_hot(own.labels, self.num_classes, dtype=jnp.float32)
-        key = jax.random.fold_in(jax.random.key(settings.seed), step)
+        key = jax.random.fold_in(jax.random.key(numbers.seed), step)
         is_random = settings.relaxation.noise_std or settings.gradient.beta_sign == "random"
         noise_key = jax.random.fold_in(key, _NOISE_TAG) if is_random else None
+        gradient = replace(settings.gradient, beta_radius=numbers.beta_radius)  # type: ignore[arg-type]
         problem = Problem(
-            system, params, inputs, targets, settings.relaxation, settings.gradient,
+            system, params, inputs, targets, settings.relaxation, gradient,
             noise_key, own.start, own.places,
         )  # fmt: skip
         result = estimate(problem)
         activity = {name: system.activation(name, u) for name, u in result.state.items()}
         examples, homeostatic = jnp.float32(len(own.labels)), None
-        if self.homeostasis:
+        if settings.homeostasis.weight:
             noise = draw_noise(key, activity, settings.homeostasis.num_draws, own.places)
             value = homeostatic_gradient(system, params, inputs, activity, noise)
             homeostatic = jax.tree.map(lambda leaf: leaf * examples, value)
@@ -357,7 +329,7 @@ class Learner:
 
     def step(
         self,
-        optimizer: optax.GradientTransformation,
+        numbers: RunNumbers,
         state: TrainState,
         indices: Array,
         learned: Learned,
@@ -366,7 +338,7 @@ class Learner:
         """Take the step that the examples of a whole batch ask for.
 
         Args:
-            optimizer: from `build_optimizer`.
+            numbers: of the run.
             state: before the step.
             indices: of the examples in the split.
             learned: of all of them.
@@ -383,10 +355,11 @@ class Learner:
             gradient = self.settings.change_gradient(gradient)
         if sums.homeostatic is not None:
             homeostatic, pull = jax.tree.map(lambda leaf: leaf / sums.examples, sums.homeostatic)
-            weight = self.settings.homeostasis.weight
+            weight = numbers.homeostasis_weight
             gradient = jax.tree.map(lambda g, h: g + weight * h, gradient, pull)
+        optimizer = self.build_optimizer(numbers.learning_rate)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        updates = updates_as_taken(updates, self.settings.hardware, self.settings.seed, state.step)
+        updates = updates_as_taken(updates, self.settings.hardware, numbers.seed, state.step)
         _, losses, scores, labels, free, nudged = learned
         seen = batch_totals(losses, scores, labels, free, nudged, homeostatic, sums.signal)
         params = optax.apply_updates(state.params, updates)
@@ -396,8 +369,8 @@ class Learner:
 
 def _step(
     learner: Learner,
-    optimizer: optax.GradientTransformation,
     layout: Layout,
+    numbers: RunNumbers,
     state: TrainState,
     images: Pixels,
     labels: Int[Array, " examples"],
@@ -411,9 +384,9 @@ def _step(
         start = {name: constrain(last[indices]) for name, last in start.items()}
     places = jnp.arange(len(rows), dtype=jnp.int32)
     own = Examples(constrain(images[rows]), constrain(labels[rows]), indices, places, start)
-    shared = state.params, state.step
+    shared = numbers, state.params, state.step
     learned, sums = layout.by_device(learner.learn, own, shared)
-    return learner.step(optimizer, state, indices, learned, sums)
+    return learner.step(numbers, state, indices, learned, sums)
 
 
 class Apart:
@@ -424,25 +397,33 @@ class Apart:
 
     Args:
         learner: what the devices do.
-        optimizer: from `build_optimizer`.
         layout: the devices.
     """
 
-    def __init__(self, learner: Learner, optimizer: optax.GradientTransformation, layout: Layout) -> None:
+    def __init__(self, learner: Learner, layout: Layout) -> None:
         self._learn = layout.one_for_each(learner.learn)
 
-        def finish(state: TrainState, indices: Array, packed: list[list[Array]]) -> tuple[TrainState, Array]:
-            return learner.step(optimizer, state, indices, *self._learn.add_up(packed))
+        def finish(
+            numbers: RunNumbers, state: TrainState, indices: Array, packed: list[list[Array]]
+        ) -> tuple[TrainState, Array]:
+            return learner.step(numbers, state, indices, *self._learn.add_up(packed))
 
-        self._finish = jax.jit(finish, donate_argnums=0)
+        self._finish = jax.jit(finish, donate_argnums=1)
 
     def __call__(
-        self, state: TrainState, images: Pixels, labels: Array, rows: Array, indices: Array
+        self,
+        numbers: RunNumbers,
+        state: TrainState,
+        images: Pixels,
+        labels: Array,
+        rows: Array,
+        indices: Array,
     ) -> tuple[TrainState, Array]:
         """The step, with a `Batch` on the host."""
         start = None if state.memory is None else _recall(state.memory, indices)
-        packed = self._learn(Examples(images, labels, indices, rows, start), (state.params, state.step))
-        done: tuple[TrainState, Array] = self._finish(state, indices, packed)
+        shared = numbers, state.params, state.step
+        packed = self._learn(Examples(images, labels, indices, rows, start), shared)
+        done: tuple[TrainState, Array] = self._finish(numbers, state, indices, packed)
         return done
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,7 +20,8 @@ def test_every_product_of_a_step_has_the_precision_of_the_run(name, expected, me
     config = load_config("quickstart", (*overrides, "run.devices=1")).config
     task = Task(config)
     batch = next(task.feed("train").batches([np.arange(config.data.batch_size)]))
-    text = task.train_step([config]).lower(task.fresh_state(config), *batch).as_text()
+    step = jax.jit(task.train_step([config]))
+    text = step.lower(task.fresh_state(config), *batch).as_text()
     products = [line for line in text.splitlines() if PRODUCT.search(line)]
     assert products
     assert all(f"precision = [{expected}, {expected}]" in line for line in products), products[0]

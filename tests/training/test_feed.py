@@ -10,9 +10,7 @@ from hepcli.training import (
     Evaluator,
     Feed,
     Layout,
-    build_optimizer,
     epoch_steps,
-    make_train_step,
 )
 from hepcli.training import _feed as feed_module
 
@@ -40,9 +38,7 @@ def test_the_examples_that_were_asked_for(resident, shape):
 def test_a_streamed_epoch_learns_what_a_resident_one_does_bit_for_bit():
     """Augmentation included: it knows an example by its number in the split, not by its place in a batch."""
     augment = AUGMENTATIONS["flip_crop"](5, DataSettings("mine", crop_padding=1))
-    step = make_train_step(
-        tiny.NETWORK, 3, tiny.learning(weight=0.5), build_optimizer(tiny.SGD, 10), augment=augment
-    )
+    step = tiny.make_step(tiny.learning(weight=0.5), augment=augment)
     order = np.random.default_rng(0).permutation(10)
     ends = []
     for resident in (True, False):

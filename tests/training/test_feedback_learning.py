@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepcli.networks import copy_gradients
-from hepcli.training import build_optimizer, epoch_steps, make_train_step
+from hepcli.training import epoch_steps
 
 from . import tiny
 
@@ -16,7 +16,7 @@ STEPS = 10
 
 
 def train(settings, learning):
-    step = make_train_step(tiny.NETWORK, 3, learning, build_optimizer(settings, 10))
+    step = tiny.make_step(learning, settings)
     state = tiny.start(settings)
     for done in epoch_steps(step, state, tiny.feed(10), np.arange(10), 1):
         state = done.state

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepcli.settings import HardwareSettings
-from hepcli.training import build_optimizer, init_state, make_train_step, quantised, weights_as_read
+from hepcli.training import build_optimizer, init_state, quantised, weights_as_read
 from hepcli.training import updates_as_taken as taken
 
 from . import tiny
@@ -106,9 +106,7 @@ def test_what_does_not_change_takes_no_step():
 
 def after_steps(method="hep", steps=3, **hardware):
     settings = tiny.learning(method)._replace(hardware=replace(EXACT, **hardware))
-    optimizer = build_optimizer(tiny.SGD, 10)
-    step = make_train_step(tiny.NETWORK, 3, settings, optimizer)
-    state = init_state(tiny.params(), optimizer)
+    step, state = tiny.make_step(settings), tiny.start()
     for _ in range(steps):
         state, _ = step(state, *tiny.batch(4))
     return state.params
@@ -125,11 +123,12 @@ def test_the_gradient_is_that_of_the_weights_as_read_and_moves_the_float_copy(me
     """One step of SGD without momentum: the copy moves by what plain training moves the read weights by."""
     hardware = HardwareSettings(weight_bits=3, mismatch_std=0.1, read_noise_std=0.1)
     as_read = weights_as_read(tiny.params(), hardware, 0, 0)
-    optimizer = build_optimizer(replace(tiny.SGD, momentum=0.0), 10)
+    plain_sgd = replace(tiny.SGD, momentum=0.0)
+    optimizer = build_optimizer(plain_sgd, 10)
 
     def moved(settings, params):
         before = jax.tree.map(np.array, params)
-        step = make_train_step(tiny.NETWORK, 3, settings, optimizer)
+        step = tiny.make_step(settings, plain_sgd)
         state, _ = step(init_state(params, optimizer), *tiny.batch(4))
         return jax.tree.map(lambda new, old: np.asarray(new) - old, state.params, before)
 

@@ -10,10 +10,8 @@ import pytest
 from hepcli.errors import DivergenceError
 from hepcli.training import (
     StepDone,
-    build_optimizer,
     check_finite,
     epoch_steps,
-    make_train_step,
     means,
     scale_pixels,
 )
@@ -93,7 +91,7 @@ def test_the_message_says_what_to_do():
 
 
 def test_a_real_step_with_a_broken_parameter_diverges_at_once():
-    step = make_train_step(tiny.NETWORK, 3, tiny.learning("hep_exact"), build_optimizer(tiny.SGD, 10))
+    step = tiny.make_step(tiny.learning("hep_exact"))
     state = tiny.start()
     state.params["in-l1"]["bias"] = jnp.full(5, jnp.nan)
     with pytest.raises(DivergenceError, match="step 1 "):
@@ -107,7 +105,7 @@ def test_training_lowers_the_loss_in_one_trace():
         traces.append(images.shape)
         return scale_pixels(images)
 
-    step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(tiny.SGD, 10), preprocess)
+    step = tiny.make_step(tiny.learning(), preprocess=preprocess)
     state, batch, losses = tiny.start(), tiny.batch(10), []
     for _ in range(30):
         state, loss = step(state, *batch)
@@ -126,8 +124,7 @@ def test_randomness_is_a_function_of_seed_and_step_alone():
     """A run continued from a copy of its second step repeats the third, noise of homeostasis included."""
 
     def learner(seed):
-        settings = tiny.learning("hep_exact", weight=1.0, seed=seed)
-        return make_train_step(tiny.NETWORK, 3, settings, build_optimizer(tiny.SGD, 10))
+        return tiny.make_step(tiny.learning("hep_exact", weight=1.0), seed=seed)
 
     def noise_of(step, number):
         """The homeostatic loss, from the same parameters, as of step `number`."""
@@ -150,9 +147,7 @@ def test_randomness_is_a_function_of_seed_and_step_alone():
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_homeostasis_weighs_into_the_step(weight):
     """Its loss is on record only where it is part of the learning."""
-    step = make_train_step(
-        tiny.NETWORK, 3, tiny.learning("hep_exact", weight=weight), build_optimizer(tiny.SGD, 10)
-    )
+    step = tiny.make_step(tiny.learning("hep_exact", weight=weight))
     state, _ = step(tiny.start(), *tiny.batch(10))
     assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
 
@@ -170,7 +165,7 @@ def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
             sizes.add(len(images))
             return scale_pixels(images)
 
-        step = make_train_step(tiny.NETWORK, 3, noisy, build_optimizer(tiny.SGD, 10), preprocess)
+        step = tiny.make_step(noisy, preprocess=preprocess)
         state, _ = step(tiny.start(), *tiny.batch(10))
         assert sizes == {10 // parts}
         return step(state, *tiny.batch(10))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import Problem, free_phase
-from hepcli.training import build_optimizer, fresh_memory, init_state, make_train_step, scale_pixels
+from hepcli.training import build_optimizer, fresh_memory, init_state, scale_pixels
 
 from . import tiny
 
@@ -25,7 +25,7 @@ def test_visits_add_up_to_one_long_free_phase(method):
     """With weights that do not change, three visits of a few steps are one of three times as many."""
     settings = tiny.learning(method)
     settings = settings._replace(relaxation=replace(settings.relaxation, free_steps=STEPS))
-    step = make_train_step(tiny.NETWORK, 3, settings, build_optimizer(STILL, 10))
+    step = tiny.make_step(settings, STILL)
     state = start()
     for _ in range(3):
         for rows in (np.arange(0, 6), np.arange(6, 10)):
@@ -43,7 +43,7 @@ def test_visits_add_up_to_one_long_free_phase(method):
 
 
 def test_an_example_remembers_its_own_state_only():
-    step = make_train_step(tiny.NETWORK, 3, tiny.learning(), build_optimizer(STILL, 10))
+    step = tiny.make_step(tiny.learning(), STILL)
     state, _ = step(start(), *tiny.batch(None, np.array([7, 2])))
     for last in state.memory.values():
         seen = np.any(np.asarray(last) != 0, axis=1)

@@ -1,11 +1,21 @@
 """A network and a data set small enough to train on in a test."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 
 from hepcli.networks import dense_network
 from hepcli.settings import GradientSettings, HomeostasisSettings, OptimizerSettings, RelaxationSettings
-from hepcli.training import Feed, Layout, LearningSettings, build_optimizer, init_state
+from hepcli.training import (
+    Feed,
+    Layout,
+    LearningSettings,
+    RunNumbers,
+    build_optimizer,
+    init_state,
+    make_step_program,
+)
 
 NETWORK = dense_network(
     (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
@@ -43,8 +53,16 @@ def batch(examples, rows=None):
     return next(feed(10).batches([np.arange(examples) if rows is None else rows]))
 
 
-def learning(method="hep", weight=0.0, seed=0) -> LearningSettings:
-    return LearningSettings(RELAXATION, GradientSettings(method), HomeostasisSettings(weight, 2), seed)
+def learning(method="hep", weight=0.0) -> LearningSettings:
+    return LearningSettings(RELAXATION, GradientSettings(method), HomeostasisSettings(weight, 2))
+
+
+def make_step(settings, optimizer=SGD, seed=0, **options):
+    """The step of a run, with its numbers from the settings."""
+    radius, weight, rate = settings.gradient.beta_radius, settings.homeostasis.weight, optimizer.learning_rate
+    build = partial(build_optimizer, optimizer, 10)
+    program = make_step_program(NETWORK, 3, settings, build, **options)
+    return partial(program, RunNumbers(jnp.uint32(seed), *map(jnp.float32, (radius, weight, rate))))
 
 
 def start(optimizer_settings=SGD):

@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,19 +16,11 @@ from hepcli.config import (
     expanded,
     is_path,
     try_config,
+    without_numbers,
 )
 from hepcli.errors import ConfigError
 from hepcli.files import legible
 from hepcli.settings import Fault
-
-VARYING = (
-    "run.seed",
-    "network.initial_angle_deg",
-    "gradient.beta_radius",
-    "homeostasis.weight",
-    "optimizer.learning_rate",
-)
-"""Numbers that are no shapes: runs that differ in nothing else train in one compiled program."""
 
 _SLUG_LENGTH = 48
 
@@ -185,15 +176,7 @@ def changed_error(preset: str) -> ConfigError:
 
 def program_of(config: Config) -> str:
     """Name the compiled program of a run: equal for runs that can train together."""
-    weight = 1.0 if config.homeostasis.weight > 0 else 0.0
-    same_numbers = {
-        "run": replace(config.run, seed=0),
-        "network": replace(config.network, initial_angle_deg=0.0),
-        "gradient": replace(config.gradient, beta_radius=1.0),
-        "homeostasis": replace(config.homeostasis, weight=weight),
-        "optimizer": replace(config.optimizer, learning_rate=1.0),
-    }
-    return config_hash(config.model_copy(update=same_numbers))
+    return config_hash(without_numbers(config))
 
 
 def _point(

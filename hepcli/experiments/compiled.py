@@ -1,0 +1,267 @@
+"""What is compiled for a configuration, shared by the runs of a process that differ in numbers alone."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from hepcli.code import defined_at
+from hepcli.config import Config, config_error, nudge_problems, without_numbers
+from hepcli.data import DatasetSpec
+from hepcli.engine import Gradient, estimator_of
+from hepcli.errors import CodeError, ConfigError
+from hepcli.networks import (
+    Network,
+    build_network,
+    copy_gradients,
+    derives_its_value,
+    drives_linearly,
+    looks_holomorphic,
+)
+from hepcli.settings import ACTIVATIONS, AUGMENTATIONS, NOT_HOLOMORPHIC, GradientSettings, has_own_parts
+from hepcli.training import (
+    AsymmetryMeter,
+    Augment,
+    Augmentation,
+    Evaluator,
+    Layout,
+    LearningSettings,
+    MeterSettings,
+    Preprocess,
+    StepProgram,
+    build_optimizer,
+    make_step_program,
+    normalizer,
+    step_bytes,
+    weights_as_read,
+)
+
+_MOST_KEPT = 4  # configurations; each takes about 25 MB
+
+
+class Compiled:
+    """The network of a configuration and its programs, each made when it is first asked for.
+
+    Args:
+        config: the configuration, without its numbers: nothing here knows them.
+        spec: of its data set.
+
+    Raises:
+        ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
+        CodeError: a component of the user's own is not what it must be.
+    """
+
+    def __init__(self, config: Config, spec: DatasetSpec) -> None:
+        self._config, self._spec = config, spec
+        image = spec.image_shape
+        if misfits := config.network.misfits(image, spec.num_classes):
+            raise config_error(misfits)
+        _check_own_activations(config)
+        network = build_network(config.network, image, spec.num_classes)
+        _check_own_parts(network)
+        self.network: Network = network_of_method(network, config.gradient)
+        self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
+        self._steps: dict[tuple[Layout, bool], StepProgram] = {}
+        self._meters: dict[GradientSettings, AsymmetryMeter] = {}
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that are trained on."""
+        return self._spec.num_examples["train"] - self._config.data.validation_examples
+
+    @property
+    def num_batches(self) -> int:
+        """Whole batches in an epoch; 0 where there are fewer examples than in one."""
+        return self.num_examples // self._config.data.batch_size
+
+    def optimizer(self, learning_rate: float | Array) -> optax.GradientTransformation:
+        """The optimiser of a run."""
+        config = self._config
+        fixed: list[str] = []
+        if config.optimizer.feedback_learning == "fixed":
+            fixed = [name for name in config.network.connections if config.network.is_top_down(name)]
+        return build_optimizer(config.optimizer, config.run.epochs * self.num_batches, learning_rate, fixed)
+
+    def step(self, layout: Layout, *, joint: bool) -> StepProgram:
+        """The training step of a run, or of several at once; see `make_step_program`."""
+        if (layout, joint) not in self._steps:
+            self._steps[layout, joint] = make_step_program(
+                self.network, self._spec.num_classes, self._learning, self.optimizer, self.preprocess,
+                self.augment, layout, joint=joint,
+            )  # fmt: skip
+        return self._steps[layout, joint]
+
+    def step_bytes(self, params: Gradient) -> int:
+        """The memory that a training step takes; see `hepcli.training.step_bytes`."""
+        return step_bytes(
+            self.network, self._spec.num_classes, self._learning, self.preprocess, params,
+            self._spec.image_shape, self._config.data.batch_size,
+        )  # fmt: skip
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates parameters on a feed."""
+        return Evaluator(
+            self.network,
+            self._spec.num_classes,
+            self._config.relaxation,
+            self._config.homeostasis.num_draws,
+            self.preprocess,
+        )
+
+    def meter(self, gradient: GradientSettings) -> AsymmetryMeter:
+        """Measures what an estimator, with all its numbers, does in this network."""
+        if gradient not in self._meters:
+            settings = MeterSettings(self._config.relaxation, gradient)
+            self._meters[gradient] = AsymmetryMeter(
+                self.network, self._spec.num_classes, settings, self.preprocess
+            )
+        return self._meters[gradient]
+
+    @cached_property
+    def weights_as_read(self) -> Callable[[Gradient, np.uint32, int], Gradient]:
+        """(parameters, seed, step) -> the weights that the network computes with; see `weights_as_read`."""
+        hardware = self._config.hardware
+        return jax.jit(lambda params, seed, step: weights_as_read(params, hardware, seed, step))
+
+    @cached_property
+    def augment(self) -> Augment | None:
+        """What is done to training images at random; None for nothing.
+
+        Raises:
+            ConfigError: a crop could miss the image altogether; RandAugment has no colours to change in such
+                images.
+        """
+        data, (height, width, channels) = self._config.data, self._spec.image_shape
+        if data.augmentation != "none" and data.crop_padding >= min(height, width):
+            raise ConfigError(
+                f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
+                "pixels",
+                f"Choose a value below {min(height, width)}; otherwise crops may show nothing of the image.",
+            )
+        if data.augmentation == "rand_augment" and channels not in (1, 3):
+            raise ConfigError(
+                f"data.augmentation = rand_augment: images of {data.name} have {channels} channels",
+                "It needs 1 (grey) or 3 (red, green, blue); data.augmentation=flip_crop takes any number.",
+            )
+        augmentation: Augmentation = AUGMENTATIONS[data.augmentation]
+        return augmentation(self.num_batches, data)
+
+    @property
+    def _learning(self) -> LearningSettings:
+        config = self._config
+        copies = config.optimizer.feedback_learning == "kolen_pollack"
+        return LearningSettings(
+            config.relaxation,
+            config.gradient,
+            config.homeostasis,
+            partial(copy_gradients, pairs=self.network.untied_pairs) if copies else None,
+            config.data.accumulate,
+            config.hardware,
+        )
+
+
+_kept: OrderedDict[object, Compiled] = OrderedDict()
+
+
+def compiled_for(config: Config, spec: DatasetSpec) -> Compiled:
+    """What is compiled for a configuration: that of the latest runs which differ in numbers alone, or anew.
+
+    Where there are own parts it is always made anew: their names may stand for others than before.
+
+    Raises:
+        ConfigError, CodeError: as `Compiled`.
+    """
+    config = without_numbers(config)
+    if has_own_parts():
+        return Compiled(config, spec)
+    sizes = spec.image_shape, spec.num_classes, *spec.num_examples.items()
+    key = config.model_dump_json(), sizes
+    if key not in _kept:
+        _kept[key] = Compiled(config, spec)
+    _kept.move_to_end(key)
+    while len(_kept) > _MOST_KEPT:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+def network_of_method(network: Network, gradient: GradientSettings) -> Network:
+    """The network as an estimator uses it: feedforward ones leave out its feedback.
+
+    Raises:
+        ConfigError: nudges are complex, and a part of the user's own is not holomorphic; or the method
+            contrasts energies, and connections between layers pool.
+    """
+    if problems := nudge_problems(network.real_only, gradient):
+        raise config_error(problems)
+    estimator = estimator_of(gradient.method)
+    if estimator.is_contrastive and not network.linear_drive:
+        raise ConfigError(
+            f"gradient.method = {gradient.method}: its energy is not defined where a connection between "
+            "layers pools.",
+            "Use gradient.method=hep, which works with any layer, or layers without pooling "
+            "(pool_size = pool_stride = 1).",
+        )
+    return network.without_feedback if estimator.is_feedforward else network
+
+
+def _check_own_activations(config: Config) -> None:
+    """Check what the user's own activations return, and find out which are not holomorphic.
+
+    Raises:
+        CodeError: one changes the shape or the type of what it is given.
+    """
+    for name in filter(ACTIVATIONS.is_own, dict.fromkeys(config.network.activations.values())):
+        function = ACTIVATIONS[name]
+        given = jax.eval_shape(lambda: jnp.zeros((2, 3), jnp.float32))
+        found = jax.eval_shape(function, given)
+        if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (given.shape, given.dtype):
+            raise CodeError(
+                f"{defined_at(function)}: activation {name} makes {found} of {given}.",
+                "It acts on each element: return an array of the same shape and type.",
+            )
+        if not looks_holomorphic(function):
+            NOT_HOLOMORPHIC.add(name)
+
+
+def _check_own_parts(network: Network) -> None:
+    """Check that own kinds of layers are linear where they say so, and that an own loss has its derivative.
+
+    Raises:
+        CodeError: one is not, or it has not.
+    """
+    loss = network.own_loss
+    if loss is not None and not derives_its_value(loss, network.num_classes):
+        raise CodeError(
+            f"{defined_at(loss.derivative)}: the derivative of loss {network.loss_name} is not that of its "
+            "value.",
+            "Correct one of the two: learning follows the derivative, and what is reported is the value.",
+        )
+    for connection in network.of_own_kind:
+        if connection.kind.is_linear(connection) and not drives_linearly(connection):
+            raise CodeError(
+                f"layer kind {connection.layer.kind}: connection {connection.name} is not linear in the "
+                "activities, although is_linear says that it is.",
+                "Correct one of the two; estimators take short cuts where a drive is linear.",
+            )
+
+
+def _preprocess(config: Config, channels: int) -> Preprocess:
+    """The normalisation of images.
+
+    Raises:
+        ConfigError: mean or std is neither for one channel nor for all.
+    """
+    data = config.data
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"data.{key} = {list(values)}: images of {data.name} have {channels} channels",
+                f"Give {'1 value' if channels == 1 else f'1 or {channels} values'}.",
+            )
+    return normalizer(data)
