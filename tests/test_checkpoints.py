@@ -511,6 +511,13 @@ def test_each_form_of_the_argument_means_the_run(
     assert resolve_checkpoint(Path(form)) == (run.resolve(), step)
 
 
+def test_checkpoints_may_lie_elsewhere_behind_a_link(run: Path, tmp_path: Path) -> None:
+    shutil.move(run / "checkpoints", tmp_path / "scratch")
+    (run / "checkpoints").symlink_to(tmp_path / "scratch")
+    assert resolve_checkpoint(run / "checkpoints") == (run, None)
+    assert resolve_checkpoint(run / "checkpoints" / "20") == (run, 20)
+
+
 @pytest.mark.parametrize("name", ["checkpoints", "100"])
 def test_a_run_may_have_the_name_of_something_inside_a_run(run: Path, name: str) -> None:
     moved = run.rename(run.with_name(name)).resolve()
@@ -620,3 +627,102 @@ def test_a_step_that_cannot_be_read_for_a_moment_is_never_deleted(tmp_path, monk
     with CheckpointStore(tmp_path, keep_latest=1, keep_best=1) as store:
         store.save(3, small_state(3), {}, 0.2)
     assert (tmp_path / "1").is_dir()
+
+
+def saved_again(directory: Path) -> CheckpointStore:
+    """A store that saves step 2 anew, with another state."""
+    store = CheckpointStore(directory, keep_latest=1)
+    store.save(2, small_state(7), {"again": True}, None, replace=True)
+    return store
+
+
+def test_a_step_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    store_with(tmp_path, 2, keep_latest=1)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name == ".saving-2":
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputError, match="Input/output error"):
+        saved_again(tmp_path).wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2"]
+    assert_identical(CheckpointStore(tmp_path).restore(small_state(0)).state, small_state(2))
+
+
+def test_a_kill_between_the_old_step_and_the_new_one_loses_neither(tmp_path):
+    store_with(tmp_path / "run", 2, keep_latest=1)
+    with saved_again(tmp_path / "new") as new:
+        new.wait()
+    (tmp_path / "run" / "2").rename(tmp_path / "run" / ".deleting-2")
+    shutil.copytree(tmp_path / "new" / "2", tmp_path / "run" / ".saving-2")
+    store = CheckpointStore(tmp_path / "run")
+    assert store.steps() == store.folders() == [2]
+    restored = store.restore(small_state(0))
+    assert (restored.metadata, restored.damaged) == ({"again": True}, ())
+    assert_identical(restored.state, small_state(7))
+    with store:
+        assert store.survey() == ()
+        store.save(3, small_state(3), {}, None)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["2", "3"]
+
+
+def test_what_is_saved_after_going_back_replaces_what_came_later(tmp_path):
+    store_with(tmp_path, 1, 2, 3, keep_latest=3)
+    with CheckpointStore(tmp_path, keep_latest=3) as store:
+        assert store.restore(small_state(0)).step == 3
+        assert store.restore(small_state(0), 1).step == 1
+        store.save(2, small_state(7), {"again": True}, 0.5)
+        store.save(2, small_state(8), {"again": False}, None)  # there already
+    restored = CheckpointStore(tmp_path).restore(small_state(0), 2)
+    assert restored.metadata == {"again": True}
+    assert_identical(restored.state, small_state(7))
+
+
+def test_damaged_steps_are_named_and_left_where_they_are(tmp_path):
+    store_with(tmp_path, 1, 2, keep_latest=2)
+    flip(files_of(tmp_path / "1" / "state")[0], 5)
+    with CheckpointStore(tmp_path, keep_latest=1) as store:
+        assert store.restore(small_state(0)).damaged == ()
+        (line,) = store.survey()
+        assert line.startswith("Step 1 is damaged: ")
+        store.save(3, small_state(3), {}, None)
+    assert CheckpointStore(tmp_path).folders() == [1, 3]
+
+
+def test_a_step_that_the_system_refuses_to_read_is_an_error_not_an_older_step(tmp_path, monkeypatch):
+    store_with(tmp_path, 1, 2)
+    digest = _step_files.file_digest
+
+    def refuse(path):
+        if "2" in path.parts:
+            raise PermissionError(13, "Permission denied")
+        return digest(path)
+
+    monkeypatch.setattr(_step_files, "file_digest", refuse)
+    with pytest.raises(CheckpointError, match=r"Step 2 in .* cannot be read: .*Permission denied"):
+        CheckpointStore(tmp_path).restore(small_state(0))
+
+
+def test_a_folder_that_has_gone_is_not_made_again(tmp_path):
+    with CheckpointStore(tmp_path / "run" / "checkpoints") as store:
+        store.save(1, small_state(1), {}, None)
+        store.wait()
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        store.save(2, small_state(2), {}, None)
+        with pytest.raises(OutputError, match="No such file"):
+            store.wait()
+    assert not (tmp_path / "run").exists()
+
+
+def test_random_keys_come_back(tmp_path):
+    """As Optax's add_noise keeps one."""
+    state = {"key": jax.random.key(3), "of another kind": jax.random.split(jax.random.key(4, impl="rbg"))}
+    with CheckpointStore(tmp_path) as store:
+        store.save(1, state, {}, None)
+        restored = store.restore(jax.tree.map(jnp.zeros_like, state)).state
+    for ours, theirs in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert jnp.array_equal(jax.random.key_data(ours), jax.random.key_data(theirs))

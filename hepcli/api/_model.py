@@ -220,7 +220,7 @@ def load_run(
     """
     texts, flags = split_overrides(overrides)
     saved = SavedRun(_path(path), texts, None if data_dir is None else _path(data_dir), flags, as_paths(code))
-    restored = saved.restore(saved.chosen_step(step))
+    restored = saved.restore_chosen(step)
     warn(restored.damaged)
     return Run(
         saved.config,

@@ -1,5 +1,6 @@
 """Which run, and which of its steps, a path means."""
 
+import os
 from pathlib import Path
 
 from hepcli.checkpoints._step_files import is_number, step_folders
@@ -7,6 +8,15 @@ from hepcli.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"
 CONFIG_FILE = "config.toml"
+
+
+def _run_of(folder: Path) -> tuple[Path, int | None]:
+    """The run folder that a folder is or lies in, going by names, and the step that it is."""
+    # The configuration decides, not the name: a run folder may itself be called "checkpoints" or "100".
+    if (folder / CONFIG_FILE).is_file():
+        return folder, None
+    run, step = (folder.parent, int(folder.name)) if is_number(folder.name) else (folder, None)
+    return (run.parent, step) if run.name == CHECKPOINTS_FOLDER else (folder, step)
 
 
 def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
@@ -26,17 +36,14 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
         "runs/NAME/checkpoints/100."
     )
     try:
-        folder = path.resolve()
+        resolved = path.resolve()
     except RuntimeError as error:  # how Python 3.11 says that links lead in a circle
         raise CheckpointError(f"{path} is a link that leads to itself.", usage) from error
-    if not folder.is_dir():
-        raise CheckpointError(f"{path} {'is not a folder' if folder.exists() else 'does not exist'}.", usage)
-    run, step = folder, None
-    # The configuration decides, not the name: a run folder may itself be called "checkpoints" or "100".
+    if not resolved.is_dir():
+        raise CheckpointError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}.", usage)
+    run, step = _run_of(resolved)
     if not (run / CONFIG_FILE).is_file():
-        if is_number(run.name):
-            run, step = run.parent, int(run.name)
-        run = run.parent if run.name == CHECKPOINTS_FOLDER else folder
+        run, step = _run_of(Path(os.path.abspath(path)))  # checkpoints/ may be a link to another disk
     if not (run / CONFIG_FILE).is_file():
         raise CheckpointError(f"{path} is not (part of) a run: there is no {run / CONFIG_FILE}.", usage)
     if not step_folders(run / CHECKPOINTS_FOLDER):

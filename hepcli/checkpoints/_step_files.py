@@ -48,6 +48,19 @@ def named_leaves(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
+def words(leaf: Any) -> Any:
+    """A leaf as it is saved: random keys, which NumPy does not know, as the words they are made of."""
+    import jax
+
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    import jax
+
+    return hasattr(leaf, "dtype") and bool(jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
 def _spec(leaf: Any) -> dict[str, Any]:
     """Describe shape and dtype of an array, a `ShapeDtypeStruct` or a Python number."""
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
@@ -91,10 +104,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path, step: int | None = None) -> bool:
+    """Whether all files are there with their sizes, and are of that step."""
     try:
-        files = _read_manifest(folder)["files"]
-        return all((folder / name).stat().st_size == file["bytes"] for name, file in files.items())
+        manifest = _read_manifest(folder)
+        files, own = manifest["files"], manifest["step"]
+        return step in (None, own) and all(
+            (folder / name).stat().st_size == file["bytes"] for name, file in files.items()
+        )
     except (DamagedError, OSError):
         return False
 
@@ -102,7 +119,7 @@ def is_complete(folder: Path) -> bool:
 def verified_manifest(folder: Path) -> dict[str, Any]:
     """Read a manifest after checking every byte of the step against it."""
     manifest = _read_manifest(folder)
-    if str(manifest["step"]) != folder.name:
+    if str(manifest["step"]) != folder.name.removeprefix(SAVING):
         raise DamagedError(f"its manifest is for step {manifest['step']}")
     for name, file in manifest["files"].items():
         try:
@@ -121,18 +138,22 @@ def read_step(
     import jax
 
     manifest = verified_manifest(folder)
-    wanted = {name: _spec(leaf) for name, leaf in named_leaves(target).items()}
+    like = named_leaves(target)
+    wanted = {name: _spec(words(leaf)) for name, leaf in like.items()}
     specs = _by_newer_name(manifest["leaves"], wanted, older)
     if not whole:
         specs = {name: spec for name, spec in specs.items() if name in wanted}
     _check_target(folder, specs, wanted)
-    leaves = {name: np.zeros(spec["shape"], spec["dtype"]) for name, spec in specs.items()}
+    leaves: dict[str, Any] = {name: np.zeros(spec["shape"], spec["dtype"]) for name, spec in specs.items()}
     saved = {name: spec for name, spec in specs.items() if "key" in spec}
     for name, leaf in _read_leaves(folder, {n: s for n, s in saved.items() if leaves[n].size}).items():
         leaves[name] = leaf
     for name, spec in saved.items():
         if _leaf_digest(leaves[name]) != spec["sha256"]:
             raise DamagedError(f"the array {name} differs from what was saved")
+    for name, leaf in like.items():
+        if _is_key(leaf):
+            leaves[name] = jax.random.wrap_key_data(leaves[name], impl=jax.random.key_impl(leaf))
     tree = jax.tree.unflatten(jax.tree.structure(target), [leaves[name] for name in wanted])
     return tree, manifest["metadata"]
 
@@ -168,6 +189,8 @@ def _read_leaves(folder: Path, specs: Mapping[str, Any]) -> dict[str, np.ndarray
         with _checkpointer() as checkpointer, plain_path(folder) as where:
             result = checkpointer.restore(where / STATE, args=some)
     except (OSError, ValueError) as error:  # a file has gone or changed since it was verified
+        if isinstance(error, OSError) and error.strerror:
+            raise _unread("its arrays", error) from error
         reason = system_reason(error) or str(error).partition("\n")[0]
         raise DamagedError(f"its arrays cannot be read ({reason})") from error
     return {name: result[key] for key, name in keys.items()}

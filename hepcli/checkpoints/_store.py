@@ -3,7 +3,8 @@
 A step is a folder named after its number: `state/` written by Orbax, `manifest.json` (metadata, metric, the
 path, shape, dtype and sha256 of each leaf, the size and sha256 of each Orbax file) and `manifest.sha256`.
 It is built under a hidden name and renamed when all of it is on disk: whenever the process is killed, a step
-is there whole or not at all. Orbax itself loads flipped bytes silently, so it only ever sees verified files.
+is there whole or not at all, and one that is replaced is there, old or new. Orbax itself loads flipped bytes
+silently, so it only ever sees verified files.
 """
 
 import json
@@ -34,6 +35,7 @@ from hepcli.checkpoints._step_files import (
     step_folders,
     system_reason,
     verified_manifest,
+    words,
     write_manifest,
     write_state,
 )
@@ -52,7 +54,7 @@ class Restored(NamedTuple):
 
     Args:
         step: the step it was saved at.
-        state: the tree of the target, with NumPy leaves.
+        state: the tree of the target, with NumPy leaves; random keys are JAX's.
         metadata: what was given to `save`, after a round trip through JSON.
         damaged: one line for each step that was skipped, newest first.
     """
@@ -86,7 +88,8 @@ class CheckpointStore:
         self._keep_best = keep_best
         self._keep_every_steps = keep_every_steps
         self._intact: dict[int, float | None] | None = None  # step to metric; None until the first save
-        self._unread: set[int] = set()
+        self._kept_as_they_are: dict[int, str] = {}  # steps that are damaged or cannot be read, and why
+        self._restored: int | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._pending: tuple[int, Future[None]] | None = None
 
@@ -131,7 +134,7 @@ class CheckpointStore:
         if self._intact is not None and step in self._intact and not replace:
             return
         # A real copy: on CPU np.asarray would alias a buffer that the next step may overwrite by donation.
-        leaves = {name: np.array(leaf) for name, leaf in named_leaves(state).items()}
+        leaves = {name: np.array(words(leaf)) for name, leaf in named_leaves(state).items()}
         finite = metric is not None and math.isfinite(metric)
         manifest = {
             "format": FORMAT,
@@ -185,7 +188,7 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(step for step, folder in step_folders(self._directory).items() if is_complete(folder))
+        return sorted(step for step, folder in self._folders().items() if is_complete(folder))
 
     def folders(self) -> list[int]:
         """List the steps that lie here, ascending, damaged ones included.
@@ -194,7 +197,18 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(step_folders(self._directory))
+        return sorted(self._folders())
+
+    def survey(self) -> tuple[str, ...]:
+        """Clear what a killed process left behind, and read every byte of every step, before saving.
+
+        Returns:
+            One line for each step that is damaged or cannot be read, newest first: they are left as they are,
+            and none of them is among the latest or the best.
+        """
+        self.wait()
+        self._intact = self._surveyed()
+        return _lines(self._kept_as_they_are)
 
     def restore(
         self,
@@ -208,7 +222,8 @@ class CheckpointStore:
 
         Args:
             target: a tree of arrays or `jax.ShapeDtypeStruct` that gives structure, shapes and dtypes.
-            step: the step to read; None for the newest one that is intact.
+            step: the step to read; None for the newest one that is intact. What is saved afterwards continues
+                from there: later steps that lie here already are written anew.
             whole: whether what was saved must be all of the target; else other leaves are left unread.
             older: path of a leaf -> the path it may have been saved under instead, or None where it may be
                 missing and is zero then.
@@ -217,19 +232,26 @@ class CheckpointStore:
             The state, with what was skipped to find it.
 
         Raises:
-            CheckpointError: when no step is intact, the step is missing, or it is of another network.
+            CheckpointError: when no step is intact, the step is missing or of another network, or the system
+                refuses to read it.
         """
         self.wait()
         damaged = {} if step is not None else self._unfinished()
         while (number := self._newest(step, damaged)) is not None:
-            folder = self._directory / str(number)
+            folder = self._folders().get(number, self._directory / str(number))
             try:
                 state, metadata = read_step(folder, target, whole, older)
+            except UnreadableError as error:
+                raise CheckpointError(
+                    f"Step {number} in {self._directory} cannot be read: {error}.",
+                    "Make it readable: nothing says that it is damaged. " + self._advice(number),
+                ) from error
             except DamagedError as error:
                 if folder.is_dir():  # else a training process has deleted it meanwhile, and saved newer ones
                     damaged[number] = str(error)
                 continue
             skipped = {other: reason for other, reason in damaged.items() if other > number}
+            self._restored, self._intact = number, None
             return Restored(number, state, metadata, _lines(skipped))
         result = " ".join(_lines(damaged)) or "It contains no checkpoint."
         advice = _NO_STEP_ADVICE if step is None else self._advice(step)
@@ -237,15 +259,21 @@ class CheckpointStore:
 
     def _newest(self, step: int | None, damaged: Container[int]) -> int | None:
         """The newest step, or that step, unless it is known to be damaged."""
-        folders = step_folders(self._directory)
+        folders = self._folders()
         if step is not None and step not in folders:
             raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
         return max((n for n in folders if n not in damaged and step in (None, n)), default=None)
 
     def _unfinished(self) -> dict[int, str]:
         reason = "saving it was interrupted or is still in progress"
-        finished = step_folders(self._directory)
+        finished = self._folders()
         return {n: reason for n in step_folders(self._directory, SAVING) if n not in finished}
+
+    def _folders(self) -> dict[int, Path]:
+        """The folder of each step, whole or not; a kill may have left one that is whole its hidden name."""
+        named = step_folders(self._directory)
+        hidden = step_folders(self._directory, SAVING).items()
+        return {n: folder for n, folder in hidden if n not in named and is_complete(folder, n)} | named
 
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""
@@ -256,11 +284,14 @@ class CheckpointStore:
         self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any], replace: bool
     ) -> None:
         """Write one step under a hidden name, rename it, then delete what need not be kept."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # Later on, a folder that is missing was moved or deleted, and must not come back.
+        self._directory.mkdir(parents=self._intact is None and self._restored is None, exist_ok=True)
         if self._intact is None:
-            self._intact = self._survey()
+            self._intact = self._surveyed()
         if step in self._intact and not replace:
             return
+        if not self._directory.joinpath(str(step)).exists():
+            self._kept_as_they_are.pop(step, None)
         staging = self._directory / f"{SAVING}{step}"
         if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
             shutil.rmtree(staging)
@@ -268,35 +299,60 @@ class CheckpointStore:
             staging.mkdir()
             stored = write_state(staging / STATE, leaves)
             write_manifest(staging, manifest | {"leaves": stored, "files": file_digests(staging)})
-            self._discard(step)  # one to replace, or a damaged one, else `_survey` would have found it
-            staging.rename(self._directory / str(step))
+            self._put(staging, step)
             sync(self._directory)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            if (self._directory / str(step)).exists() or not is_complete(staging):
+                shutil.rmtree(staging, ignore_errors=True)
+        self._clear(DELETING)
         self._intact[step] = manifest["metric"]
+        self._kept_as_they_are.pop(step, None)
         self._prune(step)
 
-    def _survey(self) -> dict[int, float | None]:
+    def _put(self, staging: Path, step: int) -> None:
+        """Give a step its name; one of that name makes room, and comes back where that fails."""
+        folder, old = self._directory / str(step), self._directory / f"{DELETING}{step}"
+        shutil.rmtree(old, ignore_errors=True)
+        replaces = folder.exists()
+        if replaces:
+            folder.rename(old)
+        try:
+            staging.rename(folder)
+        except OSError:
+            if replaces:
+                old.rename(folder)
+            raise
+
+    def _clear(self, prefix: str) -> None:
+        """Delete what has such a name, as far as that can be done now."""
+        for folder in step_folders(self._directory, prefix).values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _surveyed(self) -> dict[int, float | None]:
         """Clear what a killed process left behind; return the intact steps with their metrics."""
-        for prefix in (SAVING, DELETING):
-            for folder in step_folders(self._directory, prefix).values():
-                shutil.rmtree(folder, ignore_errors=True)
+        for step, folder in self._folders().items():
+            if folder.name != str(step):  # whole, and not renamed yet
+                folder.rename(self._directory / str(step))
+        self._clear(SAVING)
+        self._clear(DELETING)
         intact: dict[int, float | None] = {}
+        self._kept_as_they_are = {}
         for step, folder in step_folders(self._directory).items():
             try:
-                intact[step] = verified_manifest(folder)["metric"]
-            except UnreadableError:
-                self._unread.add(step)  # never pruned: it may be the best
-            except DamagedError:
-                continue  # not counted as kept; `restore` is what reports it
+                metric = verified_manifest(folder)["metric"]
+            except DamagedError as error:
+                self._kept_as_they_are[step] = str(error)
+            else:
+                if self._restored is None or step <= self._restored:
+                    intact[step] = metric
         return intact
 
     def _prune(self, saved: int) -> None:
-        """Delete the steps that no rule keeps; damaged ones go once an intact one is newer."""
+        """Delete the steps that no rule keeps; what is damaged stays, since a copy of a file may mend it."""
         metrics = self._intact or {}
         steps = sorted(metrics)
         rated = sorted((-metric, step) for step, metric in metrics.items() if metric is not None)
-        keep = {saved, *self._unread, *steps[-self._keep_latest :]}
+        keep = {saved, *self._kept_as_they_are, *steps[-self._keep_latest :]}
         keep.update(step for _, step in rated[: self._keep_best])
         if self._keep_every_steps:
             keep.update(step for step in steps if step % self._keep_every_steps == 0)

@@ -46,7 +46,7 @@ def evaluate(
         DatasetError: the data set is missing or damaged.
     """
     run = SavedRun(checkpoint, overrides, data_dir, code=code)
-    restored = run.restore(run.chosen_step(step))
+    restored = run.restore_chosen(step)
     record = evaluate_params(run.task, restored.state.params, restored.step, split_name)
     notices = filter(None, [*restored.damaged, run.task.split(loaded_split(split_name)).notice])
     place = {"step": restored.step, "checkpoint": str(run.path_of(restored.step))}

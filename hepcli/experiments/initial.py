@@ -67,9 +67,10 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
             unfit[name] = f"has shape {list(arrays[name].shape)}, not {list(value.shape)}"
         elif not np.issubdtype(arrays[name].dtype, np.floating):
             unfit[name] = f"is {arrays[name].dtype}, not floating-point"
-        elif not np.isfinite(arrays[name]).all():
+        elif not np.isfinite(_cast(arrays[name], value)).all():
             raise CheckpointError(
-                f"{name} in {source} contains NaN or infinite values.", "Choose an earlier step."
+                f"{name} in {source} contains NaN, or values that are infinite in {value.dtype}.",
+                "Choose an earlier step.",
             )
     taken = [name for name in wanted if name not in unfit]
     if not taken:
@@ -80,7 +81,7 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
         )
     params = {
         connection: {
-            leaf: np.asarray(arrays[name], value.dtype) if name in taken else value
+            leaf: _cast(arrays[name], value) if name in taken else value
             for leaf, value in leaves.items()
             for name in [f"{connection}.{leaf}"]
         }
@@ -94,6 +95,12 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     if unused:
         notices.append(f"These weights of {source} are not used: {', '.join(unused)}.")
     return Initial(params, record, notices, trained)
+
+
+def _cast(array: NDArray[Any], like: Any) -> NDArray[Any]:
+    """In the precision of parameters; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(array, like.dtype)
 
 
 def check_begins_fresh(config: Config) -> None:
@@ -159,7 +166,11 @@ def _read(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any], list[str], Trained | None]:
     """The arrays of a source, where they came from, notices, and what they were trained on."""
     path, step = split_source(source)
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES and not path.is_dir():
+        if step is not None:
+            raise ConfigError(
+                f"run.init_from = {source}: a file holds the weights of one step.", f"Leave out :{step}."
+            )
         arrays, metadata = read_weights(path)
         names = ("config_hash", "step")
         origin: dict[str, Any] = {"file": source, **{name: metadata.get(name) for name in names}}
@@ -168,8 +179,7 @@ def _read(
     if step is not None and step != "best" and not step.isdecimal():
         usage = "Write FOLDER, FOLDER:STEP or FOLDER:best."
         raise ConfigError(f"run.init_from = {source}: {step} is not a step.", usage)
-    chosen = run.best_step() if step == "best" else None if step is None else int(step)
-    restored = run.restore(run.chosen_step(chosen))
+    restored = run.restore_chosen("best" if step == "best" else None if step is None else int(step))
     record = {"run": str(run.folder), "config_hash": config_hash(run.config), "step": restored.step}
     own = Trained(run.config.data.name, run.config.data.validation_examples, run.config.run.seed)
     return dict(flat(restored.state.params)), record, list(restored.damaged), own

@@ -4,6 +4,7 @@ import math
 import platform
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -99,6 +100,7 @@ class Run:
         self.timing: list[dict[str, Any]] = []
         self.earlier_schedules: list[dict[str, int]] = []
         self.step = 0
+        self._restored: int | None = None
         count = config.run.measure_examples
         self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
 
@@ -147,6 +149,9 @@ class Run:
         notices = self._notices() + [
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
+        if self.folder.writes:
+            notices += [line for line in store.survey() if line not in restored.damaged]
+        self._restored = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
         try:
@@ -256,6 +261,7 @@ class Run:
         check_finite(self.step, self.state.totals["loss"])
         check_params(self.step, self.state.params)
         if self.folder.writes:
+            self.folder.check_claim()
             metadata = {
                 "history": self.history,
                 "config": self.config.model_dump(mode="json"),
@@ -355,10 +361,16 @@ class Run:
         return () if notice is None else (notice,)
 
     def _summary(self) -> dict[str, Any]:
+        """The record of the finished run; of one that was finished before, where it was trained stays."""
         last = self.history[-1]
+        where = self._where()
+        if self.step == self._restored:
+            with suppress(OutputError):  # damaged: it is written anew
+                before = self.folder.read_summary() or {}
+                if before.get("config_hash") == config_hash(self.config):
+                    where |= {name: before[name] for name in where if name in before}
         seconds = [line["seconds"] for line in self.timing]
         is_timed = len(seconds) == len(self.history) and None not in seconds
-        packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
         return {
             "run": str(self.folder.path),
             "config_hash": config_hash(self.config),
@@ -377,6 +389,13 @@ class Run:
             "weight_angle_deg": last["weight_angle_deg"],
             "training_seconds": sum(seconds) if is_timed else None,
             "images_per_second": _images_per_second(self.timing),
+            **where,
+        }
+
+    def _where(self) -> dict[str, Any]:
+        """What is trained on, and with."""
+        packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+        return {
             "devices": [device.device_kind for device in self.task.layout.devices],
             "processes": jax.process_count(),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, source_of
@@ -51,6 +51,7 @@ class RunFolder:
         self.writes = True
         self.notices: list[str] = []
         self._is_new = is_new
+        self._lock: IO[str] | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -142,8 +143,10 @@ class RunFolder:
         """Turn the system's errors of writing here into one of ours.
 
         Raises:
-            OutputError: the disk is full, the folder is not writable, …
+            OutputError: the disk is full, the folder is not writable, …; or it is no longer the one that this
+                process claimed.
         """
+        self.check_claim()
         try:
             yield
         except OSError as error:
@@ -151,6 +154,25 @@ class RunFolder:
                 f"{self.path} cannot be written to: {write_failure(self.path, error)}.",
                 "Free disk space or make the folder writable, or choose another one with --out.",
             ) from error
+
+    def check_claim(self) -> None:
+        """Check that the folder of this name is still the one that was claimed.
+
+        Raises:
+            OutputError: it was moved, deleted or replaced, perhaps by another run.
+        """
+        if self._lock is None:
+            return
+        try:
+            there = os.stat(self.path / _LOCK_FILE)
+        except OSError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._lock.fileno())):
+            raise OutputError(
+                f"{self.path} was moved, deleted or replaced while this run was training in it.",
+                "Nothing more was written. Continue from its last checkpoint where the folder is now: "
+                "hep train --resume --out DIR",
+            )
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -191,7 +213,11 @@ class RunFolder:
             else:
                 with self.writing():
                     clear_temporaries(self.path)
-            yield
+            self._lock = handle
+            try:
+                yield
+            finally:
+                self._lock = None
 
     def _make(self) -> None:
         """Make the folder; a new one alone, so that of several runs begun at once each gets its own."""

@@ -190,15 +190,30 @@ class SavedRun:
         changed = [key for key, *_ in differences(self._own_config, self.config)]
         return test_accuracy(restored) if set(changed) <= set(_ELSEWHERE) else None
 
-    def chosen_step(self, step: int | Literal["best"] | None) -> int | None:
+    def restore_chosen(self, step: int | Literal["best"] | None) -> Restored:
+        """Read the weights of a step, of the best one, or of that which the checkpoint's path names.
+
+        Args:
+            step: None for that of the path, or else the newest intact one.
+
+        Raises:
+            CheckpointError: as `restore`; or the best is asked for, and no epoch is over yet.
+            ConfigError: as `restore`; `step` and path differ, or no validation examples are held out.
+            DatasetError: as `restore`.
+        """
+        if step != "best":
+            return self.restore(self.chosen_step(step))
+        newest = self._newest_for_best()
+        restored = self.restore(self.chosen_step(self._best_step(newest)))
+        # The best of the damaged ones may have been better.
+        return restored._replace(damaged=(*newest.damaged, *restored.damaged))
+
+    def chosen_step(self, step: int | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
 
         Raises:
-            CheckpointError: the best is asked for, and no epoch is over yet.
-            ConfigError: both are given and differ, or no examples are held out to call one the best.
+            ConfigError: both are given and differ.
         """
-        if step == "best":
-            step = self.best_step()
         if step is not None and self.named_step is not None and step != self.named_step:
             raise ConfigError(
                 f"{self.checkpoint} is step {self.named_step}, but --step is {step}.", "Give one of them."
@@ -221,21 +236,19 @@ class SavedRun:
             restored = restored._replace(damaged=(missing, *restored.damaged))
         return restored
 
-    def best_step(self) -> int:
-        """The step of the epoch with the highest accuracy on the validation examples.
-
-        Raises:
-            ConfigError: the run holds none out, so that no step is the best.
-            CheckpointError: nothing intact, or no epoch is over yet.
-        """
+    def _newest_for_best(self) -> Restored:
+        """The newest step, whose records tell the best: unlike metrics.jsonl they are verified with it."""
         if not self._own_config.data.validation_examples:
             raise ConfigError(
                 f"{self.folder} has no best checkpoint: it was trained with data.validation_examples = 0.",
                 "Use the newest checkpoint instead of the best, or train with --set "
                 "data.validation_examples=N.",
             )
-        # Not metrics.jsonl: the records in a checkpoint are verified with it.
-        best = best_epoch(self.restore(None).metadata["history"])
+        return self.restore(None)
+
+    def _best_step(self, newest: Restored) -> int:
+        """The step of the epoch with the highest accuracy on the validation examples."""
+        best = best_epoch(newest.metadata["history"])
         if best is None:
             what = f"No epoch of {self.folder} has finished yet."
             raise CheckpointError(what, "Use the newest checkpoint instead.")

@@ -52,7 +52,7 @@ def export(
         what = f"--out {out}: weights are written as {' or '.join(SUFFIXES)}."
         raise ConfigError(what, "Choose one of them.")
     run = SavedRun(checkpoint, data_dir=data_dir, code=code, reads_data=False)
-    restored = run.restore(run.chosen_step(step))
+    restored = run.restore_chosen(step)
     metadata = {
         "format": "hepcli",
         "hepcli": version("hepcli"),

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, dtypes
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
@@ -118,6 +118,11 @@ class Layout:
     def _put(self, leaf: Any, axis: int | None) -> Array:
         if self._mesh is None:
             return _on_device(leaf, self.devices[0])
+        if isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, dtypes.prng_key):
+            key: Array = jax.random.wrap_key_data(
+                self._put(jax.random.key_data(leaf), axis), impl=jax.random.key_impl(leaf)
+            )
+            return key
         array = np.asarray(leaf)
         return _global(array.shape, _sharding(self._mesh, axis), lambda index: array[index])
 

@@ -146,3 +146,13 @@ def test_lines_of_older_versions_are_read_under_the_names_of_this_one():
     old = {"epoch": 1, "train": {"converged": 0.5, "sweeps": 75.0, "loss": 1.0}, "test": {"top1": 0.5}}
     new = {"epoch": 1, "train": {"settled": 0.5, "passes": 75.0, "loss": 1.0}, "test": {"top1": 0.5}}
     assert newer_line(old) == newer_line(new) == new
+
+
+def test_the_best_of_what_is_left_is_not_silently_another(tmp_path, small):
+    folder = tmp_path / "run"
+    overrides = (*small, "data.validation_examples=100", "checkpoints.keep_latest=3")
+    list(train(TrainRequest(None, overrides, {"run.epochs": 2}, folder)))
+    newest = max(int(step.name) for step in (folder / "checkpoints").iterdir())
+    next((folder / "checkpoints" / str(newest) / "state").rglob("*manifest*")).write_bytes(b"")
+    _, notices = evaluate(folder, step="best")
+    assert any(line.startswith(f"Step {newest} is damaged") for line in notices)

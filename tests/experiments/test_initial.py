@@ -48,7 +48,7 @@ def test_exported_weights_are_the_runs_and_tell_where_they_come_from(tmp_path, s
         arrays = load_file(file)
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata()
-    step = SavedRun(source).best_step()
+    step = SavedRun(source).restore_chosen("best").step
     own = weights_of(source, step)
     assert arrays.keys() == own.keys()
     assert all(np.array_equal(arrays[name], value) for name, value in own.items())
@@ -115,7 +115,8 @@ FRESH = {"a-b": {"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.
         ({"x-y.kernel": np.zeros((2, 3))}, r"no weights match.*\n  a-b.kernel is missing"),
         ({"a-b.kernel": np.zeros((3, 3))}, r"has shape \[3, 3\], not \[2, 3\]"),
         ({"a-b.kernel": np.zeros((2, 3), int)}, "is int64, not floating-point"),
-        ({"a-b.kernel": np.full((2, 3), np.nan)}, "contains NaN or infinite values"),
+        ({"a-b.kernel": np.full((2, 3), np.nan)}, "contains NaN, or values that are infinite"),
+        ({"a-b.kernel": np.full((2, 3), 1e39)}, "infinite in float32"),
     ],
 )
 def test_weights_of_another_network_are_refused_in_words(tmp_path, arrays, what):
@@ -139,6 +140,9 @@ def test_a_step_that_is_none_and_another_format_are_refused(tmp_path, source):
         initial_params(f"{source}:last", FRESH)
     with pytest.raises(CheckpointError, match="no step 7"):
         initial_params(f"{source}:7", FRESH)
+    file, _ = export(source, tmp_path / "weights.npz")
+    with pytest.raises(ConfigError, match="a file holds the weights of one step"):
+        initial_params(f"{file}:7", FRESH)
     with pytest.raises(ConfigError, match=r"\.safetensors or \.npz"):
         export(source, tmp_path / "weights.h5")
 

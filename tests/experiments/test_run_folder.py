@@ -129,3 +129,20 @@ def test_a_named_pipe_as_lock_is_refused_at_once(tmp_path):
     os.mkfifo(folder.path / ".lock")
     with pytest.raises(OutputError), folder.claimed():
         pytest.fail("held")
+
+
+def test_a_folder_that_was_moved_or_replaced_is_not_written_to(tmp_path):
+    """Else a run would go on under a name that may be another run's by now."""
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed():
+        folder.append_line("metrics.jsonl", {"epoch": 1})
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(OutputError, match="was moved, deleted or replaced"):
+            folder.append_line("metrics.jsonl", {"epoch": 2})
+        assert not (tmp_path / "run").exists()
+        other = RunFolder(tmp_path / "run")
+        with other.claimed():
+            with pytest.raises(OutputError, match="was moved, deleted or replaced"):
+                folder.check_claim()
+            other.append_line("metrics.jsonl", {"epoch": 1})
+    assert (tmp_path / "moved" / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
