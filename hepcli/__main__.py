@@ -13,13 +13,18 @@ def main() -> None:
     """Run the command line; an interrupt while modules are imported ends it at once.
 
     A module that is imported halfway answers an interrupt with errors of all kinds, or not at all. Where
-    nothing is being imported it is a KeyboardInterrupt as ever; SIGTERM ends the process by itself.
+    nothing is being imported it is a KeyboardInterrupt as ever, and so are SIGTERM and SIGHUP: what was
+    begun is cleared away, and the cursor comes back.
     """
     _open_closed()
     if "--debug" not in sys.argv:  # XLA's own lines, such as of slow compilations, would tear displays
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started to ignore it
         signal.signal(signal.SIGINT, _on_interrupt)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _on_interrupt)
     from hepcli.cli import main as run  # after the handler: this alone takes a while
 
     try:

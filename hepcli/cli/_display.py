@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import error_percent, number, whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
@@ -294,4 +294,4 @@ def make_display(*, quiet: bool) -> Silent:
     console = StderrConsole()
     if quiet:
         return Silent()
-    return LiveTable(console) if is_terminal() else PlainLines()
+    return LiveTable(console) if console.is_live else PlainLines()

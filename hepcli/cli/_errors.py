@@ -85,6 +85,9 @@ def _known(error: Exception) -> HepError | None:
         return own
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_ROOM):
         return _out_of_memory(str(error))
+    if isinstance(error, MemoryError):
+        what = str(error) or "an allocation failed"
+        return HepError(f"There is not enough memory: {what}.", "End other programs, or use fewer examples.")
     return _of_the_system(error) if isinstance(error, OSError) else None
 
 

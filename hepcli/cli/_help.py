@@ -1,10 +1,14 @@
 """What --help looks like: options in panels, flags without a type, examples that can be pasted."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from hepcli.cli._errors import EXIT_PIPE
 
 _PANELS = {
     "Run": (),
@@ -39,7 +43,8 @@ class Command(TyperCommand):
         _make_readable()
         examples, self.epilog = self.epilog, None  # Rich would fill its lines
         try:
-            super().format_help(ctx, formatter)
+            with _no_reader_is_no_error():
+                super().format_help(ctx, formatter)
         finally:
             self.epilog = examples
         if examples:
@@ -57,6 +62,20 @@ class Group(TyperGroup):
         params = super().get_params(ctx)
         _without_types(params)
         return params
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help."""
+        with _no_reader_is_no_error():
+            super().format_help(ctx, formatter)
+
+
+@contextmanager
+def _no_reader_is_no_error() -> Iterator[None]:
+    """Rich ends the process with 1 where nobody reads stdout any more; other tools end as SIGPIPE does."""
+    try:
+        yield
+    except SystemExit:
+        raise typer.Exit(EXIT_PIPE) from None
 
 
 def examples(*commands: str) -> str:

@@ -82,6 +82,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         "--preset",
+        parser=not_empty,
         metavar="NAME|FILE.toml",
         autocompletion=complete.preset_names,
         help="Name of a preset (see `hep presets`) or a TOML file.",

@@ -15,7 +15,14 @@ class StderrConsole(Console):
     """Rich's console on stderr, without its habit of ending the process where a pipe has closed."""
 
     def __init__(self, **options: Any) -> None:
+        if "width" in options:  # Rich ignores it on a dumb terminal unless there is a height, too
+            options.setdefault("height", 100)
         super().__init__(stderr=True, **options)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what it shows can be changed later: a dumb terminal is written to like a file."""
+        return is_terminal() and self.is_terminal and not self.is_dumb_terminal
 
     def on_broken_pipe(self) -> None:
         """Leave it to `attempt`."""

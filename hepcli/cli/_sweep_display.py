@@ -135,7 +135,7 @@ def make_display(*, quiet: bool) -> SilentSweep:
     console = StderrConsole()
     if quiet:
         return SilentSweep()
-    return LiveSweep(console) if is_terminal() else PlainSweep()
+    return LiveSweep(console) if console.is_live else PlainSweep()
 
 
 def show_plan(planned: Plan) -> None:

@@ -1,5 +1,7 @@
 """Tables on stderr, whole whether or not there is a terminal."""
 
+import io
+
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +24,7 @@ def fits(table: Table, console: Console) -> bool:
 
 def whole_width(table: Table) -> int:
     """Columns of a terminal that shows a table whole."""
-    return Console(width=10_000).measure(table).maximum
+    return Console(width=10_000, height=100, file=io.StringIO()).measure(table).maximum
 
 
 def error_percent(accuracy: float | None) -> str:

@@ -27,7 +27,7 @@ from hepcli.cli._options import (
     Step,
     user_path,
 )
-from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
+from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import number, print_table
 
 EPILOG = examples(
@@ -138,7 +138,7 @@ class _Waiting:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=quiet or not is_terminal(),
+            disable=quiet or not console.is_live,
         )
         self._task = self._bar.add_task("loading")
 

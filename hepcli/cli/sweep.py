@@ -203,6 +203,7 @@ def sweep_command(
                 "--epochs": epochs, "--out": out, "--jobs": jobs != 1, "--resume": resume,
                 "--together": together, "--shard": shard, "--slurm": slurm, "--dry-run": dry_run,
                 "--search": search, "--fail-fast": fail_fast, "--code": code, "--reuse": reuse,
+                "--data-dir": data_dir,
             }
         )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
@@ -233,7 +234,8 @@ def sweep_command(
         planned = experiment.plan(request)
         for note in planned.notes:
             say(note)
-        show_plan(planned)
+        if not quiet:
+            show_plan(planned)
         if as_json:
             points = [point._asdict() for point in planned.own]
             table = planned.definition.search

@@ -72,7 +72,7 @@ def checked_arrays(images: Any, labels: Any, source: str) -> Pair:
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
-        scale = "np.round(255 * images)" if np.issubdtype(images.dtype, np.floating) else "images"
+        scale = "np.round(255 * images)" if images.dtype.kind in "fb" else "images"
         raise DatasetError(
             f"{source} images are {images.dtype}, not uint8.",
             f"Give pixels from 0 to 255, for example np.uint8({scale}).",

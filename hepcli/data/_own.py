@@ -67,10 +67,7 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
     directory = _folders.resolve_data_dir(data_dir)
     folder = _own_folder(name, directory)
     if folder.exists():
-        raise DatasetError(
-            f"{folder} already contains a data set {name}.",
-            "Choose another name, or remove that folder first.",
-        )
+        raise _taken(folder, name)
     report(f"Reading {name} from {source}")
     pairs, classes = _read_folders(source) if source.is_dir() else (_read_npz(source), None)
     if classes is not None:
@@ -105,6 +102,8 @@ def import_own(name: str, source: Path, data_dir: Path | None, report: OnProgres
             (whole / _INFO).write_text(json.dumps(info, indent=2) + "\n", "utf-8")
             os.rename(whole, folder)
     except OSError as error:
+        if folder.exists():  # another process has imported one of that name in the meantime
+            raise _taken(folder, name) from error
         raise _folders.write_error(directory, error) from error
     counts = ", ".join(f"{count:,} {split}" for split, count in spec.num_examples.items())
     size = " × ".join(map(str, spec.image_shape))
@@ -130,7 +129,7 @@ def find_own(name: str, data_dir: Path | None) -> DatasetSpec | None:
         return None
     except OSError as error:
         raise _unreadable(folder / _INFO, error) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(name, folder) from error
 
 
@@ -141,7 +140,8 @@ def load_own(spec: DatasetSpec, source: Imported, split: SplitName) -> Split:
         DatasetError: it is not what was imported.
     """
     found = open_arrays(spec, source.folder, split)
-    if found is None:
+    # The description has no digest: what it says of the classes is checked against the labels.
+    if found is None or (split == "train" and int(found.labels.max()) + 1 != spec.num_classes):
         raise _damaged(spec.name, source.folder)
     return found
 
@@ -158,6 +158,12 @@ def own_names(data_dir: Path | None) -> list[str]:
     """What has been imported, by name."""
     return sorted(
         path.parent.parent.name for path in _folders.resolve_data_dir(data_dir).glob(f"*/{_FOLDER}/{_INFO}")
+    )
+
+
+def _taken(folder: Path, name: str) -> DatasetError:
+    return DatasetError(
+        f"{folder} already contains a data set {name}.", "Choose another name, or remove that folder first."
     )
 
 
@@ -203,6 +209,11 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
         ) from error
     except OSError as error:
         raise (_no_source(path) if error.errno is None else _unreadable(path, error)) from error
+    except MemoryError as error:
+        raise DatasetError(
+            f"The arrays of {path} do not fit into memory: {error}.",
+            "Import it on a machine with more memory, or write the file again if it is damaged.",
+        ) from error
     except (*ARCHIVE_ERRORS, *HEADER_ERRORS) as error:
         raise _no_source(path) from error
 
@@ -272,7 +283,8 @@ def _read_folders(source: Path) -> tuple[dict[SplitName, Pair], list[str]]:
 def _visible_folders(root: Path) -> list[str]:
     """Their names in order; numbers as numbers, so that 10 follows 9."""
     names = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(names, key=int if all(map(str.isdecimal, names)) else str)
+    are_numbers = all(map(str.isdecimal, names))
+    return sorted(names, key=lambda name: (int(name) if are_numbers else 0, name))
 
 
 def _is_image(path: Path) -> bool:

@@ -93,7 +93,7 @@ def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
 
 
 def _check_format(out: Path) -> None:
-    if out.suffix not in FORMATS:
+    if out.suffix.lower() not in FORMATS:
         raise ConfigError(
             f"--out {out}: figures can be written only as {', '.join(FORMATS)}.", "Choose one of them."
         )

@@ -24,7 +24,7 @@ from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
-from hepcli.files import check_writable
+from hepcli.files import check_writable, replacing
 from hepcli.settings import HardwareSettings
 from hepcli.training import finite_or_none
 
@@ -146,8 +146,11 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
         drawn = measurement.along(records) if along else measurement.figures(records[0])
         for name, data in drawn.items():
             file = f"{name}.{request.figure_format}"
-            draw_figure(data, folder.path / file)
-            figures.append(file)
+            path = folder.path / file
+            failed = attempt(lambda: draw_figure(data, path), file)  # noqa: B023
+            notices.append(failed)
+            if failed is None:
+                figures.append(file)
 
     folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
     with folder.writing():
@@ -172,10 +175,28 @@ def _set_aside(file: Path, result: dict[str, Any]) -> str | None:
     numbers = itertools.count(1)
     kept = next(free for n in numbers if not (free := file.with_name(f"{file.stem}.{n}.json")).exists())
     file.rename(kept)
+    _set_figures_aside(file.parent, before, kept)
     what = "was not written by hep measure-asymmetry"
     if differing is not None:
         what = f"holds measures made with different settings ({', '.join(differing)})"
     return f"{file} {what}; it is now {kept.name}."
+
+
+def _set_figures_aside(folder: Path, before: Any, kept: Path) -> None:
+    """Give the figures of measures that are kept their number, too: new ones take their names."""
+    number = kept.suffixes[-2]
+    drawn = before.get("figures") if isinstance(before, dict) else None
+    names = [name for name in drawn if Path(name).name == name] if isinstance(drawn, list) else []
+    moved = []
+    for name in names:
+        stem, _, suffix = name.rpartition(".")
+        for end in (suffix, "figure.json"):
+            if (old := folder / f"{stem}.{end}").is_file():
+                old.rename(folder / f"{stem}{number}.{end}")
+        moved.append(f"{stem}{number}.{suffix}")
+    if moved:
+        with replacing(kept) as temporary:
+            temporary.write_text(json.dumps(before | {"figures": moved}, indent=2) + "\n")
 
 
 def _differing(before: Any, result: dict[str, Any]) -> list[str] | None:

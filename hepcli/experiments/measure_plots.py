@@ -156,7 +156,7 @@ def _stability_map(result: Pictures, axes: PictureAxes, caption: str) -> FigureD
         axis=tuple(map(float, axes.axis)),
         values=tuple(numbers(row) for row in whole),
         label="log10 residual (worst example)",
-        limits=_colour_limits(whole[np.abs(whole) > 0]),
+        limits=_colour_limits(whole[np.isfinite(whole)]),
     )
     panel = Panel(
         kind="map",
@@ -177,7 +177,9 @@ def _of_hep(method: str) -> str:
 
 def _colour_limits(values: NDArray[Any]) -> tuple[float, float]:
     """Whole decades around nearly all values, at least two and none below -8: further in all is settled."""
-    low, high = np.floor(np.nanpercentile(values, 2)), np.ceil(np.nanpercentile(values, 98))
+    if not values.size:
+        return -8.0, 0.0
+    low, high = np.floor(np.percentile(values, 2)), np.ceil(np.percentile(values, 98))
     return float(max(low, -8.0)), float(max(high, max(low, -8.0) + 2))
 
 

@@ -81,7 +81,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
 
 def _asked_for(request: TrainRequest, folder: RunFolder, kept: Mapping[str, object]) -> ResolvedConfig:
     """What a resume asks for: the run's own configuration and [code], changed by what is given now."""
-    preset = request.preset or str(folder.path / CONFIG_FILE)
+    preset = str(folder.path / CONFIG_FILE) if request.preset is None else request.preset
     flags = {**request.flags, **{f"code.{key}": value for key, value in kept.items()}}
     return load_config(preset, request.overrides, flags, is_new=False)
 

@@ -330,6 +330,8 @@ class Run:
         store.wait()
         self.end_tracking(finished=True)
         command = self.folder.resume_command
+        if self.figure_format != "png":
+            command += f" --format {self.figure_format}"
         if self.data_dir is not None:
             command += f" --data-dir {shlex.quote(str(self.data_dir))}"
         if jax.process_count() > 1:

@@ -110,19 +110,26 @@ _ELSEWHERE = ("gradient.num_points", "gradient.beta_radius", "gradient.beta_sign
 
 _OF_TRAINING = (
     "network.initial_angle_deg",
-    "homeostasis.weight",
-    "optimizer.name",
-    "optimizer.learning_rate",
-    "optimizer.schedule",
-    "optimizer.momentum",
-    "optimizer.nesterov",
-    "optimizer.weight_decay",
+    "relaxation.persistent_state",
+    "homeostasis",
+    "optimizer",
+    "checkpoints",
+    "hardware.update_step",
+    "hardware.update_rounding",
+    "data.batch_size",
+    "data.accumulate",
     "data.augmentation",
+    "data.crop_padding",
+    "data.crop_border",
+    "data.rand_augment_ops",
+    "data.rand_augment_magnitude",
     "run.epochs",
     "run.patience",
     "run.init_from",
+    "run.measure_examples",
+    "run.trackers",
 )
-"""Keys that nothing reads but training."""
+"""Keys, and whole tables, that nothing reads but training."""
 
 
 class SavedRun:
@@ -178,7 +185,7 @@ class SavedRun:
     def _check_of_training(self) -> None:
         """Check that nothing is changed that would change nothing but what figures say of the run."""
         for key, own, given in differences(self._own_config, self.config):
-            if key in _OF_TRAINING:
+            if any(f"{key}.".startswith(f"{name}.") for name in _OF_TRAINING):
                 raise ConfigError(
                     f"{key} = {_shown(given)}: it matters in training alone, and the run in {self.folder} "
                     f"was trained with {_shown(own)}.",

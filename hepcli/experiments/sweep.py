@@ -177,7 +177,9 @@ def plan(request: SweepRequest) -> Plan:
     """
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     is_own = request.resume and request.sweep is None and request.preset is None
-    if is_own and request.out is not None:
+    if is_own:
+        if request.out is None:
+            raise ConfigError("--resume needs the folder of the sweep.", "Run: hep sweep --resume --out DIR")
         request = request._replace(sweep=str(_file_of(request.out)))
     (name, definition), notes = _definition(request, finds_sources=not is_own)
     folder = request.out or Path("sweeps") / name

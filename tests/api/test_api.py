@@ -330,7 +330,14 @@ def test_what_a_callback_loads_is_not_trained_with(tiny, tmp_path):
 
 def test_what_matters_in_training_alone_cannot_be_changed_afterwards(tiny, finished):
     """Figures would be labelled with it."""
-    for key, value in {"network.initial_angle_deg": 45.0, "homeostasis.weight": 0.5, "run.epochs": 9}.items():
+    ours = {
+        "network.initial_angle_deg": 45.0,
+        "homeostasis.weight": 0.5,
+        "run.epochs": 9,
+        "data.batch_size": 7,
+    }
+    ours |= {"optimizer.learning_rate_multipliers.readout": 0.5, "checkpoints.keep_latest": 9}
+    for key, value in ours.items():
         with pytest.raises(ConfigError, match=f"{key} = .*: it matters in training alone"):
             hepcli.load_run(finished, overrides={key: value})
     with pytest.raises(ConfigError, match=r"run\.init_from = .*: only training begins with given weights"):

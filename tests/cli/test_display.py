@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from hepcli.cli._display import Clock, LiveTable, PlainLines, duration
+from hepcli.cli._display import Clock, LiveTable, PlainLines, duration, make_display
+from hepcli.cli._stderr import StderrConsole
+from hepcli.cli._tables import whole_width
 from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
 
@@ -111,3 +114,14 @@ def test_a_pipe_that_closes_ends_no_training(monkeypatch):
 
     monkeypatch.setattr("typer.echo", closed)
     show(PlainLines(), epochs=2)
+
+
+def test_a_dumb_terminal_gets_whole_tables_line_by_line(monkeypatch):
+    """Rich takes it for 80 columns wide, whatever it is told, and changes nothing on it later."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    table = Table(*(f"column {place}" for place in range(20)))
+    assert whole_width(table) > 200
+    assert StderrConsole(width=200).width == 200
+    assert isinstance(make_display(quiet=False), PlainLines)

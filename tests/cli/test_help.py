@@ -113,7 +113,9 @@ def test_all_presets_are_offered():
     assert offered("hep presets ") == {own.name for own in list_presets()}
 
 
-@pytest.mark.parametrize("words", ["presets", "presets fashion-mnist", "data list --json"])
+@pytest.mark.parametrize(
+    "words", ["presets", "presets fashion-mnist", "data list --json", "--help", "train --help"]
+)
 def test_a_reader_who_has_seen_enough_gets_no_error(words):
     reading, writing = os.pipe()
     os.close(reading)

@@ -43,6 +43,14 @@ def test_elsewhere_it_is_an_interrupt_as_ever():
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_else_ends_jobs_is_an_interrupt_too(name):
+    """So that a progress bar gives the cursor back, and what was half written is cleared away."""
+    status, errors = hep(IN_BETWEEN.replace("SIGINT", name), "--version")
+    assert status == 130
+    assert "Traceback" not in errors
+
+
 def test_where_it_is_ignored_from_the_start_it_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

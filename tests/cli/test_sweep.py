@@ -148,6 +148,7 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--preset", "quickstart", "--shard", "3/2"], "--shard 3/2"),
         (["--preset", "quickstart", "--resume", "--out", "nowhere"], "contains no sweep to resume"),
         (["--resume", "--out", "nowhere"], "contains no sweep to resume"),
+        (["--resume"], "--resume needs the folder of the sweep"),
         (["--preset", "quickstart", "--slurm", "partition"], "is not KEY=VALUE"),
         (["--preset", "quickstart", "--set", "run.epochs=2", "--epochs", "3"], "both"),
         (["table1", "--set", "gradient.num_points=3"], "axis estimator already sets this key"),
@@ -157,6 +158,7 @@ def test_two_parents_at_once_share_the_work(tmp_path):
         (["--report", "nowhere"], "neither a sweep nor run folders"),
         (["table1", "--report", "nowhere", "--dry-run"], "combined with SWEEP, --dry-run"),
         (["--report", "nowhere", "--out", "tables"], "combined with --out"),
+        (["--report", "nowhere", "--data-dir", "data"], "combined with --data-dir"),
     ],
 )
 def test_bad_input_says_what_and_what_to_do(tmp_path, monkeypatch, arguments, says):
@@ -178,6 +180,8 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, monkeypatch):
     assert record["folder"] == "sweeps/table1"
     assert [point["seed"] for point in record["points"]] == [1, 1]
     assert "N = 4" in result.stderr
+    quiet = CliRunner().invoke(app, ["sweep", "table1", "--dry-run", "--json", "--shard", "1/25", "--quiet"])
+    assert (quiet.stdout, quiet.stderr) == (result.stdout, "")
     assert list(tmp_path.iterdir()) == []
 
 

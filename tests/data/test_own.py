@@ -1,7 +1,11 @@
 """Data sets of a user's own images, and the official ones in MATLAB files."""
 
 import dataclasses
+import io
+import json
+import os
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -10,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from hepcli.config import load_config
-from hepcli.data import find_spec, import_data, list_datasets, load_split
+from hepcli.data import _own, find_spec, import_data, list_datasets, load_split
 from hepcli.errors import DatasetError
 from hepcli.experiments.task import Task
 from hepcli.settings import DATASETS
@@ -210,9 +214,17 @@ def test_what_is_damaged_after_the_import_is_not_used(tmp_path, data_dir):
     images.write_bytes(content)
     with pytest.raises(DatasetError, match="has changed since mine was imported"):
         load_split("mine", "train", data_dir)
-    (data_dir / "mine" / "own" / "own.json").write_text("{")
+    content[-1] ^= 1
+    images.write_bytes(content)
+    description = data_dir / "mine" / "own" / "own.json"
+    whole = json.loads(description.read_text())
+    description.write_text(json.dumps(whole | {"num_classes": 40}))
     with pytest.raises(DatasetError, match="has changed since mine was imported"):
-        find_spec("mine", data_dir)
+        load_split("mine", "train", data_dir)
+    for damaged in ("{", "[" * 100_000, json.dumps(whole | {"num_classes": float("inf")})):
+        description.write_text(damaged)
+        with pytest.raises(DatasetError, match="has changed since mine was imported"):
+            find_spec("mine", data_dir)
 
 
 def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
@@ -239,6 +251,12 @@ def test_svhn_from_its_official_files(tmp_path, data_dir, monkeypatch):
         file.write_bytes(content)
         with pytest.raises(DatasetError, match="not an SVHN MATLAB file"):
             imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
+    savemat(file, {"X": made["test"].transpose(1, 2, 3, 0), "y": np.ones((10, 1), np.uint8)})
+    crashing = bytearray(file.read_bytes())
+    crashing[185] = 188  # SciPy's reader ends in a bus error
+    file.write_bytes(crashing)
+    with pytest.raises(DatasetError, match="not an SVHN MATLAB file"):
+        imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
     savemat(file, {"X": made["test"].transpose(1, 2, 3, 0), "y": np.full((10, 1), 37, np.uint8)})
     with pytest.raises(DatasetError, match="labels other than"):
         imported("svhn_cropped", tmp_path, tmp_path / "elsewhere")
@@ -335,3 +353,38 @@ def test_a_damaged_description_hides_no_other_data_set(tmp_path, data_dir):
     states = {own.name: own.state for own in list_datasets(data_dir)}
     assert states["insects"] == "damaged"
     assert states["fashion_mnist_mini"] == "bundled"
+
+
+def test_arrays_larger_than_memory_are_refused_in_words(tmp_path, data_dir):
+    file = tmp_path / "large.npz"
+    header = io.BytesIO()
+    sizes = {"descr": "|u1", "fortran_order": False, "shape": (2**40, 100, 100)}
+    np.lib.format.write_array_header_1_0(header, sizes)
+    with zipfile.ZipFile(file, "w") as npz:
+        npz.writestr("images.npy", header.getvalue() + b"abc")
+        npz.writestr("labels.npy", b"")
+    with pytest.raises(DatasetError, match="do not fit into memory"):
+        imported("mine", file, data_dir)
+
+
+def test_folders_of_equal_numbers_have_one_order(tmp_path):
+    for names in (("1", "01", "2"), ("2", "01", "1")):
+        root = tmp_path / "-".join(names)
+        for name in names:
+            (root / name).mkdir(parents=True)
+        assert _own._visible_folders(root) == ["01", "1", "2"]
+
+
+def test_two_imports_of_one_name_at_once(tmp_path, data_dir, monkeypatch):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS)
+    rename = os.rename
+
+    def overtaken(old, new):
+        monkeypatch.setattr(os, "rename", rename)
+        imported("mine", tmp_path / "a.npz", data_dir)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    with pytest.raises(DatasetError, match="already contains a data set mine"):
+        imported("mine", tmp_path / "a.npz", data_dir)
+    assert len(load_split("mine", "train", data_dir).labels)

@@ -175,18 +175,27 @@ def test_whatever_is_replaced_is_kept_and_said(tmp_path, text):
 
 
 def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path, small, monkeypatch):
-    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
+    def draw(_, file):
+        for own in (file, file.with_name(f"{file.stem}.figure.json")):
+            own.write_text("")
+
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {"map": None})
+    monkeypatch.setattr("hepcli.experiments.measure.draw_figure", draw)
 
     def said(**request):
         return [n for n in records(out=tmp_path, **request)[-1].notices if "measures.json" in n]
 
     assert not said(checkpoint=run, all_steps=True)
-    whole = (tmp_path / "measures.json").read_bytes()
+    whole = json.loads((tmp_path / "measures.json").read_text())
     assert not (tmp_path / "measures.partial.json").exists()
     assert "(steps); it is now measures.1.json" in said(checkpoint=run, step=20)[0]
-    assert (tmp_path / "measures.1.json").read_bytes() == whole
+    kept = json.loads((tmp_path / "measures.1.json").read_text())
+    assert kept == whole | {"figures": ["along-run.1.png"]}
     assert not said(checkpoint=run, step=20)
     assert "(gradient)" in said(checkpoint=run, step=20, overrides=["gradient.beta_radius=0.4"])[0]
+    kept = json.loads((tmp_path / "measures.2.json").read_text())
+    assert kept["figures"] == ["map.2.png"]
+    assert all((tmp_path / name).exists() for name in ("map.2.png", "map.2.figure.json", "map.png"))
     said(preset="quickstart", overrides=small)
     angle = (*small, "network.initial_angle_deg=90")
     assert "(configuration)" in said(preset="quickstart", overrides=angle)[0]

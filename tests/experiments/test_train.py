@@ -92,7 +92,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, small, whole_run, stop
     folder = tmp_path / "stopped"
     stopped = run(folder, small, stop_after=stop_after)
     assert isinstance(stopped[-1], Interrupted)
-    assert f"--out {folder}" in stopped[-1].command
+    assert stopped[-1].command == f"hep train --resume --out {folder}"
     resumed = run(folder, small, resume=True)
     assert isinstance(resumed[0], RunStarted)
     assert resumed[0].epochs_done == (stop_after - 1) // 10  # the last step was not evaluated yet

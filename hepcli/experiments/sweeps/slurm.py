@@ -113,7 +113,9 @@ def submit(request: SweepRequest, options: str) -> Submitted:
     worker = SlurmWorker(worker_arguments(planned.folder, request))
     with _refusals():
         jobs = executor.map_array(worker, range(request.jobs))
-    report = shlex.join(["hep", "sweep", "--report", str(planned.folder)])
+    chosen = request.figure_format
+    of_format = [] if chosen == "png" else ["--format", chosen]
+    report = shlex.join(["hep", "sweep", "--report", str(planned.folder), *of_format])
     return Submitted([job.job_id for job in jobs], report, planned.notes)
 
 
