@@ -46,7 +46,8 @@ class Bench:
     @property
     def temporary_bytes(self) -> int:
         """Of the step as one program, on one device."""
-        return self.step.lower(self.state, *self.batch).compile().memory_analysis().temp_size_in_bytes
+        program, numbers = self.step.func, self.step.args
+        return program.lower(*numbers, self.state, *self.batch).compile().memory_analysis().temp_size_in_bytes
 
     def seconds(self, steps: int) -> float:
         jax.block_until_ready(self.state)

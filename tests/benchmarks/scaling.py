@@ -4,11 +4,13 @@ Run: python tests/benchmarks/scaling.py --out scaling.png    (on all cores; abou
 
 The network of `fashion-mnist` with one of them changed at a time, fresh weights, N = 2; medians of five
 rounds of steps, the plain solver beside Anderson mixing with a tolerance of 1e-5. The numbers lie beside the
-picture as JSON. Devices are cores; more devices than cores share them.
+picture as JSON. Devices are cores: a single one of the axis of devices has one core to itself, and more
+devices than cores share them.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -50,6 +52,8 @@ def overrides(axis: str, value: int) -> list[str]:
 
 def one(settings: list[str]) -> dict:
     """Images a second of a configuration; in a process of its own."""
+    if "run.devices=1" in settings:  # else XLA would share its work among all cores
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import jax
     import numpy as np
 
@@ -102,12 +106,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("scaling.png"))
     parser.add_argument("--one", nargs="+")
+    parser.add_argument("--axis", choices=AXES, help="measure this one, and keep the others' numbers")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one(options.one)))
         return
-    found: dict = {}
+    numbers = options.out.with_suffix(".json")
+    found: dict = json.loads(numbers.read_text()) if options.axis else {}
     for axis, values in AXES.items():
+        if options.axis not in (None, axis):
+            continue
         found[axis] = {}
         for value in values:
             kinds = {"plain": [], "anderson": list(FAST)}
@@ -121,7 +129,7 @@ def main() -> None:
                 for kind, more in kinds.items()
             }  # fmt: skip
             print(axis, value, {k: round(v["rate"]) for k, v in found[axis][str(value)].items()}, flush=True)
-    options.out.with_suffix(".json").write_text(json.dumps(found, indent=1))
+    numbers.write_text(json.dumps(found, indent=1))
     draw(found, options.out)
 
 

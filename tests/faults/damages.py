@@ -79,44 +79,58 @@ def trial(shop: Workshop, random: Random, folder: Path) -> str:
     readers = _readers(shop)
     name = random.choices(list(readers), [reader.weight for reader in readers.values()])[0]
     reader = readers[name]
-    expected = shop.of_whole(name, lambda: _undamaged(shop, reader, folder / "undamaged" / "of" / "copy"))
+    whole = shop.of_whole(name, lambda: _undamaged(shop, reader, folder / "undamaged" / "of" / "copy"))
     here = shop.copy(reader.original, folder / "copy")
     part = _part(here, random)
     what = _harm(here, part, getattr(shop, reader.other), random)
     try:
-        verdict = _judge(here, part, reader, shop.commands.hep(*reader.argv(here)), expected)
+        verdict = _judge(here, part, reader, shop.commands.hep(*reader.argv(here)), whole)
     except FaultError as fault:
         raise FaultError(f"{name} after {what}: {fault}") from fault
     return verdict
 
 
-def _undamaged(shop: Workshop, reader: Reader, folder: Path) -> Any:
+class Whole(NamedTuple):
+    """What a command comes to where nothing is damaged, and the lines that it says then anyway."""
+
+    result: Any
+    says: frozenset[str]
+
+
+def _undamaged(shop: Workshop, reader: Reader, folder: Path) -> Whole:
     folder.parent.mkdir(parents=True)
     here = shop.copy(reader.original, folder)
-    return reader.result(here, shop.commands.succeed(*reader.argv(here)))
+    done = shop.commands.succeed(*reader.argv(here))
+    return Whole(reader.result(here, done), frozenset(_lines(here, done)))
 
 
-def _judge(here: Path, part: Path, reader: Reader, done: Done, expected: Any) -> str:
+def _lines(here: Path, done: Done) -> list[str]:
+    """What was said on stderr, wherever the folder lies."""
+    return [line.replace(str(here), "HERE") for line in done.errors.splitlines()]
+
+
+def _judge(here: Path, part: Path, reader: Reader, done: Done, whole: Whole) -> str:
     """The outcome in words.
 
     Raises:
         FaultError: it is not accepted.
     """
     names = _names(here, part)
-    is_named = any(name in done.errors for name in names)
+    news = "\n".join(line for line in _lines(here, done) if line not in whole.says)
+    is_named = any(name in news for name in names)
     says = done.errors.strip()[-600:]
     if done.status != 0:
         require(done.status == 1 and "error: " in done.errors, f"status {done.status}: {says}")
         require(is_named, f"an error that names none of {names}: {says}")
         return "an error"
     result = reader.result(here, done)
-    require(result == expected or is_named, f"silently wrong: {says}")
-    return "the same" if result == expected else "a notice"
+    require(result == whole.result or is_named, f"silently wrong: {says}")
+    return "the same" if result == whole.result else "a notice"
 
 
 def _names(here: Path, part: Path) -> list[str]:
     """What names a part of a folder: the folder, its path from there, or its step."""
-    parts = [str(here), part.name]
+    parts = ["HERE"] if part.name.isdecimal() else ["HERE", part.name]
     if found := re.search(r"checkpoints/(\d+)", str(part)):
         parts.append(f"tep {found[1]}")
     return parts
