@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from hepcli.code import defined_at
-from hepcli.config import Config, config_error, nudge_problems, without_numbers
+from hepcli.config import Config, config_error, flatten, nudge_problems, without_numbers
 from hepcli.data import DatasetSpec
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import CodeError, ConfigError
@@ -23,7 +23,14 @@ from hepcli.networks import (
     drives_linearly,
     looks_holomorphic,
 )
-from hepcli.settings import ACTIVATIONS, AUGMENTATIONS, NOT_HOLOMORPHIC, GradientSettings, has_own_parts
+from hepcli.settings import (
+    ACTIVATIONS,
+    AUGMENTATIONS,
+    MEASURES,
+    NOT_HOLOMORPHIC,
+    GradientSettings,
+    has_own_parts,
+)
 from hepcli.training import (
     AsymmetryMeter,
     Augment,
@@ -67,7 +74,7 @@ class Compiled:
         self.network: Network = network_of_method(network, config.gradient)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
         self._steps: dict[tuple[Layout, bool], StepProgram] = {}
-        self._meters: dict[GradientSettings, AsymmetryMeter] = {}
+        self._meters: dict[object, AsymmetryMeter] = {}
 
     @property
     def num_examples(self) -> int:
@@ -116,12 +123,13 @@ class Compiled:
 
     def meter(self, gradient: GradientSettings) -> AsymmetryMeter:
         """Measures what an estimator, with all its numbers, does in this network."""
-        if gradient not in self._meters:
+        key = gradient, *MEASURES.values()  # to which users may have added theirs
+        if key not in self._meters:
             settings = MeterSettings(self._config.relaxation, gradient)
-            self._meters[gradient] = AsymmetryMeter(
+            self._meters[key] = AsymmetryMeter(
                 self.network, self._spec.num_classes, settings, self.preprocess
             )
-        return self._meters[gradient]
+        return self._meters[key]
 
     @cached_property
     def weights_as_read(self) -> Callable[[Gradient, np.uint32, int], Gradient]:
@@ -172,13 +180,14 @@ _kept: OrderedDict[object, Compiled] = OrderedDict()
 def compiled_for(config: Config, spec: DatasetSpec) -> Compiled:
     """What is compiled for a configuration: that of the latest runs which differ in numbers alone, or anew.
 
-    Where there are own parts it is always made anew: their names may stand for others than before.
+    With own parts it is always made anew: their names may stand for others than before.
 
     Raises:
         ConfigError, CodeError: as `Compiled`.
     """
     config = without_numbers(config)
-    if has_own_parts():
+    values = flatten(config.model_dump(mode="json")).values()
+    if has_own_parts({value for value in values if isinstance(value, str)}):
         return Compiled(config, spec)
     sizes = spec.image_shape, spec.num_classes, *spec.num_examples.items()
     key = config.model_dump_json(), sizes

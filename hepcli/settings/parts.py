@@ -5,7 +5,7 @@ Parts are loaded when they are first used, so that settings can be checked witho
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
 
@@ -149,10 +149,10 @@ DATASETS = Parts(
 )
 
 
-def has_own_parts() -> bool:
-    """Whether there are parts of the user's own that networks, estimators or training could use."""
+def has_own_parts(names: Iterable[str]) -> bool:
+    """Whether one of these names is that of a part of the user's own that networks or training could use."""
     kinds = ESTIMATORS, SOLVERS, ACTIVATIONS, LOSSES, LAYER_KINDS, OPTIMIZERS
-    return any(parts.is_own(name) for parts in kinds for name in parts)
+    return any(parts.is_own(name) for parts in kinds for name in names)
 
 
 def is_own_name(name: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import hepcli
 from hepcli.config import load_config
 from hepcli.experiments.task import Task
-from hepcli.settings import ACTIVATIONS
+from hepcli.settings import ACTIVATIONS, MEASURES
 
 pytestmark = pytest.mark.usefixtures("small_data")
 SAME_PROGRAM = (
@@ -90,3 +90,14 @@ def test_where_there_are_own_parts_nothing_is_shared(small):
 
     assert not np.array_equal(of_own_activation(1.0), of_own_activation(0.5))
     assert np.array_equal(learned(small), learned(small))
+
+
+def test_a_measure_that_was_registered_since_is_measured(small):
+    task, config = task_of(small)
+    before = task._compiled.meter(config.gradient)
+    hepcli.register_measure("mine", title="mine")(lambda measured: measured.eigenvalue.real)
+    try:
+        assert task._compiled.meter(config.gradient) is not before
+    finally:
+        del MEASURES["mine"]
+    assert task._compiled.meter(config.gradient) is before
