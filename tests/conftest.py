@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from .full import ONLY_FULL
+
 _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 """XLA compiles the small programs of tests in a third of the time with these."""
 
@@ -19,6 +21,20 @@ def pytest_configure(config: pytest.Config) -> None:
     probe = [sys.executable, "-c", "import jax; jax.devices()"]
     if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode == 0:
         os.environ["XLA_FLAGS"] = _QUICK_TO_COMPILE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full` for all tests."""
+    parser.addoption("--full", action="store_true", help="run the tests that tests/full.py names, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `--full` runs, unless it is asked for by name."""
+    if config.option.full or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.nodeid.removeprefix("tests/").startswith(ONLY_FULL)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True, scope="session")
