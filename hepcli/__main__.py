@@ -30,7 +30,7 @@ def main() -> None:
     try:
         run()
     except KeyboardInterrupt:  # while commands are built; once one runs it answers for itself
-        _leave(signal.SIGINT)
+        _leave()
     except SystemExit as ended:
         if ended.code != 128 + signal.SIGINT:
             raise
@@ -50,7 +50,7 @@ def _open_closed() -> None:
 def _on_interrupt(number: int, frame: "FrameType | None") -> None:
     if not _is_importing(frame):
         raise KeyboardInterrupt
-    _leave(number)
+    _leave()
 
 
 def _end_at_once(status: int) -> None:
@@ -63,14 +63,14 @@ def _end_at_once(status: int) -> None:
     os._exit(status)
 
 
-def _leave(number: int) -> None:
+def _leave() -> None:
     try:
         if os.isatty(2):
             os.write(2, b"\x1b[?25h")  # a progress bar may have hidden the cursor
         os.write(2, b"Interrupted.\n")
     except OSError:
         pass  # nobody is there to read it
-    os._exit(128 + number)
+    os._exit(128 + signal.SIGINT)
 
 
 def _is_importing(frame: "FrameType | None") -> bool:

@@ -656,7 +656,7 @@ def test_a_kill_between_the_old_step_and_the_new_one_loses_neither(tmp_path):
     store_with(tmp_path / "run", 2, keep_latest=1)
     with saved_again(tmp_path / "new") as new:
         new.wait()
-    (tmp_path / "run" / "2").rename(tmp_path / "run" / ".deleting-2")
+    (tmp_path / "run" / "2").rename(tmp_path / "run" / ".replaced-2")
     shutil.copytree(tmp_path / "new" / "2", tmp_path / "run" / ".saving-2")
     store = CheckpointStore(tmp_path / "run")
     assert store.steps() == store.folders() == [2]
@@ -667,6 +667,18 @@ def test_a_kill_between_the_old_step_and_the_new_one_loses_neither(tmp_path):
         assert store.survey() == ()
         store.save(3, small_state(3), {}, None)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["2", "3"]
+
+
+def test_the_old_step_comes_back_where_the_new_one_is_not_whole(tmp_path):
+    store_with(tmp_path, 2, keep_latest=1)
+    (tmp_path / "2").rename(tmp_path / ".replaced-2")
+    (tmp_path / ".saving-2").mkdir()
+    store = CheckpointStore(tmp_path)
+    assert store.steps() == [2]
+    assert_identical(store.restore(small_state(0)).state, small_state(2))
+    with store:
+        assert store.survey() == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def test_what_is_saved_after_going_back_replaces_what_came_later(tmp_path):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from hepcli.checkpoints._step_files import is_number, step_folders
+from hepcli.checkpoints._step_files import is_number, present_steps
 from hepcli.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -46,7 +46,7 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
         run, step = _run_of(Path(os.path.abspath(path)))  # checkpoints/ may be a link to another disk
     if not (run / CONFIG_FILE).is_file():
         raise CheckpointError(f"{path} is not (part of) a run: there is no {run / CONFIG_FILE}.", usage)
-    if not step_folders(run / CHECKPOINTS_FOLDER):
+    if not present_steps(run / CHECKPOINTS_FOLDER):
         raise CheckpointError(
             f"{run} contains no checkpoint yet.",
             "Run the command that started it until the first checkpoint is saved.",

@@ -1,5 +1,6 @@
 """The files of one step: writing them, and reading them back only when every byte is as it was."""
 
+import errno
 import functools
 import hashlib
 import json
@@ -25,6 +26,7 @@ _CHECKSUM = "manifest.sha256"
 STATE = "state"
 SAVING = ".saving-"
 DELETING = ".deleting-"
+REPLACED = ".replaced-"
 _FILES_BYTES = 1 << 16  # about what a step takes beside its arrays: a dozen small files
 
 
@@ -38,6 +40,7 @@ class UnreadableError(DamagedError):
 
 def _unread(name: str, error: OSError) -> DamagedError:
     gone = isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+    gone = gone or error.errno == errno.ESTALE  # how NFS says that somebody has deleted it
     return (DamagedError if gone else UnreadableError)(f"{name} cannot be read ({error.strerror})")
 
 
@@ -85,6 +88,16 @@ def step_folders(directory: Path, prefix: str = "") -> dict[int, Path]:
     return {int(name): folder for name, folder in names.items() if is_number(name)}
 
 
+def present_steps(directory: Path) -> dict[int, Path]:
+    """The folder of each step, damaged or not; one that a kill left whole may still have a hidden name."""
+    found = step_folders(directory)
+    for prefix in (SAVING, REPLACED):  # the new one first
+        for step, folder in step_folders(directory, prefix).items():
+            if step not in found and is_complete(folder, step):
+                found[step] = folder
+    return found
+
+
 def _manifest_checksum(text: bytes) -> bytes:
     """What `manifest.sha256` must hold; `sha256sum --check` understands it."""
     return f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode()
@@ -116,10 +129,21 @@ def is_complete(folder: Path, step: int | None = None) -> bool:
         return False
 
 
+def is_refused(folder: Path) -> bool:
+    """Whether the system refuses to read it, so that nobody knows what it holds."""
+    try:
+        _read_manifest(folder)
+    except UnreadableError:
+        return True
+    except (DamagedError, CheckpointError):
+        return False
+    return False
+
+
 def verified_manifest(folder: Path) -> dict[str, Any]:
     """Read a manifest after checking every byte of the step against it."""
     manifest = _read_manifest(folder)
-    if str(manifest["step"]) != folder.name.removeprefix(SAVING):
+    if str(manifest["step"]) != folder.name.removeprefix(SAVING).removeprefix(REPLACED):
         raise DamagedError(f"its manifest is for step {manifest['step']}")
     for name, file in manifest["files"].items():
         try:

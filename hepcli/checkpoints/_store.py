@@ -23,6 +23,7 @@ import numpy as np
 from hepcli.checkpoints._step_files import (
     DELETING,
     FORMAT,
+    REPLACED,
     SAVING,
     STATE,
     DamagedError,
@@ -30,7 +31,9 @@ from hepcli.checkpoints._step_files import (
     UnreadableError,
     file_digests,
     is_complete,
+    is_refused,
     named_leaves,
+    present_steps,
     read_step,
     step_folders,
     system_reason,
@@ -46,7 +49,7 @@ _NO_STEP_ADVICE = "Restore the run folder from a copy, or train in a new one: he
 
 
 def _lines(damaged: Mapping[int, str]) -> tuple[str, ...]:
-    return tuple(f"Step {step} is damaged: {damaged[step]}." for step in sorted(damaged, reverse=True))
+    return tuple(f"Step {step} {damaged[step]}." for step in sorted(damaged, reverse=True))
 
 
 class Restored(NamedTuple):
@@ -188,7 +191,7 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(step for step, folder in self._folders().items() if is_complete(folder))
+        return sorted(step for step, folder in present_steps(self._directory).items() if is_complete(folder))
 
     def folders(self) -> list[int]:
         """List the steps that lie here, ascending, damaged ones included.
@@ -197,7 +200,7 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(self._folders())
+        return sorted(present_steps(self._directory))
 
     def survey(self) -> tuple[str, ...]:
         """Clear what a killed process left behind, and read every byte of every step, before saving.
@@ -238,17 +241,19 @@ class CheckpointStore:
         self.wait()
         damaged = {} if step is not None else self._unfinished()
         while (number := self._newest(step, damaged)) is not None:
-            folder = self._folders().get(number, self._directory / str(number))
+            folder = present_steps(self._directory).get(number, self._directory / str(number))
             try:
                 state, metadata = read_step(folder, target, whole, older)
             except UnreadableError as error:
+                if not folder.is_dir():  # deleted, as below
+                    continue
                 raise CheckpointError(
                     f"Step {number} in {self._directory} cannot be read: {error}.",
-                    "Make it readable: nothing says that it is damaged. " + self._advice(number),
+                    "Make it readable; or move its folder elsewhere, to use an older step.",
                 ) from error
             except DamagedError as error:
                 if folder.is_dir():  # else a training process has deleted it meanwhile, and saved newer ones
-                    damaged[number] = str(error)
+                    damaged[number] = f"is damaged: {error}"
                 continue
             skipped = {other: reason for other, reason in damaged.items() if other > number}
             self._restored, self._intact = number, None
@@ -259,21 +264,15 @@ class CheckpointStore:
 
     def _newest(self, step: int | None, damaged: Container[int]) -> int | None:
         """The newest step, or that step, unless it is known to be damaged."""
-        folders = self._folders()
+        folders = present_steps(self._directory)
         if step is not None and step not in folders:
             raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
         return max((n for n in folders if n not in damaged and step in (None, n)), default=None)
 
     def _unfinished(self) -> dict[int, str]:
-        reason = "saving it was interrupted or is still in progress"
-        finished = self._folders()
+        reason = "is damaged: saving it was interrupted or is still in progress"
+        finished = present_steps(self._directory)
         return {n: reason for n in step_folders(self._directory, SAVING) if n not in finished}
-
-    def _folders(self) -> dict[int, Path]:
-        """The folder of each step, whole or not; a kill may have left one that is whole its hidden name."""
-        named = step_folders(self._directory)
-        hidden = step_folders(self._directory, SAVING).items()
-        return {n: folder for n, folder in hidden if n not in named and is_complete(folder, n)} | named
 
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""
@@ -305,13 +304,14 @@ class CheckpointStore:
             if (self._directory / str(step)).exists() or not is_complete(staging):
                 shutil.rmtree(staging, ignore_errors=True)
         self._clear(DELETING)
+        self._clear(REPLACED)
         self._intact[step] = manifest["metric"]
         self._kept_as_they_are.pop(step, None)
         self._prune(step)
 
     def _put(self, staging: Path, step: int) -> None:
         """Give a step its name; one of that name makes room, and comes back where that fails."""
-        folder, old = self._directory / str(step), self._directory / f"{DELETING}{step}"
+        folder, old = self._directory / str(step), self._directory / f"{REPLACED}{step}"
         shutil.rmtree(old, ignore_errors=True)
         replaces = folder.exists()
         if replaces:
@@ -324,24 +324,32 @@ class CheckpointStore:
             raise
 
     def _clear(self, prefix: str) -> None:
-        """Delete what has such a name, as far as that can be done now."""
-        for folder in step_folders(self._directory, prefix).values():
-            shutil.rmtree(folder, ignore_errors=True)
+        """Delete what has such a name, as far as that can be done now, and is not the only copy of a step."""
+        named = step_folders(self._directory)
+        for step, folder in step_folders(self._directory, prefix).items():
+            if prefix == DELETING or step in named or not is_refused(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _surveyed(self) -> dict[int, float | None]:
         """Clear what a killed process left behind; return the intact steps with their metrics."""
-        for step, folder in self._folders().items():
+        for step, folder in present_steps(self._directory).items():
             if folder.name != str(step):  # whole, and not renamed yet
                 folder.rename(self._directory / str(step))
-        self._clear(SAVING)
-        self._clear(DELETING)
+        named = step_folders(self._directory)
+        for step, folder in step_folders(self._directory, REPLACED).items():
+            if step not in named:  # what was to take its place never came
+                folder.rename(self._directory / str(step))
+        for prefix in (SAVING, REPLACED, DELETING):
+            self._clear(prefix)
         intact: dict[int, float | None] = {}
         self._kept_as_they_are = {}
         for step, folder in step_folders(self._directory).items():
             try:
                 metric = verified_manifest(folder)["metric"]
+            except UnreadableError as error:
+                self._kept_as_they_are[step] = f"cannot be read: {error}"
             except DamagedError as error:
-                self._kept_as_they_are[step] = str(error)
+                self._kept_as_they_are[step] = f"is damaged: {error}"
             else:
                 if self._restored is None or step <= self._restored:
                     intact[step] = metric

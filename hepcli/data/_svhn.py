@@ -1,5 +1,6 @@
 """SVHN, the cropped digits, from MATLAB files."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,11 +21,16 @@ import numpy
 from scipy.io import loadmat
 try:
     content = loadmat(sys.argv[1], variable_names=("X", "y"))
-    for name, file in zip("Xy", sys.argv[2:]):
-        numpy.save(file, content[name], allow_pickle=False)
+    arrays = [content[name] for name in "Xy"]
 except Exception as error:
-    sys.exit(str(error))
+    print(error, file=sys.stderr)
+    sys.exit(3)
+for array, file in zip(arrays, sys.argv[2:]):
+    numpy.save(file, array, allow_pickle=False)
 """
+_CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE")
+_DAMAGED = (3, *(-getattr(signal, name) for name in _CRASHES if hasattr(signal, name)))
+"""How the reader ends where it is the file that is wrong."""
 _ADVICE = "Fetch this file again from its official source and repeat the command."
 
 
@@ -47,11 +53,14 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """
     with tempfile.TemporaryDirectory(prefix="hep-svhn-") as folder:
         kept = [Path(folder) / f"{name}.npy" for name in "Xy"]
-        command = [sys.executable, "-c", _READER, *map(str, (path, *kept))]
+        command = [sys.executable, "-P", "-c", _READER, *map(str, (path, *kept))]
         reader = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if reader.returncode:
-            reason = reader.stderr.strip().rpartition("\n")[2] or "reading it ended in a crash"
+        reason = reader.stderr.strip().rpartition("\n")[2] or f"its reader ended with {reader.returncode}"
+        if reader.returncode in _DAMAGED:
             raise DatasetError(f"{path} is not an SVHN MATLAB file: {reason}.", _ADVICE)
+        if reader.returncode:
+            advice = f"It takes about a GiB of memory, and as much in {tempfile.gettempdir()} (TMPDIR)."
+            raise DatasetError(f"{path} could not be read: {reason}.", advice)
         images, labels = (np.load(file) for file in kept)
     return images, labels.ravel()
 

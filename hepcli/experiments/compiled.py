@@ -1,8 +1,9 @@
 """What is compiled for a configuration, shared by the runs of a process that differ in numbers alone."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ from hepcli.training import (
     LearningSettings,
     MeterSettings,
     Preprocess,
+    RunNumbers,
     StepProgram,
     build_optimizer,
     make_step_program,
@@ -51,35 +53,45 @@ from hepcli.training import (
 _MOST_KEPT = 4  # configurations; each takes about 25 MB
 
 
+class Sizes(NamedTuple):
+    """What programs depend on of a data set."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    num_training: int
+
+
 class Compiled:
     """The network of a configuration and its programs, each made when it is first asked for.
 
     Args:
-        config: the configuration, without its numbers: nothing here knows them.
-        spec: of its data set.
+        config: the configuration, with its numbers only where they are compiled in.
+        sizes: of its data set.
+        fixes_numbers: whether the step of a single run has them compiled in: own parts may be written for
+            numbers of Python, not for traced ones.
 
     Raises:
         ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
         CodeError: a component of the user's own is not what it must be.
     """
 
-    def __init__(self, config: Config, spec: DatasetSpec) -> None:
-        self._config, self._spec = config, spec
-        image = spec.image_shape
-        if misfits := config.network.misfits(image, spec.num_classes):
+    def __init__(self, config: Config, sizes: Sizes, *, fixes_numbers: bool = False) -> None:
+        self._config, self._sizes, self._fixes_numbers = config, sizes, fixes_numbers
+        image = sizes.image_shape
+        if misfits := config.network.misfits(image, sizes.num_classes):
             raise config_error(misfits)
         _check_own_activations(config)
-        network = build_network(config.network, image, spec.num_classes)
+        network = build_network(config.network, image, sizes.num_classes)
         _check_own_parts(network)
         self.network: Network = network_of_method(network, config.gradient)
         self.preprocess: Preprocess = _preprocess(config, channels=image[-1])
-        self._steps: dict[tuple[Layout, bool], StepProgram] = {}
+        self._steps: dict[object, StepProgram] = {}
         self._meters: dict[object, AsymmetryMeter] = {}
 
     @property
     def num_examples(self) -> int:
         """Examples that are trained on."""
-        return self._spec.num_examples["train"] - self._config.data.validation_examples
+        return self._sizes.num_training - self._config.data.validation_examples
 
     @property
     def num_batches(self) -> int:
@@ -94,20 +106,22 @@ class Compiled:
             fixed = [name for name in config.network.connections if config.network.is_top_down(name)]
         return build_optimizer(config.optimizer, config.run.epochs * self.num_batches, learning_rate, fixed)
 
-    def step(self, layout: Layout, *, joint: bool) -> StepProgram:
+    def step(self, layout: Layout, numbers: Sequence[RunNumbers], *, joint: bool) -> StepProgram:
         """The training step of a run, or of several at once; see `make_step_program`."""
-        if (layout, joint) not in self._steps:
-            self._steps[layout, joint] = make_step_program(
-                self.network, self._spec.num_classes, self._learning, self.optimizer, self.preprocess,
-                self.augment, layout, joint=joint,
+        fixed = numbers[0] if self._fixes_numbers and not joint else None
+        key = layout, joint, fixed
+        if key not in self._steps:
+            self._steps[key] = make_step_program(
+                self.network, self._sizes.num_classes, self._learning, self.optimizer, self.preprocess,
+                self.augment, layout, joint=joint, fixed=fixed,
             )  # fmt: skip
-        return self._steps[layout, joint]
+        return self._steps[key]
 
     def step_bytes(self, params: Gradient) -> int:
         """The memory that a training step takes; see `hepcli.training.step_bytes`."""
         return step_bytes(
-            self.network, self._spec.num_classes, self._learning, self.preprocess, params,
-            self._spec.image_shape, self._config.data.batch_size,
+            self.network, self._sizes.num_classes, self._learning, self.preprocess, params,
+            self._sizes.image_shape, self._config.data.batch_size,
         )  # fmt: skip
 
     @cached_property
@@ -115,7 +129,7 @@ class Compiled:
         """Evaluates parameters on a feed."""
         return Evaluator(
             self.network,
-            self._spec.num_classes,
+            self._sizes.num_classes,
             self._config.relaxation,
             self._config.homeostasis.num_draws,
             self.preprocess,
@@ -127,7 +141,7 @@ class Compiled:
         if key not in self._meters:
             settings = MeterSettings(self._config.relaxation, gradient)
             self._meters[key] = AsymmetryMeter(
-                self.network, self._spec.num_classes, settings, self.preprocess
+                self.network, self._sizes.num_classes, settings, self.preprocess
             )
         return self._meters[key]
 
@@ -145,7 +159,7 @@ class Compiled:
             ConfigError: a crop could miss the image altogether; RandAugment has no colours to change in such
                 images.
         """
-        data, (height, width, channels) = self._config.data, self._spec.image_shape
+        data, (height, width, channels) = self._config.data, self._sizes.image_shape
         if data.augmentation != "none" and data.crop_padding >= min(height, width):
             raise ConfigError(
                 f"data.crop_padding = {data.crop_padding}: images of {data.name} have {height} × {width} "
@@ -174,6 +188,16 @@ class Compiled:
         )
 
 
+def run_numbers(config: Config) -> RunNumbers:
+    """What steps are not compiled for, as Python numbers."""
+    return RunNumbers(
+        config.run.seed,
+        config.gradient.beta_radius,
+        config.homeostasis.weight,
+        config.optimizer.learning_rate,
+    )
+
+
 _kept: OrderedDict[object, Compiled] = OrderedDict()
 
 
@@ -185,14 +209,14 @@ def compiled_for(config: Config, spec: DatasetSpec) -> Compiled:
     Raises:
         ConfigError, CodeError: as `Compiled`.
     """
-    config = without_numbers(config)
+    sizes = Sizes(spec.image_shape, spec.num_classes, spec.num_examples["train"])
     values = flatten(config.model_dump(mode="json")).values()
     if has_own_parts({value for value in values if isinstance(value, str)}):
-        return Compiled(config, spec)
-    sizes = spec.image_shape, spec.num_classes, *spec.num_examples.items()
+        return Compiled(config, sizes, fixes_numbers=True)
+    config = without_numbers(config)
     key = config.model_dump_json(), sizes
     if key not in _kept:
-        _kept[key] = Compiled(config, spec)
+        _kept[key] = Compiled(config, sizes)
     _kept.move_to_end(key)
     while len(_kept) > _MOST_KEPT:
         _kept.popitem(last=False)

@@ -172,28 +172,37 @@ def _set_aside(file: Path, result: dict[str, Any]) -> str | None:
     differing = _differing(before, result)
     if differing == []:
         return None
-    numbers = itertools.count(1)
-    kept = next(free for n in numbers if not (free := file.with_name(f"{file.stem}.{n}.json")).exists())
+    drawn = _figures_of(before)
+    free = (n for n in itertools.count(1) if not any(file.parent.glob(f"*.{n}.*")))
+    number = next(free)
+    kept = file.with_name(f"{file.stem}.{number}.json")
     file.rename(kept)
-    _set_figures_aside(file.parent, before, kept)
+    _set_figures_aside(kept, before, drawn, number)
     what = "was not written by hep measure-asymmetry"
     if differing is not None:
         what = f"holds measures made with different settings ({', '.join(differing)})"
     return f"{file} {what}; it is now {kept.name}."
 
 
-def _set_figures_aside(folder: Path, before: Any, kept: Path) -> None:
+def _figures_of(record: Any) -> list[str]:
+    """The names of the figures that measures are recorded with; none of what is no record of ours."""
+    drawn = record.get("figures") if isinstance(record, dict) else None
+    names = drawn if isinstance(drawn, list) else []
+    return [name for name in names if isinstance(name, str) and Path(name).name == name]
+
+
+def _set_figures_aside(kept: Path, before: Any, drawn: Sequence[str], number: int) -> None:
     """Give the figures of measures that are kept their number, too: new ones take their names."""
-    number = kept.suffixes[-2]
-    drawn = before.get("figures") if isinstance(before, dict) else None
-    names = [name for name in drawn if Path(name).name == name] if isinstance(drawn, list) else []
     moved = []
-    for name in names:
+    for name in drawn:
         stem, _, suffix = name.rpartition(".")
+        figure = kept.with_name(name)
+        if not figure.is_file():
+            continue
         for end in (suffix, "figure.json"):
-            if (old := folder / f"{stem}.{end}").is_file():
-                old.rename(folder / f"{stem}{number}.{end}")
-        moved.append(f"{stem}{number}.{suffix}")
+            if (old := kept.with_name(f"{stem}.{end}")).is_file():
+                old.rename(kept.with_name(f"{stem}.{number}.{end}"))
+        moved.append(f"{stem}.{number}.{suffix}")
     if moved:
         with replacing(kept) as temporary:
             temporary.write_text(json.dumps(before | {"figures": moved}, indent=2) + "\n")

@@ -150,7 +150,8 @@ class Run:
             f"{line} Continuing from step {restored.step}." for line in restored.damaged
         ]
         if self.folder.writes:
-            notices += [line for line in store.survey() if line not in restored.damaged]
+            with self.folder.writing():
+                notices += [line for line in store.survey() if line not in restored.damaged]
         self._restored = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)

@@ -165,8 +165,10 @@ class RunFolder:
             return
         try:
             there = os.stat(self.path / _LOCK_FILE)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             there = None
+        except OSError:
+            return  # what cannot be asked now, such as of a network file system, is not gone
         if there is None or not os.path.samestat(there, os.fstat(self._lock.fileno())):
             raise OutputError(
                 f"{self.path} was moved, deleted or replaced while this run was training in it.",

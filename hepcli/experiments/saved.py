@@ -131,6 +131,9 @@ _OF_TRAINING = (
 )
 """Keys, and whole tables, that nothing reads but training."""
 
+_NEEDED_BY_METHODS = ("homeostasis.weight", "relaxation.persistent_state", "optimizer.feedback_learning")
+"""Those that some methods do not allow, so that a run that is opened with one may have to change them."""
+
 
 class SavedRun:
     """A run folder opened for reading.
@@ -184,7 +187,10 @@ class SavedRun:
 
     def _check_of_training(self) -> None:
         """Check that nothing is changed that would change nothing but what figures say of the run."""
+        other_method = self._own_config.gradient.method != self.config.gradient.method
         for key, own, given in differences(self._own_config, self.config):
+            if other_method and key in _NEEDED_BY_METHODS:
+                continue
             if any(f"{key}.".startswith(f"{name}.") for name in _OF_TRAINING):
                 raise ConfigError(
                     f"{key} = {_shown(given)}: it matters in training alone, and the run in {self.folder} "

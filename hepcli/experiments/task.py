@@ -18,7 +18,7 @@ from hepcli.data import SPLIT_NAMES, Split, SplitName, find_spec, fingerprint, h
 from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
-from hepcli.experiments.compiled import compiled_for
+from hepcli.experiments.compiled import compiled_for, run_numbers
 from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
@@ -245,9 +245,9 @@ class Task:
         """The step of a run, or with several configurations that of their runs together, states stacked."""
         joint = len(configs) > 1
         layout = Layout(jax.local_devices()[:1]) if joint else self.layout
-        first, *others = map(_numbers, configs)
-        numbers = jax.tree.map(lambda *own: jnp.stack(own), first, *others) if joint else first
-        return partial(self._compiled.step(layout, joint=joint), layout.replicate(numbers))
+        numbers = [run_numbers(config) for config in configs]
+        program = self._compiled.step(layout, numbers, joint=joint)
+        return partial(program, layout.replicate(_as_arrays(numbers, stacked=joint)))
 
     @property
     def evaluator(self) -> Evaluator:
@@ -260,15 +260,12 @@ class Task:
         return SplitMeter(meter, self.split(split), config.data.name, examples, key)
 
 
+def _as_arrays(numbers: Sequence[RunNumbers], *, stacked: bool) -> RunNumbers:
+    """The numbers of a run as a step takes them, or of several with an axis of runs."""
+    seeds, *others = zip(*numbers, strict=True)
+    arrays = [np.asarray(seeds, np.uint32), *(np.asarray(own, np.float32) for own in others)]
+    return RunNumbers(*(jnp.asarray(own if stacked else own[0]) for own in arrays))
+
+
 def _tree_bytes(tree: Any) -> int:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _numbers(config: Config) -> RunNumbers:
-    """What is not compiled into a run's step."""
-    return RunNumbers(
-        jnp.uint32(config.run.seed),
-        jnp.float32(config.gradient.beta_radius),
-        jnp.float32(config.homeostasis.weight),
-        jnp.float32(config.optimizer.learning_rate),
-    )

@@ -1,6 +1,7 @@
 """Optimisers and schedules; to add one: a function here and its line in `hepcli/settings/parts.py`."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import optax
 from jax import Array
@@ -45,13 +46,14 @@ def build_optimizer(
     Args:
         settings: the [optimizer] table.
         total_steps: steps of the whole run, for schedules that end.
-        learning_rate: traced, where runs that differ in it train together; None for that of the settings.
+        learning_rate: in place of that of the settings, perhaps traced; None for theirs.
         fixed: connections that do not learn.
 
     Returns:
         An Optax transformation over parameters {connection: {kernel, bias}}.
     """
     rate = settings.learning_rate if learning_rate is None else learning_rate
+    settings = replace(settings, learning_rate=rate)  # type: ignore[arg-type]  # parts of users may read it
     decay = _decay_by_connection(settings.weight_decay, settings.weight_decay_multipliers)
     parts = [OPTIMIZERS[settings.name](settings, decay)]
     parts.append(optax.scale_by_learning_rate(SCHEDULES[settings.schedule](rate, total_steps)))

@@ -56,6 +56,8 @@ class TrainState(NamedTuple):
 class RunNumbers(NamedTuple):
     """The numbers in which runs of one compiled step may differ; an entry for each run, or those of one.
 
+    Where they are compiled in, they are Python's.
+
     Attributes:
         seed: where the keys of all steps grow from, uint32.
         beta_radius: |β|, radius of the nudge circle.
@@ -63,10 +65,10 @@ class RunNumbers(NamedTuple):
         learning_rate: before schedule and multipliers.
     """
 
-    seed: UInt32[Array, "..."]
-    beta_radius: Float[Array, "..."]
-    homeostasis_weight: Float[Array, "..."]
-    learning_rate: Float[Array, "..."]
+    seed: UInt32[Array, "..."] | int
+    beta_radius: Float[Array, "..."] | float
+    homeostasis_weight: Float[Array, "..."] | float
+    learning_rate: Float[Array, "..."] | float
 
 
 class LearningSettings(NamedTuple):
@@ -94,7 +96,7 @@ Preprocess = Callable[[Array], Array]
 Augment = Callable[[Array, Array, int | Array, Array], Array]
 TrainStep = Callable[..., tuple[TrainState, Array]]
 StepProgram = Callable[..., tuple[TrainState, Array]]
-BuildOptimizer = Callable[[Array], optax.GradientTransformation]
+BuildOptimizer = Callable[[float | Array], optax.GradientTransformation]
 
 
 def scale_pixels(
@@ -127,6 +129,7 @@ def make_step_program(
     layout: Layout | None = None,
     *,
     joint: bool = False,
+    fixed: RunNumbers | None = None,
 ) -> StepProgram:
     """Build the compiled step of all runs that differ in their numbers only.
 
@@ -140,6 +143,7 @@ def make_step_program(
         layout: the devices that share the batch; None for one.
         joint: whether it takes a step of several runs at once, on one device, each to rounding what it would
             be alone; numbers, state, rows, indices and loss then have a leading axis of runs.
+        fixed: numbers to compile in, Python's own, in place of those that are given at each step.
 
     Returns:
         (numbers, state, images, labels, rows, indices) -> (state, mean loss of the batch before the step),
@@ -147,7 +151,7 @@ def make_step_program(
         have it; so must the numbers.
     """
     layout = layout or Layout(jax.local_devices()[:1])
-    learner = Learner(system, num_classes, settings, build_optimizer, preprocess, augment)
+    learner = Learner(system, num_classes, settings, build_optimizer, preprocess, augment, fixed)
     if layout.is_apart:
         return Apart(learner, layout)
     step = partial(_step, learner, layout)
@@ -263,6 +267,7 @@ class Learner:
         build_optimizer: learning rate to optimiser.
         preprocess: uint8 images to real inputs.
         augment: of the images; None leaves them.
+        fixed: numbers of the run in place of those that are given.
     """
 
     system: System
@@ -271,6 +276,7 @@ class Learner:
     build_optimizer: BuildOptimizer
     preprocess: Preprocess
     augment: Augment | None
+    fixed: RunNumbers | None = None
 
     def learn(self, own: Examples, shared: Shared) -> tuple[Learned, LearnedSums]:
         """What examples teach, all at once or part after part.
@@ -296,6 +302,7 @@ class Learner:
 
     def _learn(self, own: Examples, shared: Shared) -> tuple[Learned, LearnedSums]:
         settings, system, (numbers, params, step) = self.settings, self.system, shared
+        numbers = self.fixed or numbers
         if settings.hardware.changes_weights:
             params = weights_as_read(params, settings.hardware, numbers.seed, step)
         images = own.images
@@ -347,7 +354,7 @@ class Learner:
         Returns:
             The state after the step, and the mean loss before it.
         """
-        memory = state.memory
+        numbers, memory = self.fixed or numbers, state.memory
         if memory is not None and learned.state is not None:
             memory = {name: last.at[indices].set(learned.state[name]) for name, last in memory.items()}
         gradient, homeostatic = mean_gradient(sums.gradient, sums.num_learned), jnp.float32(0)

@@ -2,12 +2,13 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import hepcli
 from hepcli.config import load_config
 from hepcli.experiments.task import Task
-from hepcli.settings import ACTIVATIONS, MEASURES
+from hepcli.settings import ACTIVATIONS, MEASURES, OPTIMIZERS
 
 pytestmark = pytest.mark.usefixtures("small_data")
 SAME_PROGRAM = (
@@ -90,6 +91,25 @@ def test_where_there_are_own_parts_nothing_is_shared(small):
 
     assert not np.array_equal(of_own_activation(1.0), of_own_activation(0.5))
     assert np.array_equal(learned(small), learned(small))
+
+
+def test_own_parts_get_the_numbers_of_the_run(small):
+    """As Python's own: they may be written for nothing else."""
+    seen = []
+
+    @hepcli.register_optimizer("noted")
+    def noted(settings, decay):
+        seen.append(settings.learning_rate)
+        return optax.chain(decay, optax.identity())
+
+    try:
+        task, config = task_of(small, "optimizer.name=noted", "optimizer.learning_rate=0.25")
+        learner = task.train_step([config]).func.__wrapped__.args[0]
+        learner.build_optimizer(learner.fixed.learning_rate)
+        assert learner.fixed == (0, config.gradient.beta_radius, 0.0, 0.25)
+        assert set(seen) == {0.25}
+    finally:
+        del OPTIMIZERS["noted"]
 
 
 def test_a_measure_that_was_registered_since_is_measured(small):

@@ -156,3 +156,12 @@ def test_the_best_of_what_is_left_is_not_silently_another(tmp_path, small):
     next((folder / "checkpoints" / str(newest) / "state").rglob("*manifest*")).write_bytes(b"")
     _, notices = evaluate(folder, step="best")
     assert any(line.startswith(f"Step {newest} is damaged") for line in notices)
+
+
+def test_another_method_may_need_another_setting_of_training(tmp_path, small):
+    folder = tmp_path / "run"
+    list(train(TrainRequest(None, (*small, "relaxation.persistent_state=true"), {"run.epochs": 1}, folder)))
+    plain = "relaxation.persistent_state=false"
+    assert evaluate(folder, overrides=["gradient.method=dyadic_ep", plain])[0]["step"] == 10
+    with pytest.raises(ConfigError, match="it matters in training alone"):
+        evaluate(folder, overrides=[plain])
