@@ -19,12 +19,13 @@ def main() -> None:
     _open_closed()
     if "--debug" not in sys.argv:  # XLA's own lines, such as of slow compilations, would tear displays
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it was started to ignore it
-        signal.signal(signal.SIGINT, _on_interrupt)
-    for name in ("SIGTERM", "SIGHUP"):
+    heeded = []
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        # Where it has another handler already it was started to ignore it.
+        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _on_interrupt)
+            heeded.append(number)
     from hepcli.cli import main as run  # after the handler: this alone takes a while
 
     try:
@@ -35,6 +36,9 @@ def main() -> None:
         if ended.code != 128 + signal.SIGINT:
             raise
         _end_at_once(128 + signal.SIGINT)
+    finally:
+        for number in heeded:  # as the process ends there is nothing left to interrupt
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _open_closed() -> None:

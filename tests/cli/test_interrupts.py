@@ -59,3 +59,11 @@ def test_where_it_is_ignored_from_the_start_it_stays_ignored():
         signal.signal(signal.SIGINT, before)
     assert status == 1
     assert "nowhere does not exist" in errors
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_as_the_process_ends_there_is_nothing_to_interrupt(name):
+    """No traceback out of what Python does last."""
+    last = f"import atexit\natexit.register(lambda: os.kill(os.getpid(), signal.{name}))"
+    status, errors = hep(last, "--version")
+    assert (status, errors) == (-getattr(signal, name), "")
