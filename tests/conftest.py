@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what only `--full` runs, unless it is asked for by name."""
     if config.option.full or any("::" in argument for argument in config.args):
         return
-    left_out = [item for item in items if item.nodeid.removeprefix("tests/").startswith(ONLY_FULL)]
-    config.hook.pytest_deselected(items=left_out)
+    left_out = {item for item in items if item.nodeid.removeprefix("tests/").startswith(ONLY_FULL)}
+    config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
 
 

@@ -136,7 +136,7 @@ def is_refused(folder: Path) -> bool:
     except UnreadableError:
         return True
     except (DamagedError, CheckpointError):
-        return False
+        pass  # known to be damaged, or of a newer version
     return False
 
 

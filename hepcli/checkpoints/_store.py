@@ -240,8 +240,8 @@ class CheckpointStore:
         """
         self.wait()
         damaged = {} if step is not None else self._unfinished()
-        while (number := self._newest(step, damaged)) is not None:
-            folder = present_steps(self._directory).get(number, self._directory / str(number))
+        while (newest := self._newest(step, damaged)) is not None:
+            number, folder = newest
             try:
                 state, metadata = read_step(folder, target, whole, older)
             except UnreadableError as error:
@@ -262,12 +262,13 @@ class CheckpointStore:
         advice = _NO_STEP_ADVICE if step is None else self._advice(step)
         raise CheckpointError(f"No intact checkpoint in {self._directory}. {result}", advice)
 
-    def _newest(self, step: int | None, damaged: Container[int]) -> int | None:
-        """The newest step, or that step, unless it is known to be damaged."""
+    def _newest(self, step: int | None, damaged: Container[int]) -> tuple[int, Path] | None:
+        """The newest step, or that step, and its folder, unless it is known to be damaged."""
         folders = present_steps(self._directory)
         if step is not None and step not in folders:
             raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
-        return max((n for n in folders if n not in damaged and step in (None, n)), default=None)
+        number = max((n for n in folders if n not in damaged and step in (None, n)), default=None)
+        return None if number is None else (number, folders[number])
 
     def _unfinished(self) -> dict[int, str]:
         reason = "is damaged: saving it was interrupted or is still in progress"
@@ -289,8 +290,6 @@ class CheckpointStore:
             self._intact = self._surveyed()
         if step in self._intact and not replace:
             return
-        if not self._directory.joinpath(str(step)).exists():
-            self._kept_as_they_are.pop(step, None)
         staging = self._directory / f"{SAVING}{step}"
         if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
             shutil.rmtree(staging)

@@ -172,12 +172,10 @@ def _set_aside(file: Path, result: dict[str, Any]) -> str | None:
     differing = _differing(before, result)
     if differing == []:
         return None
-    drawn = _figures_of(before)
-    free = (n for n in itertools.count(1) if not any(file.parent.glob(f"*.{n}.*")))
-    number = next(free)
+    number = next(n for n in itertools.count(1) if not any(file.parent.glob(f"*.{n}.*")))
     kept = file.with_name(f"{file.stem}.{number}.json")
     file.rename(kept)
-    _set_figures_aside(kept, before, drawn, number)
+    _set_figures_aside(kept, before, number)
     what = "was not written by hep measure-asymmetry"
     if differing is not None:
         what = f"holds measures made with different settings ({', '.join(differing)})"
@@ -191,13 +189,12 @@ def _figures_of(record: Any) -> list[str]:
     return [name for name in names if isinstance(name, str) and Path(name).name == name]
 
 
-def _set_figures_aside(kept: Path, before: Any, drawn: Sequence[str], number: int) -> None:
+def _set_figures_aside(kept: Path, before: Any, number: int) -> None:
     """Give the figures of measures that are kept their number, too: new ones take their names."""
     moved = []
-    for name in drawn:
+    for name in _figures_of(before):
         stem, _, suffix = name.rpartition(".")
-        figure = kept.with_name(name)
-        if not figure.is_file():
+        if not kept.with_name(name).is_file():
             continue
         for end in (suffix, "figure.json"):
             if (old := kept.with_name(f"{stem}.{end}")).is_file():

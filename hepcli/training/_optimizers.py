@@ -52,11 +52,13 @@ def build_optimizer(
     Returns:
         An Optax transformation over parameters {connection: {kernel, bias}}.
     """
-    rate = settings.learning_rate if learning_rate is None else learning_rate
-    settings = replace(settings, learning_rate=rate)  # type: ignore[arg-type]  # parts of users may read it
+    if learning_rate is not None:  # in the settings, too: parts of users may read it there
+        settings = replace(settings, learning_rate=learning_rate)  # type: ignore[arg-type]
     decay = _decay_by_connection(settings.weight_decay, settings.weight_decay_multipliers)
     parts = [OPTIMIZERS[settings.name](settings, decay)]
-    parts.append(optax.scale_by_learning_rate(SCHEDULES[settings.schedule](rate, total_steps)))
+    parts.append(
+        optax.scale_by_learning_rate(SCHEDULES[settings.schedule](settings.learning_rate, total_steps))
+    )
     multipliers = {**settings.learning_rate_multipliers, **dict.fromkeys(fixed, 0.0)}
     if multipliers:
         parts.append(_multiply_by_connection(multipliers))
