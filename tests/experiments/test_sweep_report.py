@@ -70,6 +70,13 @@ def test_mean_and_spread_over_the_seeds(tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_figure_says_where_points_have_different_numbers_of_seeds(tmp_path):
+    folder, _ = fake_sweep(tmp_path, [0.8, 0.9, 1.0] + [0.5] * 15)
+    assert "; seeds 0–2; mean" in figure_of(collect(folder.path)).caption
+    part, _ = fake_sweep(tmp_path / "part", [0.8, 0.9, None, None, 0.5] + [0.5] * 13)
+    assert "; seeds 0–2 (2 to 3 of them each); mean" in figure_of(collect(part.path)).caption
+
+
 def test_grids_that_share_a_point_are_reported(tmp_path):
     """It is there once."""
     axes = [{"name": "N", "key": "gradient.num_points", "values": values} for values in ([1, 2], [2, 4])]

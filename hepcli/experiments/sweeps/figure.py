@@ -1,6 +1,7 @@
 """The figure of a sweep, as data: means over the seeds with their spread."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -106,7 +107,9 @@ def _caption(result: Collection) -> str:
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         parts.append(f"{span} epoch{'' if epochs == [1] else 's'}")
     seeds = {outcome.seed for outcome in shown}
-    parts.append(seeds_text(seeds))
+    each = Counter(tuple(sorted(outcome.labels.items())) for outcome in shown).values()
+    few = f" ({min(each)} to {max(each)} of them each)" if min(each) < max(each) else ""
+    parts.append(seeds_text(seeds) + few)
     if len(seeds) > 1:
         parts.append("mean ± sample standard deviation")
     if result.figure.kind == "curves" and _lengths_differ(result):
