@@ -27,7 +27,8 @@ def figure(name: str) -> FigureData:
     _, definition = load_sweep(record["sweep"])
     lengths = [run["epochs"] for run in record["runs"]]
     epochs = max(record["show"], key=lambda shown: (sum(shown <= length for length in lengths), shown))
-    dataset = load_config(definition.sweep.preset).config.data.name
+    preset = load_config(definition.sweep.preset).config
+    dataset = str(definition.sweep.set.get("data.name", preset.data.name))
     outcomes = [_outcome(run, epochs, dataset) for run in record["runs"] if run["epochs"] >= epochs]
     axes = {
         axis: [label for label in labels if any(one.labels[axis] == label for one in outcomes)]
