@@ -184,6 +184,14 @@ def _idle_problems(config: Config) -> list[Fault]:
     if angle and not pairs:
         rule = "no two layers of this network are connected in both directions; set it to 0"
         problems.append(Fault(assigned("network.initial_angle_deg", angle), rule))
+    if not any(map(network.is_top_down, network.connections)):
+        rule = "this network has no connection from a layer above; set it to {}"
+        for key, value, idle in (
+            ("network.feedback_strength", network.feedback_strength, 1.0),
+            ("optimizer.feedback_learning", config.optimizer.feedback_learning, "gradient"),
+        ):
+            if value != idle:
+                problems.append(Fault(assigned(key, value), rule.format(idle)))
     if config.gradient.method == "dyadic_ep":
         rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
         for key in ("solver", "tolerance"):
@@ -193,16 +201,18 @@ def _idle_problems(config: Config) -> list[Fault]:
 
 
 def _one_sided_problems(config: Config) -> list[Fault]:
-    """Check that no state from a free phase in half precision is subtracted: its rounding grows by 1/|β|."""
+    """Check that no state from a free phase in half precision is subtracted: its rounding would remain."""
     estimator, gradient = ESTIMATORS[config.gradient.method], config.gradient
     precision = config.relaxation.free_precision
     is_circle = estimator.uses_circle and gradient.num_points == 1
     if precision == "float32" or not estimator.has_free_phase or estimator.is_feedforward:
         return []
-    if not is_circle and not estimator.subtracts_states:
+    divides = is_circle or estimator.subtracts_states
+    if not divides and not estimator.clamps_output:
         return []
     instead = "; set it to float32" + (", or gradient.num_points to 2 or more" if is_circle else "")
-    rule = f"{gradient.method} subtracts the state of the free phase here and divides its rounding by |β|"
+    result = "divides its rounding by |β|" if divides else "keeps its rounding"
+    rule = f"{gradient.method} subtracts the state of the free phase here and {result}"
     return [Fault(assigned("relaxation.free_precision", precision), rule + instead)]
 
 

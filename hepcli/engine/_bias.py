@@ -131,9 +131,11 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
 def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) -> SignalSums | None:
     """The run's own error signals at the end of its own free phase, summed over the examples that count.
 
+    Methods that start from no free phase run whole; which examples have settled goes by it all the same.
+
     Args:
         problem: with the run's own settings.
-        free: the run's own free phase.
+        free: the free phase as the run sets it.
         counted: which examples count.
 
     Returns:
@@ -143,7 +145,7 @@ def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) 
     if estimator.error_signal is not None:
         return signal_sums(estimator.error_signal(free)[0], free.phase, counted)
     result = estimator.estimate(problem)
-    return None if result.signal is None else signal_sums(result.signal, result.free, counted)
+    return None if result.signal is None else signal_sums(result.signal, free.phase, counted)
 
 
 def compare(signal: State, reference: State) -> Comparison:

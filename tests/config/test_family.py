@@ -182,6 +182,10 @@ def test_orders_that_are_refused(order, words):
             ("gradient.method=coupled_learning", "network.loss=squared_error", "network.readout=false"),
             "divides its rounding by |β|; set it to float32",
         ),
+        (
+            ("gradient.method=contrastive_hebbian", "network.loss=squared_error", "network.readout=false"),
+            "contrastive_hebbian subtracts the state of the free phase here and keeps its rounding",
+        ),
     ],
 )
 def test_no_difference_from_a_state_in_half_precision(overrides, words):
@@ -200,6 +204,10 @@ def test_settings_that_nothing_reads():
     assert "dyadic_ep has no nudged phase of its own; set relaxation.solver" in message(dyadic, nudged)
     assert load_config(None, [dyadic, nudged, "relaxation.solver=synchronous"])
     assert "set relaxation.tolerance" in message(dyadic, "relaxation.nudged_tolerance=0.5")
+    upwards = 'network.connections=["in-l1", "l1-l2", "l2-out"]'
+    assert "set it to 1.0" in message(upwards, "network.feedback_strength=0.5")
+    assert "set it to gradient" in message(upwards, "optimizer.feedback_learning=fixed")
+    assert load_config(None, [upwards])
 
 
 @pytest.mark.parametrize("solver", ["alternating", "anderson"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import Problem, estimate, free_phase
+from hepcli.engine import Problem, estimate, free_phase, summed_gradient
 from hepcli.networks import dense_network
 from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
 
@@ -72,6 +72,19 @@ def test_every_method_runs_with_noise_from_its_key(method):
     assert distance(gradient[0], gradient[2]) > 1e-4
     silent = on_arrays(lambda p: estimate(p).gradient, problem)
     assert 1e-4 < distance(gradient[0], silent) < 0.5
+
+
+def test_feedforward_learns_at_the_noisy_state_that_it_reports():
+    """One pass gives state, loss and gradient."""
+    upwards = ("in-l1", "l1-l2", "l2-out")
+    problem = many_times(0.2, method="feedforward")
+    params = {name: problem.params[name] for name in (*upwards, "readout")}
+    problem = problem._replace(system=NETWORK.without_feedback, params=params)
+    learned, local = on_arrays(
+        lambda p: ((own := estimate(p)).gradient_sum, summed_gradient(p, own.state, own.error_vector)),
+        problem,
+    )
+    assert distance(learned, local) < 1e-6
 
 
 def test_noise_needs_a_key():

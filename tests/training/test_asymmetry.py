@@ -118,6 +118,12 @@ def test_every_estimator_is_measured(method):
     assert record["gradient_cosine"]["total"] > (0.9999 if unbiased else 0.5)
 
 
+def test_unsettled_examples_and_their_share_go_by_one_free_phase():
+    """The mean state of online_hep is no fixed point, but a free phase would settle."""
+    record = of_method("online_hep")
+    assert (record["unsettled"], record["unsettled_signal_share"]) == (0, 0.0)
+
+
 def test_large_networks_are_estimated():
     """Without the matrix, J's parts come out within a few per cent, and with an error to match."""
     exact, estimated = of_method("hep"), measured(meter(dense_units=5, num_draws=300))

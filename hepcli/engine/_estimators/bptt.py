@@ -39,7 +39,7 @@ def bptt(problem: Problem) -> Estimate:
 
 
 def bptt_gradient(
-    problem: Problem, start: State, learned: Bool[Array, " batch"] | None = None
+    problem: Problem, start: State, learned: Bool[Array, " batch"] | None = None, noise: str = "reverse"
 ) -> tuple[Gradient, State]:
     """Gradient of the loss after `nudged_steps` more steps from `start`, which is held fixed.
 
@@ -47,6 +47,7 @@ def bptt_gradient(
         problem: the batch and the network.
         start: pre-activations (batch, *units), real.
         learned: which examples count; None for all.
+        noise: the phase whose noise the steps have.
 
     Returns:
         The gradient, real, summed over the examples that count; and that of each one's loss by a constant
@@ -64,7 +65,7 @@ def bptt_gradient(
         drive = {name: c + offset[name] for name, c in constant.items()}
         phase = relax(
             system, params, drive if learned is None else only(learned, drive), start,
-            steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, "reverse"),
+            steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, noise),
         )  # fmt: skip
         losses = system.loss(params, system.activation("out", phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))

@@ -27,7 +27,8 @@ def feedforward(problem: Problem) -> Estimate:
         raise ValueError("feedforward needs a network without feedback")
     free = free_phase(problem)
     learned = learned_examples(problem, free.phase)
-    gradient, deltas = bptt_gradient(problem._replace(relaxation=settings), free.phase.state, learned)
+    one_pass = problem._replace(relaxation=settings)
+    gradient, deltas = bptt_gradient(one_pass, free.phase.state, learned, noise="free")  # the same pass again
     count = count_of(problem, learned)
     return Estimate(free.phase.state, deltas, gradient, count, report(free.phase), None, deltas)
 
