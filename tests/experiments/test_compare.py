@@ -93,6 +93,26 @@ def test_runs_that_go_on_are_shown_beside_those_that_are_finished(tmp_path, draw
     assert "1 of 2 runs not finished" in figure.caption
 
 
+def test_a_figure_says_in_what_else_its_runs_differ(tmp_path, drawn):
+    """The legend names what tells them apart, which may not be what made the difference."""
+    one, _ = fake_run(tmp_path / "a", "gradient.num_points=2", "run.seed=0", "run.devices=1")
+    two, _ = fake_run(
+        tmp_path / "b", "gradient.num_points=4", "run.seed=1", "relaxation.free_steps=20",
+        "network.layers.l1.units=16",
+    )  # fmt: skip
+    notices = compare([one, two])[1]
+    assert notices == (
+        "The runs differ in more than gradient.num_points, by which they are told apart: "
+        "relaxation.free_steps, network.layers.",
+    )
+    caption = figure_of(drawn[0]).caption
+    assert "; seeds 0–1 (1 of them each); the runs also differ in" in caption.replace(
+        "2 of 2 runs not finished; ", ""
+    )
+    assert "relaxation.free steps, network.layers" in caption
+    assert "mean" not in caption
+
+
 def test_a_mean_of_runs_of_different_lengths_says_so(tmp_path, drawn):
     runs = [fake_run(tmp_path / str(seed), f"run.seed={seed}")[0] for seed in (0, 1)]
     compare(runs)

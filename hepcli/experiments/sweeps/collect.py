@@ -25,7 +25,7 @@ from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point, folder_of
-from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key
+from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key, unnamed_keys
 from hepcli.files import legible
 from hepcli.settings import MEASURES, did_you_mean
 
@@ -80,6 +80,7 @@ class Collection(NamedTuple):
         figure: what to plot.
         notices: what the user should know of the runs.
         with_unfinished: whether curves show runs that are not finished beside those that are.
+        unnamed: keys in which the runs differ beside the axes.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Collection(NamedTuple):
     figure: FigureView
     notices: tuple[str, ...] = ()
     with_unfinished: bool = False
+    unnamed: tuple[str, ...] = ()
 
 
 def collect(path: Path, keys: Sequence[str] | None = None) -> Collection:
@@ -312,7 +314,12 @@ def collect_runs(
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
     notices += _of_examples(outcomes)
-    return Collection(title, axes, outcomes, *_default_views(axes), tuple(notices), with_unfinished)
+    unnamed = unnamed_keys(flat, varied, _SEED)
+    if unnamed:
+        named = f"{', '.join(varied)}, by which they are told apart" if varied else "their seeds"
+        notices.append(f"The runs differ in more than {named}: {', '.join(unnamed)}.")
+    views_of = _default_views(axes)
+    return Collection(title, axes, outcomes, *views_of, tuple(notices), with_unfinished, tuple(unnamed))
 
 
 def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:

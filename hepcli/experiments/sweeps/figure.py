@@ -1,7 +1,6 @@
 """The figure of a sweep, as data: means over the seeds with their spread."""
 
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -45,6 +44,7 @@ _IN_VIEW = {
     "train.log10_residual": RESIDUAL_SPAN,
 }
 _MOST_COLUMNS = 3
+_MOST_UNNAMED = 4  # keys in a caption
 _MOST_INSIDE = 4  # series of a legend inside a panel
 
 
@@ -107,10 +107,11 @@ def _caption(result: Collection) -> str:
         span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         parts.append(f"{span} epoch{'' if epochs == [1] else 's'}")
     seeds = {outcome.seed for outcome in shown}
-    each = Counter(tuple(sorted(outcome.labels.items())) for outcome in shown).values()
-    few = f" ({min(each)} to {max(each)} of them each)" if min(each) < max(each) else ""
-    parts.append(seeds_text(seeds) + few)
-    if len(seeds) > 1:
+    means = _means(result, shown)
+    each = sorted({len({outcome.seed for outcome in runs}) for runs in means})
+    number = f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
+    parts.append(seeds_text(seeds) + (f" ({number} of them each)" if each[0] < len(seeds) else ""))
+    if max(map(len, means)) > 1:
         parts.append("mean ± sample standard deviation")
     if result.figure.kind == "curves" and _lengths_differ(result):
         parts.append("late epochs: of the runs that got so far")
@@ -119,7 +120,21 @@ def _caption(result: Collection) -> str:
         parts.append(f"{pending} of {every} runs not finished")
     elif pending:
         parts.append(f"the {len(done)} finished of {every} runs")
+    if result.unnamed:
+        some, rest = result.unnamed[:_MOST_UNNAMED], len(result.unnamed) - _MOST_UNNAMED
+        names = ", ".join(key.replace("_", " ") for key in some)
+        parts.append(f"the runs also differ in {names}" + (f" and {rest} more keys" if rest > 0 else ""))
     return "; ".join(filter(None, parts))
+
+
+def _means(result: Collection, shown: Sequence[Outcome]) -> list[list[Outcome]]:
+    """The runs of each mean: those that share a line, a facet and a place on the axis."""
+    view = result.figure
+    axes = [axis for axis in (*view.series, view.x, view.facet) if axis in result.axes]
+    means: dict[tuple[str, ...], list[Outcome]] = {}
+    for one in shown:
+        means.setdefault(tuple(one.labels[axis] for axis in axes), []).append(one)
+    return list(means.values())
 
 
 def _shown(result: Collection, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -62,6 +62,16 @@ def mixed_keys(configs: Sequence[Flat], keys: Sequence[str], ignored: str) -> li
     ]
 
 
+def unnamed_keys(configs: Sequence[Flat], keys: Sequence[str], ignored: str) -> list[str]:
+    """What else differs and may matter, beside `keys`: those of layers as one."""
+    differing = [
+        "network.layers" if key.startswith("network.layers.") else key
+        for key in _candidates(configs, ignored)
+        if key not in keys and not key.startswith((*_WITHOUT_EFFECT, "data.accumulate"))
+    ]
+    return list(dict.fromkeys(differing))
+
+
 def unknown_key(configs: Sequence[Flat], keys: Iterable[str]) -> str | None:
     """What is wrong with the first of the keys that no run has; None where all are known."""
     known = list(dict.fromkeys(key for one in configs for key in one))
