@@ -62,7 +62,7 @@ def register(parts: Parts, name: str, part: Any) -> None:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CodeError(
-            f"{name!r} cannot be the name of a {parts.kind}.",
+            f"{parts.kind} {name!r}: this is not a valid name.",
             "Names consist of lower-case letters, digits and _, and start with a letter.",
         )
     if name in parts and (_loading is not None or (parts.kind, name) not in _of_python):

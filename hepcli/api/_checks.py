@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,21 @@ def check(is_right: bool, what: str, wanted: str, part: object) -> None:
         raise CodeError(
             f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
         )
+
+
+def check_takes(what: str, part: Callable[..., Any], *names: str) -> None:
+    """Raise CodeError unless a function can be called with these arguments, as far as it can be known."""
+    try:
+        signature = inspect.signature(part)
+    except (TypeError, ValueError):
+        return  # such as a function of NumPy's
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise CodeError(
+            f"{what} is called with ({', '.join(names)}), but takes {signature}: {error}.",
+            f"Change it ({defined_at(part)}).",
+        ) from error
 
 
 def check_members(what: str, part: object, names: tuple[str, ...], advice: str = _KIND) -> None:

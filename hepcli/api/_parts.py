@@ -9,6 +9,7 @@ from hepcli.api._checks import (
     CheckedKind,
     check,
     check_members,
+    check_takes,
     checked_loss,
     checked_measure,
     checked_optimizer,
@@ -59,7 +60,7 @@ def register_activation(name: str) -> Callable[[Part], Part]:
         >>> model.network.activation("l1", jnp.zeros(2)).tolist()
         [0.0, 0.0]
     """
-    return _decorator(ACTIVATIONS, name)
+    return _decorator(ACTIVATIONS, name, "z")
 
 
 def register_loss(name: str, loss: Loss) -> None:
@@ -74,6 +75,8 @@ def register_loss(name: str, loss: Loss) -> None:
         CodeError: the name is taken, or `loss` is not a Loss.
     """
     check(isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss)
+    for part, function in loss._asdict().items():
+        check_takes(f"the {part} of loss {name}", function, "output", "targets")
     code.register(LOSSES, name, checked_loss(name, loss))
 
 
@@ -122,6 +125,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
             code.register(ESTIMATORS, name, part)
             return part
         check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
+        check_takes(f"estimator {name}", part, "free")  # type: ignore[arg-type]
         signal = checked_signal(name, part)  # type: ignore[arg-type]
         try:
             estimator = Estimator(local_learning(signal), signal, **traits)
@@ -164,7 +168,7 @@ def register_solver(name: str) -> Callable[[Part], Part]:
         >>> bool(model.states(model.split("test").images[:8]).settled.all())
         True
     """
-    return _decorator(SOLVERS, name, checked_solver)
+    return _decorator(SOLVERS, name, "settings", checked=checked_solver)
 
 
 def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
@@ -236,7 +240,7 @@ def register_optimizer(name: str) -> Callable[[Part], Part]:
         ... def lion(settings, decay):
         ...     return optax.chain(optax.scale_by_lion(), decay)
     """
-    return _decorator(OPTIMIZERS, name, checked_optimizer)
+    return _decorator(OPTIMIZERS, name, "settings", "decay", checked=checked_optimizer)
 
 
 def register_dataset(name: str) -> Callable[[Part], Part]:
@@ -256,6 +260,7 @@ def register_dataset(name: str) -> Callable[[Part], Part]:
     def decorate(part: Part) -> Part:
         check(callable(part), f"data set {name}", "a function", part)
         load: Callable[[SplitName], tuple[Any, Any]] = part  # type: ignore[assignment]
+        check_takes(f"data set {name}", load, "split")
         code.register(DATASETS, name, OwnDataset(name, load, code.defined_at(load)))
         return part
 
@@ -285,7 +290,7 @@ def register_measure(
     def decorate(part: Part) -> Part:
         check(callable(part), f"measure {name}", "a function", part)
         function: Callable[[Any], Any] = part  # type: ignore[assignment]
-
+        check_takes(f"measure {name}", function, "measured")
         own = Measure(name, title or name, short or name, checked_measure(name, function), pattern, of_all)
         code.register(MEASURES, name, own)
         return part
@@ -294,13 +299,14 @@ def register_measure(
 
 
 def _decorator(
-    parts: Parts, name: str, checked: Callable[[str, Any], Any] | None = None
+    parts: Parts, name: str, *arguments: str, checked: Callable[[str, Any], Any] | None = None
 ) -> Callable[[Part], Part]:
     if name == SAME:
-        raise CodeError(f'"{name}" cannot be the name of a {parts.kind}: settings use it.', "Choose another.")
+        raise CodeError(f'{parts.kind} "{name}": settings use this word already.', "Choose another.")
 
     def decorate(part: Part) -> Part:
         check(callable(part), f"{parts.kind} {name}", "a function", part)
+        check_takes(f"{parts.kind} {name}", part, *arguments)  # type: ignore[arg-type]
         code.register(parts, name, part if checked is None else checked(name, part))
         return part
 

@@ -122,7 +122,21 @@ class Compiled:
         return step_bytes(
             self.network, self._sizes.num_classes, self._learning, self.preprocess, params,
             self._sizes.image_shape, self._config.data.batch_size,
+            run_numbers(self._config) if self._fixes_numbers else None,
         )  # fmt: skip
+
+    def trace_own_parts(self, params: Gradient) -> None:
+        """Trace what parts of the user's own take part in: their errors show before anything is computed.
+
+        Args:
+            params: parameters, or their shapes.
+        """
+        if self._fixes_numbers:
+            self.step_bytes(params)
+            optimizer = self.optimizer(self._config.optimizer.learning_rate)
+            jax.eval_shape(lambda tree: optimizer.update(tree, optimizer.init(tree), tree), params)
+        if any(map(MEASURES.is_own, MEASURES)):
+            self.meter(self._config.gradient).trace(params, self._sizes.image_shape)
 
     @cached_property
     def evaluator(self) -> Evaluator:

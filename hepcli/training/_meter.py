@@ -218,6 +218,18 @@ class AsymmetryMeter:
             by_bptt,
         )
 
+    def trace(self, params: Params, image_shape: Sequence[int]) -> None:
+        """Trace a measurement in float64, without computing anything, for the errors of own measures."""
+
+        def arguments(tree: Params) -> tuple[Params, Array, Array, Array, Array]:
+            exact: Params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
+            places = jnp.arange(2)
+            images = jnp.zeros((2, *image_shape), jnp.uint8)
+            return exact, images, places, places < 2, places
+
+        with jax.enable_x64(True):
+            jax.eval_shape(self.batch, *jax.eval_shape(arguments, params))
+
     @partial(jax.jit, static_argnums=(0, 6))
     def pictures(
         self,

@@ -168,6 +168,7 @@ def step_bytes(
     params: Gradient,
     image_shape: Sequence[int],
     batch_size: int,
+    fixed: RunNumbers | None = None,
 ) -> int:
     """The memory that a step takes, about, from its trace: nothing is computed or compiled.
 
@@ -179,11 +180,12 @@ def step_bytes(
         params: parameters, or their shapes.
         image_shape: (height, width, channels).
         batch_size: examples of a step, over all devices that share the memory.
+        fixed: numbers to compile in, as for `make_step_program`.
 
     Returns:
         Bytes, see `peak_bytes`; without the optimiser's own state.
     """
-    learner = Learner(system, num_classes, settings, lambda _: optax.identity(), preprocess, None)
+    learner = Learner(system, num_classes, settings, lambda _: optax.identity(), preprocess, None, fixed)
 
     def arguments() -> tuple[Examples, RunNumbers, Array]:
         places = jnp.zeros(batch_size, jnp.int32)

@@ -147,6 +147,50 @@ def test_optimisers_that_do_not_fit_are_refused(tiny, tmp_path, made, message):
         hepcli.train("quickstart", tiny | {"optimizer.name": "mine"}, tmp_path / "run", epochs=1)
 
 
+def _nothing():
+    return None
+
+
+@pytest.mark.parametrize(
+    ("decorator", "called"),
+    [
+        (hepcli.register_activation, r"activation mine is called with \(z\), but takes \(\)"),
+        (hepcli.register_estimator, r"estimator mine is called with \(free\)"),
+        (hepcli.register_optimizer, r"optimiser mine is called with \(settings, decay\)"),
+        (hepcli.register_solver, r"solver mine is called with \(settings\)"),
+        (hepcli.register_dataset, r"data set mine is called with \(split\)"),
+        (hepcli.register_measure, r"measure mine is called with \(measured\)"),
+    ],
+)
+def test_functions_that_take_other_arguments_are_refused(decorator, called):
+    with pytest.raises(CodeError, match=called) as error:
+        decorator("mine")(_nothing)
+    assert "test_own_parts.py, line" in error.value.advice
+
+
+@pytest.mark.parametrize(
+    ("head", "wrong", "right", "key"),
+    [
+        ("measure('own')\ndef own(measured):", "measured.none", "measured.own.phase.residual", None),
+        ("estimator('own')\ndef own(free):", "free.none", "(free.phase.state, None)", "gradient.method"),
+        ("optimizer('own')\ndef own(settings, decay):", "optax.stateless(1)", "decay", "optimizer.name"),
+    ],
+)
+def test_a_broken_part_shows_before_the_first_step_and_leaves_no_run(tiny, tmp_path, head, wrong, right, key):
+    """So that the same command trains once it is mended."""
+    file, out = tmp_path / "own.py", tmp_path / "run"
+    overrides = tiny | ({} if key is None else {key: "own"})
+
+    def run(result):
+        file.write_text(f"import hepcli, optax\n@hepcli.register_{head}\n    return {result}\n")
+        return hepcli.train("quickstart", overrides, out, epochs=1, code=[file])
+
+    with pytest.raises((AttributeError, TypeError)):
+        run(wrong)
+    assert not any(out.glob("checkpoints/*"))
+    assert "test" in run(right).summary
+
+
 class _Step:
     memory = 0
 
