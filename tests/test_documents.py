@@ -1,10 +1,13 @@
-"""Links within the documents lead somewhere."""
+"""Links within the documents lead somewhere, and what they show works."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from hepcli.config import parse_sweep
+from hepcli.experiments.sweeps.points import expand
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -27,6 +30,12 @@ def broken(document: Path) -> Iterator[str]:
             continue
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield link
+
+
+def test_the_definition_in_the_guide_is_one():
+    text = (ROOT / "hepcli" / "GUIDE.md").read_text(encoding="utf-8")
+    (definition,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(expand(parse_sweep(definition, "guide"))) == 12
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -73,6 +73,20 @@ def register_loss(name: str, loss: Loss) -> None:
 
     Raises:
         CodeError: the name is taken, or `loss` is not a Loss.
+
+    Example:
+        A squared error that counts the first class twice.
+
+        >>> import jax.numpy as jnp
+        >>> from hepcli.networks import Loss
+        >>> def weights(targets):
+        ...     return 1 + targets[..., :1]
+        >>> def value(output, targets):
+        ...     return jnp.sum(weights(targets) * (output - targets) ** 2, -1) / 2
+        >>> def derivative(output, targets):
+        ...     return weights(targets) * (output - targets)
+        >>> hepcli.register_loss("weighted", Loss(value, derivative))
+        >>> model = hepcli.init_model("quickstart", {"network.loss": "weighted"})
     """
     check(isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss)
     for part, function in loss._asdict().items():
@@ -255,6 +269,20 @@ def register_dataset(name: str) -> Callable[[Part], Part]:
 
     Raises:
         CodeError: the name is taken.
+
+    Example:
+        Stripes of three widths.
+
+        >>> import numpy as np
+        >>> @hepcli.register_dataset("stripes")
+        ... def stripes(split):
+        ...     rng = np.random.default_rng(split == "test")
+        ...     labels = rng.integers(0, 3, 500)
+        ...     columns = np.arange(12) + rng.integers(0, 12, (500, 1))
+        ...     rows = 255 * (columns // (labels[:, None] + 1) % 2)
+        ...     return np.repeat(rows[:, None], 12, axis=1).astype(np.uint8), labels
+        >>> hepcli.init_model("quickstart", {"data.name": "stripes"}).split("test").images.shape
+        (500, 12, 12, 1)
     """
 
     def decorate(part: Part) -> Part:
@@ -283,6 +311,19 @@ def register_measure(
 
     Raises:
         CodeError: the name is taken, by another key of the records too.
+
+    Example:
+        The largest activity of the hidden units at the run's own free state.
+
+        >>> import jax.numpy as jnp
+        >>> from hepcli.engine import activities
+        >>> @hepcli.register_measure("largest", "largest hidden activity")
+        ... def largest(measured):
+        ...     own = measured.own  # the run's own free phase: its problem, and its phase with the state
+        ...     return jnp.abs(activities(own.problem, own.phase.state)["l1"]).max(axis=-1)
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> bool(0 < hepcli.measure(hepcli.init_model("quickstart", small), 4)["largest"] <= 1)
+        True
     """
     if name in RESERVED:
         raise CodeError(f'"{name}" is a key of the records already.', "Choose another name.")

@@ -82,7 +82,8 @@ class Silent:
         for text in record.notices:
             self.notice(text)
         if 0 < record.epochs == record.epochs_done:
-            self.notice(f"All {record.epochs} epochs are done; --epochs N trains until N in total.")
+            done = "The only epoch is" if record.epochs == 1 else f"All {record.epochs} epochs are"
+            self.notice(f"{done} done; --epochs N trains until N in total.")
 
     def batch_done(self, record: BatchDone) -> None:
         """A step was dispatched."""
@@ -148,7 +149,7 @@ class PlainLines(Speaking):
         super().started(record)
         self._epochs = record.epochs
         behind = f", {record.epochs_done} done" if record.epochs_done else ""
-        say(f"run {record.folder}: {record.epochs} epochs{behind}")
+        say(f"run {record.folder}: {record.epochs} epoch{'s' * (record.epochs != 1)}{behind}")
 
     def epoch_done(self, record: EpochDone) -> None:
         """Print the epoch's line."""

@@ -85,7 +85,8 @@ def _show(records: list[dict[str, Any]]) -> None:
     lines = [Text(row.format("name", "state", "train", "test", "classes"), style="bold")]
     for record in records:
         sizes = [f"{record[f'{split}_examples']:,}" for split in ("train", "test")]
-        lines.append(Text(row.format(record["name"], record["state"], *sizes, record["num_classes"])))
-        where = record["location"] or f"download it with: hep data prepare {record['name']}"
+        lines.append(Text(row.format(record["name"], record["state"], *sizes, f"{record['num_classes']:,}")))
+        missing = f"download it with: hep data prepare {record['name']}"
+        where = record["location"] or (missing if record["state"] == "missing" else "from --code")
         lines.append(Text(f"  {legible(where)}"))
     attempt(lambda: StderrConsole(soft_wrap=True).print(*lines, sep="\n"))

@@ -30,6 +30,11 @@ _TITLES = {
 """What the screen calls the keys of --json, where it says something else: errors for accuracies."""
 
 
+_LEGEND = """log10 residual: mean of log10 ‖F(u)‖ after the free phase; settled: examples
+with a residual so small that they count as at a fixed point; non-finite:
+examples whose state overflowed"""
+
+
 class EvalSplitChoice(StrEnum):
     """Examples a network can be evaluated on."""
 
@@ -72,6 +77,7 @@ def _show(record: dict[str, Any]) -> None:
             table.add_row(_TITLES.get(key, key), Text(_format(key, value)))
     console = StderrConsole(soft_wrap=True)
     attempt(lambda: console.print(table))
+    say(_LEGEND)
     typer.echo(record["checkpoint"])
 
 

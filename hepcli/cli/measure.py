@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from hepcli.cli import _complete as complete
 from hepcli.cli._errors import handle_errors
@@ -36,6 +37,12 @@ EPILOG = examples(
 )
 
 _BIASES = {"finite_nudge": "finite nudge", "asymmetry": "asymmetry", "total": "total"}
+_COSINES = ("cos. finite", "cos. asymm.", "cos. total", "cos. grad.")
+_LEGEND = """angle: weight angle, °; S: symmetry of the Jacobian; homeo.: homeostatic loss;
+radius: spectral radius of one step; resid.: mean log10 residual; cos.: cosine
+of the error signal to its limit for small nudges (finite), of that limit to the
+true one (asymm.), of the signal to the true one (total), and of the parameter
+gradient to that of bptt (grad.); test error in %; used: examples"""
 
 
 @handle_errors
@@ -111,15 +118,15 @@ def measure_command(
                 case StepMeasured():
                     records.append(outcome.record)
                     for notice in outcome.notices:
-                        say(notice)
+                        waiting.say(notice)
                     if all_steps and not quiet:
-                        say(_line(outcome.record))
+                        waiting.say(_line(outcome.record))
                 case StepSkipped():
-                    say(f"Skipped: {outcome.reason}")
+                    waiting.say(f"Skipped: {outcome.reason}")
                 case Measured():
                     result = outcome
                     for notice in outcome.notices:
-                        say(notice)
+                        waiting.say(notice)
     if not quiet:
         _show(records, along=all_steps)
         if drawn := [Path(file).stem for file in result.result["figures"]]:
@@ -149,6 +156,13 @@ class _Waiting:
     def __exit__(self, *raised: object) -> None:
         attempt(self._bar.stop)
 
+    def say(self, line: str) -> None:
+        """Print a line for good, above what is being measured."""
+        if self._bar.disable:
+            say(line)
+        else:
+            attempt(lambda: self._bar.console.print(Text(line), soft_wrap=True))
+
     def report(self, line: str) -> None:
         """Say what is begun."""
         self._bar.update(self._task, description=line)
@@ -161,6 +175,7 @@ def _line(record: dict[str, Any]) -> str:
 def _show(records: list[dict[str, Any]], *, along: bool) -> None:
     if along:
         print_table(_along_table(records))
+        say(_LEGEND)
     else:
         say(_title(records[0]))
         print_table(_network_table(records[0]))
@@ -227,10 +242,9 @@ def _gradient_table(record: dict[str, Any]) -> Table:
 def _along_table(records: list[dict[str, Any]]) -> Table:
     from hepcli.settings import MEASURES
 
-    table = Table(box=None)
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     shorts = [measure.short for measure in MEASURES.values()]
-    names = ("epoch", "angle", *shorts, *(f"cos {name}" for name in _BIASES.values()))
-    for name in (*names, "cos gradient", "test error", "used"):
+    for name in ("epoch", "angle", *shorts, *_COSINES, "test error", "used"):
         table.add_column(name.replace(" ", "\n", 1), justify="right", no_wrap=True)
     for record in records:
         top1 = record["test_top1"]

@@ -17,6 +17,7 @@ from hepcli.config.saved import RUN_HEADER, changed_config, dump_config, kept_co
 from hepcli.config.search import VALIDATION_ERROR, SearchTable
 from hepcli.config.sweep import FigureKind, FigureView, SweepDefinition, TableView
 from hepcli.config.sweep_files import (
+    SWEEP_FILE,
     NamedSweep,
     check_sweep,
     dump_sweep,
@@ -43,6 +44,7 @@ __all__ = [
     "OUTSIDE_HASH",
     "RUN_HEADER",
     "SWEEPS",
+    "SWEEP_FILE",
     "VALIDATION_ERROR",
     "Axis",
     "AxisPoint",

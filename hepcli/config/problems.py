@@ -1,6 +1,7 @@
 """From pydantic's errors to problems in words."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,15 +9,21 @@ from pydantic import ValidationError
 
 from hepcli.settings import Fault, Faults, assigned, did_you_mean
 
+_IN_LIST = re.compile(r" [^.]*(?=\.)")  # the name of a table in a list of them, as `_dotted` writes it
+
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for a dotted key, trying the name alone before the whole key.
 
     The name alone comes first because a right name in the wrong table, or in none, is the
-    commonest slip: `free_steps` for `relaxation.free_steps`.
+    commonest slip: `free_steps` for `relaxation.free_steps`. Before both come the keys beside it.
     """
     keys = list(known)
-    name = key.rpartition(".")[2]
+    key = _IN_LIST.sub("", key)
+    table, _, name = key.rpartition(".")
+    beside = [known_key for known_key in keys if table and known_key.rpartition(".")[0] == table]
+    if hint := did_you_mean(key, beside):
+        return hint
     same_name = [known_key for known_key in keys if known_key.rpartition(".")[2] == name]
     if len(same_name) == 1:
         return f"; did you mean {same_name[0]}?"
@@ -76,7 +83,13 @@ def _dotted(location: tuple[int | str, ...], tables: Mapping[str, object]) -> st
             continue
         if isinstance(here, dict):
             here = here.get(part)
-        elif not isinstance(here, list):
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+            if isinstance(here, dict):  # of a list of tables, such as [[axis]]: by its name, else its number
+                name = here.get("name") or here.get("label") or part + 1
+                parts[-1:] = [f"{parts[-1]} {name}"] if parts else [str(name)]
+                continue
+        else:
             break  # a plain value has no parts: only a tag can follow
         parts.append(str(part))
     return ".".join(parts)
@@ -94,7 +107,7 @@ _TYPE_RULES = {
     "model_attributes_type": "must be a table",
     "dataclass_type": "must be a table",
     "dict_type": "must be a table",
-    "tuple_type": 'must be a list, written like ["a", "b"]',
+    "tuple_type": 'must be a list, written like [1, 2] or ["a", "b"]',
 }
 _LIMIT_RULES = {
     "greater_than_equal": ("ge", "must be at least"),

@@ -11,6 +11,7 @@ from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten
 from hepcli.config.config import Config
 from hepcli.config.load import ResolvedConfig, complete_sources, config_error, validate
+from hepcli.config.sweep_files import SWEEP_FILE
 from hepcli.config.toml_files import parse_tables, read_text
 from hepcli.errors import ConfigError
 
@@ -109,9 +110,13 @@ def read_config(path: Path) -> Config:
     """
     file = path if path.name == CONFIG_FILE else path / CONFIG_FILE
     if not file.is_file():
+        is_sweep = (file.parent / SWEEP_FILE).is_file()
         raise ConfigError(
-            f"{file.parent} contains no {CONFIG_FILE}, so it is not a run folder.",
-            "Give the folder that `hep train` printed at the end.",
+            f"{file.parent} contains no {CONFIG_FILE}, so it is not a run folder"
+            + (", but one of a sweep." if is_sweep else "."),
+            "Its runs are in the folder runs/ there; `hep sweep --report` shows all of them."
+            if is_sweep
+            else "Give the folder that `hep train` printed at the end.",
         )
     try:
         return parse_config(read_text(file), str(file)).config

@@ -19,7 +19,10 @@ from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, T
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
 
-SEE_SWEEPS = "Run `hep presets sweeps/table1` to see a definition; `hep sweep --help` shows the options."
+SWEEP_FILE = "sweep.toml"
+"""The definition in the folder of a sweep."""
+_EXAMPLE = "sweeps/table1"
+SEE_SWEEPS = f"Run `hep presets {_EXAMPLE}` to see a definition; `hep sweep --help` shows the options."
 
 
 class NamedSweep(NamedTuple):
@@ -44,7 +47,7 @@ def load_sweep(sweep: str) -> NamedSweep:
     listed = sweep.removeprefix("sweeps/")  # as `hep presets` names them
     if sweep.endswith(".toml") or "/" in listed:
         path = expanded(sweep)
-        tables = parse_tables(read_text(path), str(path))
+        tables = parse_tables(read_text(path), str(path), _EXAMPLE)
         return NamedSweep(path.stem, check_sweep(_with_whole_paths(tables, path.parent), str(path)))
     return NamedSweep(listed, parse_sweep(sweep_text(listed), f"sweep {listed}"))
 
@@ -81,7 +84,7 @@ def parse_sweep(text: str, label: str) -> SweepDefinition:
     Raises:
         ConfigError: it is not TOML, or not a definition; every problem is named.
     """
-    return check_sweep(parse_tables(text, label), label)
+    return check_sweep(parse_tables(text, label, _EXAMPLE), label)
 
 
 def check_sweep(tables: Mapping[str, Any], label: str) -> SweepDefinition:

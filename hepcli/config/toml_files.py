@@ -63,12 +63,13 @@ def load_flat(text: str) -> dict[str, Any]:
     return tables
 
 
-def parse_tables(text: str, label: str) -> dict[str, Any]:
+def parse_tables(text: str, label: str, example: str = DEFAULT_PRESET) -> dict[str, Any]:
     """Read TOML.
 
     Args:
         text: the TOML.
         label: what to call it in an error.
+        example: what `hep presets` shows as one of its kind.
 
     Returns:
         The tables as they stand.
@@ -85,5 +86,5 @@ def parse_tables(text: str, label: str) -> dict[str, Any]:
         reason = message[: place.start()] if place else message
         raise ConfigError(
             f"{label} is not valid TOML: line {line}: {reason}",
-            f"Correct that line; `hep presets {DEFAULT_PRESET}` shows a valid file.",
+            f"Correct that line; `hep presets {example}` shows a valid file.",
         ) from error

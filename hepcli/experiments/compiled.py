@@ -135,7 +135,10 @@ class Compiled:
             self.step_bytes(params)
             optimizer = self.optimizer(self._config.optimizer.learning_rate)
             jax.eval_shape(lambda tree: optimizer.update(tree, optimizer.init(tree), tree), params)
-        if any(map(MEASURES.is_own, MEASURES)):
+        measures = (
+            self._config.code.files or self._config.run.measure_examples
+        )  # of this run
+        if measures and any(map(MEASURES.is_own, MEASURES)):
             self.meter(self._config.gradient).trace(params, self._sizes.image_shape)
 
     @cached_property
@@ -308,7 +311,7 @@ def _preprocess(config: Config, channels: int) -> Preprocess:
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) not in (1, channels):
             raise ConfigError(
-                f"data.{key} = {list(values)}: images of {data.name} have {channels} channels",
+                f"data.{key} = {list(values)}: the number of channels of {data.name} is {channels}",
                 f"Give {'1 value' if channels == 1 else f'1 or {channels} values'}.",
             )
     return normalizer(data)

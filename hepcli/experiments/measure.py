@@ -222,8 +222,11 @@ def _differing(before: Any, result: dict[str, Any]) -> list[str] | None:
 def _source(request: MeasureRequest) -> _Source:
     """The network to measure: of a checkpoint, or a fresh one."""
     if (request.checkpoint is None) == (request.preset is None):
+        both = request.checkpoint is not None
         raise ConfigError(
-            "Give either a saved run or, to measure an untrained network, --preset.",
+            "A saved run brings its own settings: --preset cannot be combined with it."
+            if both
+            else "There is nothing to measure: neither a saved run nor, for an untrained network, --preset.",
             "Run hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
         )
     if request.checkpoint is not None:

@@ -1,6 +1,8 @@
 """The functions behind `hep presets`."""
 
 from hepcli import config
+from hepcli.errors import ConfigError
+from hepcli.settings import did_you_mean
 
 
 def list_presets() -> list[config.PresetInfo]:
@@ -30,4 +32,9 @@ def preset_text(name: str) -> str:
         name = config.SWEEPS + name
     if name.startswith(config.SWEEPS):
         return config.preset_text(name)
+    sweeps = [own.removeprefix(config.SWEEPS) for own in names if own.startswith(config.SWEEPS)]
+    if name not in names and not config.is_path(name) and (hint := did_you_mean(name, [*names, *sweeps])):
+        raise ConfigError(
+            f'there is no preset or sweep "{name}"{hint}', "Run `hep presets` to see the presets and sweeps."
+        )
     return config.dump_config(config.load_config(name), config.preset_header(name))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from hepcli.code import check_same, code_settings, load_code
 from hepcli.config import (
+    SWEEP_FILE,
     NamedSweep,
     SweepDefinition,
     check_sweep,
@@ -33,7 +34,7 @@ from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.run_folder import RunFolder, other_examples
 from hepcli.experiments.sources import INIT_KEY, absolute_source
 from hepcli.experiments.sweeps.claims import DONE, ENDED, FAILED
-from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, Status, SweepFolder, code_table
+from hepcli.experiments.sweeps.folder import POINTS_FILE, Status, SweepFolder, code_table
 from hepcli.experiments.sweeps.points import Point, absolute_preset, expand, probe, resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, check_replaceable, report

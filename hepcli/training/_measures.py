@@ -12,10 +12,12 @@ class Measured(NamedTuple):
     """A batch at its fixed points.
 
     Attributes:
-        own: the run's own free phase.
-        references: the fixed points it leads to, and the references at them.
-        parts: squared norms of the parts of J there, per example.
-        eigenvalue: of largest modulus of a synchronous step there, per example, complex.
+        own: the run's own free phase; `own.problem` has network, parameters and batch, `own.phase.state` the
+            pre-activations (batch, *units) per layer, `own.phase.residual` ‖F(u)‖ (batch,).
+        references: `references.free` is the fixed point it leads to, `hep_exact` and `rbp` are the error
+            vectors there.
+        parts: squared norms of the parts of J there, `symmetric` and `antisymmetric` (batch,).
+        eigenvalue: of largest modulus of a synchronous step there (batch,), complex.
     """
 
     own: FreePhase

@@ -1,6 +1,18 @@
 import pytest
 
 import hepcli
+from hepcli.settings import (
+    ACTIVATIONS,
+    DATASETS,
+    ESTIMATORS,
+    LAYER_KINDS,
+    LAYERS,
+    LOSSES,
+    MEASURES,
+    NOT_HOLOMORPHIC,
+    OPTIMIZERS,
+    SOLVERS,
+)
 
 TINY = {
     "network.layers.l1.units": 16,
@@ -21,3 +33,16 @@ def tiny():
 def finished(tmp_path_factory):
     """The folder of a finished run of one epoch."""
     return hepcli.train("quickstart", TINY, tmp_path_factory.mktemp("api") / "run", epochs=1).folder
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    """Forgets the parts of one's own that a test registers."""
+    monkeypatch.setattr("hepcli.code._loaded", {})
+    kinds = (ACTIVATIONS, DATASETS, ESTIMATORS, LAYER_KINDS, LAYERS, LOSSES, MEASURES, OPTIMIZERS, SOLVERS)
+    before = [set(parts) for parts in kinds]
+    yield
+    for parts, names in zip(kinds, before, strict=True):
+        for name in set(parts) - names:
+            del parts[name]
+            NOT_HOLOMORPHIC.discard(name)

@@ -257,7 +257,7 @@ def test_every_key_of_a_record_is_reserved_or_a_measure(finished):
     record = hepcli.measure(finished, 2)
     assert record.keys() <= RESERVED | MEASURES.keys()
     for register in (hepcli.register_activation, hepcli.register_solver):
-        with pytest.raises(CodeError, match='"same" cannot be'):
+        with pytest.raises(CodeError, match='"same": settings use'):
             register("same")
 
 

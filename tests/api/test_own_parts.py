@@ -16,15 +16,8 @@ from hepcli.experiments.request import TrainRequest
 from hepcli.experiments.train import train
 from hepcli.networks import Loss
 from hepcli.settings import (
-    ACTIVATIONS,
-    DATASETS,
     LAYER_KINDS,
-    LAYERS,
     LOSSES,
-    MEASURES,
-    NOT_HOLOMORPHIC,
-    OPTIMIZERS,
-    SOLVERS,
     DenseLayer,
 )
 
@@ -71,19 +64,6 @@ def test_a_config_whose_code_was_taken_out_is_noticed(tiny, tmp_path):
     (run / "config.toml").write_text(config[: config.index("[code]")])
     with pytest.raises(ConfigError, match=r"code\.files = nothing: .* has been changed since"):
         hepcli.evaluate(run)
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch):
-    """Forgets the parts of one's own that a test registers."""
-    monkeypatch.setattr("hepcli.code._loaded", {})
-    kinds = (ACTIVATIONS, DATASETS, LAYER_KINDS, LAYERS, LOSSES, MEASURES, OPTIMIZERS, SOLVERS)
-    before = [set(parts) for parts in kinds]
-    yield
-    for parts, names in zip(kinds, before, strict=True):
-        for name in set(parts) - names:
-            del parts[name]
-            NOT_HOLOMORPHIC.discard(name)
 
 
 def test_an_array_of_a_data_set_stays_the_users_own():

@@ -106,7 +106,7 @@ def test_rand_augment_needs_grey_or_coloured_images(built):
 
 
 def test_a_mean_for_each_channel_or_one_for_all(built):
-    with pytest.raises(ConfigError, match=r"data\.mean .* have 1 channels"):
+    with pytest.raises(ConfigError, match=r"data\.mean .* channels of .* is 1"):
         built(image=GREY)
     built("data.mean=[0.5]", "data.std=[0.25]", image=GREY)
 

@@ -9,6 +9,7 @@ from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
     ERRORS,
     LINE_ERRORS,
+    SWEEP_FILE,
     Config,
     FigureKind,
     FigureView,
@@ -23,7 +24,7 @@ from hepcli.config.load import SEE_KEYS
 from hepcli.errors import CodeError, ConfigError, SweepError
 from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
-from hepcli.experiments.sweeps.folder import POINTS_FILE, SWEEP_FILE, SweepFolder
+from hepcli.experiments.sweeps.folder import POINTS_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point, folder_of
 from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key, unnamed_keys
 from hepcli.files import legible

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hepcli.checkpoints import CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config import (
+    SWEEP_FILE,
     SweepDefinition,
     config_hash,
     dump_sweep,
@@ -26,7 +27,6 @@ from hepcli.experiments.sweeps.points import Point, changed_error, folder_of, is
 from hepcli.experiments.sweeps.trials import read_trials
 from hepcli.files import write_once
 
-SWEEP_FILE = "sweep.toml"
 POINTS_FILE = "points.json"
 
 _AGAIN = "Run the command that started the sweep again, with this folder as --out."
