@@ -135,9 +135,7 @@ class Compiled:
             self.step_bytes(params)
             optimizer = self.optimizer(self._config.optimizer.learning_rate)
             jax.eval_shape(lambda tree: optimizer.update(tree, optimizer.init(tree), tree), params)
-        measures = (
-            self._config.code.files or self._config.run.measure_examples
-        )  # of this run
+        measures = self._config.code.files or self._config.run.measure_examples  # of this run
         if measures and any(map(MEASURES.is_own, MEASURES)):
             self.meter(self._config.gradient).trace(params, self._sizes.image_shape)
 
