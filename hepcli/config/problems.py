@@ -16,14 +16,14 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for a dotted key, trying the name alone before the whole key.
 
     The name alone comes first because a right name in the wrong table, or in none, is the
-    commonest slip: `free_steps` for `relaxation.free_steps`. Before both come the keys beside it.
+    commonest slip: `free_steps` for `relaxation.free_steps`. In a list of tables those beside it come first.
     """
     keys = list(known)
-    key = _IN_LIST.sub("", key)
-    table, _, name = key.rpartition(".")
-    beside = [known_key for known_key in keys if table and known_key.rpartition(".")[0] == table]
-    if hint := did_you_mean(key, beside):
-        return hint
+    table, _, name = _IN_LIST.sub("", key).rpartition(".")
+    if _IN_LIST.search(key):
+        beside = [known_key for known_key in keys if known_key.rpartition(".")[0] == table]
+        if hint := did_you_mean(f"{table}.{name}", beside):
+            return hint
     same_name = [known_key for known_key in keys if known_key.rpartition(".")[2] == name]
     if len(same_name) == 1:
         return f"; did you mean {same_name[0]}?"

@@ -62,6 +62,11 @@ def test_a_definition_survives_writing_and_reading(name):
         ({"axis": [{"name": "a", "key": "run.epochs"}]}, "either key and values, or points"),
         ({"axis": [{"name": "a", "key": "run.seed", "values": [1]}]}, "--seeds"),
         ({"axis": [{"name": "a", "kez": "run.seed"}]}, "did you mean axis.key"),
+        (
+            {"axis": [{"name": "a", "key": "run.seed", "value": [1]}]},
+            "axis a.value = [1]: there is no such key",
+        ),
+        ({"axis": [{"name": "a", "key": "run.seed", "value": [1]}]}, "did you mean axis.values"),
         ({"sweep": {"preset": "quickstart", "seeds": [1, 1]}}, "1 is given twice"),
         ({"sweep": {"preset": "quickstart", "seeds": []}}, "at least one seed"),
         ({"sweep": {}}, "sweep.preset: is required"),

@@ -124,7 +124,7 @@ def test_an_untrained_loop_has_no_angle(small, tmp_path, monkeypatch):
         ({"step": 7}, CheckpointError, "no step 7"),
         ({"step": 10, "all_steps": True}, ConfigError, "all-steps"),
         ({"seed": 1}, ConfigError, "--seed"),
-        ({"preset": "quickstart"}, ConfigError, "either"),
+        ({"preset": "quickstart"}, ConfigError, "cannot be combined"),
         ({"overrides": ("gradient.methd=hep",)}, ConfigError, "gradient.method"),
         ({"overrides": ("network.layers.l1.units=9",)}, CheckpointError, "another network"),
     ],
