@@ -116,7 +116,8 @@ class Run:
 
     def start(self, store: CheckpointStore) -> RunStarted:
         """Save the state before the first step: a run can always be resumed."""
-        self.task.trace_own_parts()  # a run that could not take a step would be in the way of its successor
+        # A run that could not take a step would be in the way of its successor.
+        self.task.trace_own_parts(self.state.params)
         notices = self._notices()
         notices += self._track()
         if self.config.run.init_from:

@@ -218,9 +218,9 @@ class Task:
         for name in SPLIT_NAMES:
             self.feed(name)
 
-    def trace_own_parts(self) -> None:
+    def trace_own_parts(self, params: Gradient) -> None:
         """Trace the user's own parts; whatever error they raise is raised."""
-        self._compiled.trace_own_parts(jax.eval_shape(self.fresh_params))
+        self._compiled.trace_own_parts(params)
 
     def fresh_params(self, config: Config | None = None) -> Gradient:
         """Fresh parameters from the run's seed, feedback mixed at the initial angle."""

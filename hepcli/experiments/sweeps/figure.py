@@ -122,7 +122,7 @@ def _caption(result: Collection) -> str:
         parts.append(f"the {len(done)} finished of {every} runs")
     if result.unnamed:
         some, rest = result.unnamed[:_MOST_UNNAMED], len(result.unnamed) - _MOST_UNNAMED
-        names = ", ".join(key.replace("_", " ") for key in some)
+        names = ", ".join(map(symbol_of, some))
         parts.append(f"the runs also differ in {names}" + (f" and {rest} more keys" if rest > 0 else ""))
     return "; ".join(filter(None, parts))
 
