@@ -171,9 +171,8 @@ def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
         return step(state, *tiny.batch(10))
 
     whole = after_two_steps(1)
-    for parts in (2, 5):
-        for ours, theirs in zip(leaves(after_two_steps(parts)), leaves(whole), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
+    for ours, theirs in zip(leaves(after_two_steps(5)), leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
 
 
 def leaves(tree):
