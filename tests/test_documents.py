@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hepcli.config import parse_sweep
+from hepcli.config.values import value_names
 from hepcli.experiments.sweeps.points import expand
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +31,13 @@ def broken(document: Path) -> Iterator[str]:
             continue
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield link
+
+
+def test_the_guide_names_every_recorded_value():
+    """What a table, a figure or a search may use is listed where the records are described."""
+    text = (ROOT / "hepcli" / "GUIDE.md").read_text(encoding="utf-8")
+    names = {*value_names(over_epochs=True), *value_names(over_epochs=False)}
+    assert [name for name in sorted(names) if f"`{name.rpartition('.')[2]}`" not in text] == []
 
 
 def test_the_definition_in_the_guide_is_one():

@@ -97,7 +97,8 @@ def sweep_command(
         typer.Option(
             "--seeds",
             metavar="0-4",
-            help="Seeds; every combination of values is run once per seed.",
+            help="Seeds; every combination of values is run once per seed. Default: the sweep's, or 0 with "
+            "--preset.",
             show_default=False,
         ),
     ] = None,
@@ -159,8 +160,8 @@ def sweep_command(
         typer.Option(
             "--value",
             metavar="KEY",
-            help="With --report, what to tabulate: test_error, or a key of summary.json such as "
-            "images_per_second.",
+            help="With --report, what to tabulate: test_error, train_error, validation_error, "
+            "selected_test_error or a key of summary.json such as images_per_second.",
             show_default=False,
         ),
     ] = None,

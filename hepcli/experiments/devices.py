@@ -83,17 +83,35 @@ def _memory_limits() -> Iterator[Path]:
 def devices_for(config: Config, network: Network) -> list[jax.Device]:
     """The devices that share each batch: as many as `run.devices` says and there are, or as many as help.
 
-    On a processor those are as many as divide the batch, get four examples each and a millisecond of work.
+    Of GPUs those are as many as divide the batch, of a processor's cores as many as also get four examples
+    each and a millisecond of work; of several processes all, and of cores that XLA_FLAGS asks for.
     """
     devices = jax.devices()
     if config.run.devices:
         return devices[: config.run.devices]
     is_chosen = _FORCED in os.environ.get("XLA_FLAGS", "") or jax.process_count() > 1
-    if devices[0].platform != "cpu" or is_chosen:
+    if is_chosen:
         return devices
-    batch, work = config.data.batch_size // config.data.accumulate, _work(config, network)
-    helpful = min(len(devices), batch // _FEWEST_EXAMPLES, int(work / _WORTHWHILE))
+    batch, helpful = config.data.batch_size // config.data.accumulate, len(devices)
+    if devices[0].platform == "cpu":
+        helpful = min(helpful, batch // _FEWEST_EXAMPLES, int(_work(config, network) / _WORTHWHILE))
     return devices[: max((n for n in range(1, helpful + 1) if batch % n == 0), default=1)]
+
+
+def idle_notice(config: Config, in_use: int) -> str | None:
+    """What to say where GPUs are left idle because they do not divide the batch.
+
+    Args:
+        config: as it was asked for.
+        in_use: how many devices share each batch.
+    """
+    devices = jax.devices()
+    if config.run.devices or devices[0].platform == "cpu" or in_use == len(devices):
+        return None
+    return (
+        f"{in_use} of {len(devices)} GPUs in use: {len(devices)} cannot share a batch of "
+        f"{config.data.batch_size} evenly. --set data.batch_size=N changes it."
+    )
 
 
 def _work(config: Config, network: Network) -> float:

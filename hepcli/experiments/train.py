@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from hepcli.errors import HepError
-from hepcli.experiments.devices import check_devices, with_devices
+from hepcli.experiments.devices import check_devices, idle_notice, with_devices
 from hepcli.experiments.group import Group, Member
 from hepcli.experiments.processes import agreed, check_same_step, in_every_process, is_first
 from hepcli.experiments.records import BatchDone, EpochDone, Finished, Interrupted, RunStarted, TrainEvent
@@ -46,9 +46,12 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     resolved, folder = open_request(request)
     folder.writes = is_first()
     task = Task(resolved.config, request.data_dir)
+    idle = None
     if not request.resume:
         check_devices(resolved.config)
-        resolved = with_devices(resolved, task.layout.num_devices, "this machine")
+        idle = idle_notice(resolved.config, task.layout.num_devices)
+        if not resolved.config.run.devices:
+            resolved = with_devices(resolved, task.layout.num_devices, "this machine")
     task.check_devices()
     in_every_process(task.open_splits)  # where one lacks them the others must not wait for it
     run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
@@ -66,7 +69,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
             in_every_process(lambda: folder.change_config(resolved))  # such as more epochs
         else:
             in_every_process(lambda: begun.append(run.start(store)))
-        yield from begun
+        yield from (each._replace(notices=each.notices + ((idle,) if idle else ())) for each in begun)
         for _, record in Group([Member(0, run, store)]).train(stop):
             if isinstance(record, HepError):
                 raise record

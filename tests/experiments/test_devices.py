@@ -5,10 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import jax
 import pytest
 
+import hepcli
 from hepcli.checkpoints import CheckpointStore
+from hepcli.config import load_config
+from hepcli.experiments.devices import devices_for, idle_notice
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +150,24 @@ def test_two_processes_learn_what_one_does_and_resume_their_run(alone, tmp_path)
     for process in start_two(tmp_path / "run", "--resume", "--epochs", "2"):
         finish(process)
     assert_same_history(history(tmp_path / "run"), history(alone))
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts", "used"), [(50, 1, 5), (256, 1, 8), (48, 2, 8), (7, 1, 7), (11, 1, 1)]
+)
+def test_as_many_gpus_as_divide_a_batch(monkeypatch, batch, parts, used):
+    """The first command of the README must not fail on a node with eight of them."""
+    network = hepcli.init_model("quickstart").network
+    gpu = SimpleNamespace(platform="gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [gpu] * 8)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    config = load_config("quickstart", [f"data.batch_size={batch}", f"data.accumulate={parts}"]).config
+    assert len(devices_for(config, network)) == used
+    notice = idle_notice(config, used)
+    assert (notice is None) == (used == 8)
+    assert used == 8 or f"{used} of 8 GPUs" in notice
+    asked = load_config("quickstart", [f"data.batch_size={batch}", "run.devices=3"]).config
+    assert (len(devices_for(asked, network)), idle_notice(asked, 3)) == (3, None)
 
 
 def test_what_one_process_refuses_ends_all(alone, tmp_path):
