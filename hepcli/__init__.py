@@ -1,8 +1,9 @@
 """hep: the experiment tool for holomorphic equilibrium propagation, as a library.
 
 These functions do what the commands do. They print nothing, raise a `HepError` if something is wrong (its
-kinds, such as `ConfigError`, are in `hepcli.errors`), and issue a `HepWarning` for anything a command would
-print in addition to its result. JAX is loaded on first use.
+kinds, such as `ConfigError`, are in `hepcli.errors`; a ValueError if an array has another shape or type),
+and issue a `HepWarning` for anything a command would print in addition to its result. JAX is loaded on first
+use.
 
 - `load_run` opens a saved run, `init_model` an untrained network: configuration, network, parameters, and
   `states(images)`, the free phase.

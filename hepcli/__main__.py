@@ -16,14 +16,15 @@ def main() -> None:
     nothing is being imported it is a KeyboardInterrupt as ever, and so are SIGTERM and SIGHUP: what was
     begun is cleared away, and the cursor comes back.
     """
+    if sys.platform == "win32":
+        sys.exit("error: hep runs on Linux and macOS.\n  try: On Windows, install it in WSL.")
     _open_closed()
     if "--debug" not in sys.argv:  # XLA's own lines, such as of slow compilations, would tear displays
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     heeded = []
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Where it has another handler already it was started to ignore it.
-        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _on_interrupt)
             heeded.append(number)
     from hepcli.cli import main as run  # after the handler: this alone takes a while

@@ -228,6 +228,7 @@ def _load(file: CodeFile) -> None:
     _loading = []
     module = ModuleType(f"hep_code_{Path(file.name).stem}")
     module.__file__ = str(file.path)
+    old_module = sys.modules.get(module.__name__)
     sys.modules[module.__name__] = module  # dataclasses and pickles look their module up
     try:
         exec(compile(file.source, str(file.path), "exec"), module.__dict__)
@@ -236,6 +237,9 @@ def _load(file: CodeFile) -> None:
             del parts[name]
         for parts, name, part in taken_out:
             parts[name] = part
+        sys.modules.pop(module.__name__, None)
+        if old_module is not None:
+            sys.modules[module.__name__] = old_module
         if not isinstance(error, Exception | SystemExit):  # an interrupt
             raise
         raise _failed(file, error) from error

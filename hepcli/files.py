@@ -1,6 +1,7 @@
 """Files that are on the disk whole or not at all, whoever else writes, and whenever the process is killed."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -58,13 +59,14 @@ def write_once(path: Path, text: str) -> bool:
     try:
         draft.write_text(text, encoding="utf-8")
         sync(draft)
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        return _place_once(draft, path, text)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            return _place_once(draft, path, text)
     finally:
         draft.unlink(missing_ok=True)
     sync(path.parent)
@@ -95,13 +97,11 @@ def lock(handle: int, *, shared: bool = False, wait: bool = True) -> bool:
         wait: for others; else it is not locked while they hold it.
 
     Returns:
-        Whether it is locked; not where the system or its file system knows no locks either.
+        Whether it is locked; not where its file system knows no locks either.
     """
     try:
-        import fcntl
-
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except (ImportError, OSError):
+    except OSError:
         return False
     return True
 
@@ -161,8 +161,6 @@ def sync(path: Path) -> None:
 
     Some file systems cannot flush a folder; there a crash of the whole machine may undo what was last done.
     """
-    if os.name == "nt" and path.is_dir():
-        return  # cannot be opened there
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

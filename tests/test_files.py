@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,9 @@ def test_without_links_one_of_many_writers_is_first(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert [text for first, text in won if first] == [(tmp_path / "file").read_text()]
+
+
+def test_a_folder_that_takes_no_files_is_not_one_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "write_text", refusing(errno.EACCES))
+    with pytest.raises(PermissionError, match="Permission denied"):
+        write_once(tmp_path / "file", "text")

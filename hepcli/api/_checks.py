@@ -74,7 +74,7 @@ def checked_measure(name: str, measure: Callable[[Any], Any]) -> Callable[[Any],
 
     def checked(measured: Any) -> Any:
         values = measure(measured)
-        if np.ndim(values) != 1 or np.iscomplexobj(values):
+        if np.shape(values) != measured.own.phase.residual.shape or np.iscomplexobj(values):
             kind = "complex numbers" if np.iscomplexobj(values) else f"an array of shape {np.shape(values)}"
             raise CodeError(
                 f"{defined_at(measure)}: measure {name} returned {kind}.",

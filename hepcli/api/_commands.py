@@ -1,10 +1,11 @@
 """What the commands do, as functions: train, evaluate, measure."""
 
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepcli.api._model import Model, Run, load_run
+from hepcli.api._model import Model, Run, opened
 from hepcli.api._session import (
     Overrides,
     Preset,
@@ -66,6 +67,7 @@ def train(
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         DatasetError: the data set is missing or damaged.
         CheckpointError: there is nothing intact to resume from.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         OutputError: the folder holds a run, is in use, or cannot be written.
         DivergenceError: the loss became NaN or infinite.
 
@@ -114,11 +116,12 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: no examples are held out for validation.
         DatasetError: the data set is missing or damaged.
     """
-    model = _opened(model)
-    model.make_current()
+    model = opened(model)
+    model._task.make_current()
     params = {name: dict(own) for name, own in model.params.items()}
     record = evaluate_params(model._task, params, model.step, split)
     warn(filter(None, [model.split(loaded_split(split)).notice]))
@@ -144,11 +147,20 @@ def measure(
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
-        ConfigError: more examples than there are.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        ConfigError: more examples than there are, or no whole number of them.
         DatasetError: the data set is missing or damaged.
     """
-    model = _opened(model)
-    model.make_current()
+    model = opened(model)
+    model._task.make_current()
+    if examples is not None:
+        try:
+            examples = operator.index(examples)
+        except TypeError as error:
+            raise ConfigError(
+                f"examples = {examples!r}: must be a whole number.",
+                'Write measure(model, 100, split="train") for the first 100 of that split.',
+            ) from error
     measurement = Measurement(
         model._task, MeasureRequest(examples=examples, split_name=split), key="examples ="
     )
@@ -156,10 +168,6 @@ def measure(
     if not isinstance(model, Run):
         return measurement.record(model.params, 0, None, None)
     return measurement.record(model.params, model.step, _checkpoint(model), model._test_top1)
-
-
-def _opened(model: Model | str | Path) -> Model:
-    return model if isinstance(model, Model) else load_run(model)
 
 
 def _checkpoint(model: Model) -> str | None:

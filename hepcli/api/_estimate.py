@@ -1,6 +1,7 @@
 """Error signals and gradients of a batch, by any estimator."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int, UInt8
 
-from hepcli.api._model import Model
+from hepcli.api._model import Model, opened
 from hepcli.api._session import Overrides, in_session, split_overrides
 from hepcli.config import Config, differences, load_config
 from hepcli.engine import Estimate, Params, Problem, estimator_of
@@ -23,7 +24,7 @@ from hepcli.training import normalizer
 
 @in_session
 def estimate(
-    model: Model,
+    model: Model | str | Path,
     images: UInt8[np.ndarray, "batch height width channels"],
     labels: Int[np.ndarray, " batch"],
     method: str | None = None,
@@ -34,7 +35,7 @@ def estimate(
     The batch runs as one; a run's optimiser would add homeostasis and weight decay to this gradient.
 
     Args:
-        model: a run or an untrained network.
+        model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
         images: pixels of 0 … 255.
         labels: classes.
         method: estimator, such as "rbp"; None for the one of its settings.
@@ -46,6 +47,8 @@ def estimate(
         pre-activations; `free` and `nudged`, residual and flags of the phases.
 
     Raises:
+        CheckpointError: not a run, nothing intact, or of another network.
+        CodeError: an own estimator or solver returns something else than it must.
         ConfigError: a method or setting that is not allowed or does not suit this network.
         ValueError: the images are not such an array, or there is not one label per image.
 
@@ -61,7 +64,8 @@ def estimate(
         >>> bool(a @ b > 0.9 * (a @ a) ** 0.5 * (b @ b) ** 0.5)
         True
     """
-    model.make_current()
+    model = opened(model)
+    model._task.make_current()
     images = model.checked_images(images)
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)

@@ -76,13 +76,11 @@ class Model:
             raise ValueError(f"these parameters belong to another network: {shapes} instead of {own}")
         return dataclasses.replace(self, params=params)
 
-    def make_current(self) -> None:
-        """Compute as `hep` does, with this model's own parts, whatever was set or loaded since it was."""
-        self._task.make_current()
-
     @property
+    @in_session
     def weights_as_read(self) -> Params:
         """What the network computes with: `params`, but for the limits of `[hardware]`."""
+        self._task.make_current()
         return self._task.weights_as_read(
             {name: dict(own) for name, own in self.params.items()}, self.config, self.step
         )
@@ -95,7 +93,7 @@ class Model:
             ConfigError: there is no such split.
             DatasetError: the data set is missing or damaged.
         """
-        self.make_current()
+        self._task.make_current()
         return self._task.split(name)
 
     @in_session
@@ -117,7 +115,7 @@ class Model:
             >>> states.activities["l1"].shape, states.scores.shape, states.settled.dtype
             ((3, 16), (3, 10), dtype('bool'))
         """
-        self.make_current()
+        self._task.make_current()
         images = self.checked_images(images)
         size = self.config.data.eval_batch_size
         settings = self.network, self.config.data, self.config.relaxation
@@ -205,7 +203,9 @@ def load_run(
 
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed.
+        DatasetError: there is no such data set.
 
     Example:
         >>> run = hepcli.load_run(folder)
@@ -256,7 +256,9 @@ def init_model(
         The network with parameters from `run.seed`.
 
     Raises:
+        CodeError: a file with own parts is missing or cannot be loaded.
         ConfigError: settings that are not allowed.
+        DatasetError: there is no such data set.
     """
     texts, flags = split_overrides(overrides)
     flags |= code_settings(load_code(as_paths(code)))
@@ -287,3 +289,8 @@ def _states(
     activity = activities(problem, phase.state)
     scores = network.output(params, activity["out"])
     return States(phase.state, activity, scores, phase.residual, phase.settled, phase.finite, phase.passes)
+
+
+def opened(model: Model | str | Path) -> Model:
+    """A model, or that of the run at a path; raises as `load_run`."""
+    return model if isinstance(model, Model) else load_run(model)

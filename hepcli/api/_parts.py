@@ -136,6 +136,11 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
 
     def decorate(part: Part) -> Part:
         if isinstance(part, Estimator):
+            if traits:
+                raise CodeError(
+                    f"estimator {name}: {', '.join(traits)} would be ignored; an Estimator has its own.",
+                    "Give them to the Estimator.",
+                )
             code.register(ESTIMATORS, name, part)
             return part
         check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)

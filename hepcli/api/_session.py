@@ -5,6 +5,7 @@ many CPU devices as runs ask for.
 """
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ Overrides = Mapping[str, object] | Sequence[str]
 """Dotted keys and their values, or `KEY=VALUE` texts as of --set."""
 
 
+_BELOW_CALLS = ("hepcli", "contextlib")
+"""Packages of the frames between a caller of the library and its warnings."""
+
+
 class HepWarning(UserWarning):
     """A notice that a command would print besides its result, such as a skipped damaged checkpoint."""
 
@@ -41,8 +46,11 @@ def in_session(function: Callable[P, R]) -> Callable[P, R]:
 
 def warn(notices: Iterable[str]) -> None:
     """Pass notices on as warnings at the line that called the library."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BELOW_CALLS:
+        level, frame = level + 1, frame.f_back
     for notice in notices:
-        warnings.warn(notice, HepWarning, stacklevel=4)
+        warnings.warn(notice, HepWarning, stacklevel=level)
 
 
 def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:

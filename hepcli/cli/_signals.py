@@ -9,11 +9,7 @@ from types import FrameType
 from hepcli.cli._errors import EXIT_INTERRUPTED
 from hepcli.cli._stderr import attempt, show_cursor
 
-_STOPPING = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name)
-]  # Windows has the first two
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from rich.text import Text
 from hepcli.cli._display import duration
 from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import fits, number
+from hepcli.config import ABSENT
 from hepcli.experiments.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
-from hepcli.experiments.sweeps.collect import ABSENT, value_of
+from hepcli.experiments.sweeps.collect import value_of
 from hepcli.experiments.sweeps.report import Grid, Report
 
 _STATES = ("done", "running", "waiting", "failed", "pruned")

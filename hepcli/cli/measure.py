@@ -98,18 +98,18 @@ def measure_command(
     from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
 
     request = MeasureRequest(
-        checkpoint,
-        preset,
-        seed,
-        step,
-        all_steps,
-        examples,
-        split.value,
-        settings or (),
-        out,
-        data_dir,
-        figure_format.value,
-        code or (),
+        checkpoint=checkpoint,
+        preset=preset,
+        seed=seed,
+        step=step,
+        all_steps=all_steps,
+        examples=examples,
+        split_name=split.value,
+        overrides=settings or (),
+        out=out,
+        data_dir=data_dir,
+        figure_format=figure_format.value,
+        code=code or (),
     )
     records = []
     with _Waiting(quiet=quiet) as waiting:

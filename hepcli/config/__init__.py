@@ -15,7 +15,7 @@ from hepcli.config.presets import (
 )
 from hepcli.config.saved import RUN_HEADER, changed_config, dump_config, kept_code, parse_config, read_config
 from hepcli.config.search import VALIDATION_ERROR, SearchTable
-from hepcli.config.sweep import FigureKind, FigureView, SweepDefinition, TableView
+from hepcli.config.sweep import ABSENT, FigureKind, FigureView, SweepDefinition, TableView
 from hepcli.config.sweep_files import (
     SWEEP_FILE,
     NamedSweep,
@@ -39,6 +39,7 @@ from hepcli.config.vary import (
 )
 
 __all__ = [
+    "ABSENT",
     "ERRORS",
     "LINE_ERRORS",
     "OUTSIDE_HASH",

@@ -1,5 +1,7 @@
 """The axes of a sweep: values of a key, points that set several keys together, and ranges."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -14,7 +16,10 @@ from pydantic import (
 
 from hepcli.config.compare import flatten
 from hepcli.config.config import Config
-from hepcli.settings import STRICT, Fault, Faults, show
+from hepcli.settings import STRICT, Fault, Faults
+
+_LONGEST = 60
+"""Characters of a label that fit a line."""
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -143,5 +148,14 @@ class Axis(Table):
 
 
 def label_of(value: object) -> str:
-    """A value of a key as tables show it: text without quotes."""
-    return value if isinstance(value, str) else show(value)
+    """A value of a key as tables show it, and as it is told from others: text without quotes.
+
+    A long value is cut in its middle; what it was is then told by the first digits of its SHA-256.
+    """
+    if isinstance(value, str):
+        return value
+    text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    if len(text) <= _LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    return f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 4 :]} ({digest})"

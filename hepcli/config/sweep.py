@@ -15,8 +15,8 @@ from hepcli.settings import Fault, Faults, Seed, assigned, did_you_mean
 FigureKind = Literal["lines", "bars", "curves"]
 EPOCH = "epoch"
 SEED_KEY = "run.seed"
-NOT_HERE = "–"
-"""The label of what has no place on an axis, in a union of grids."""
+ABSENT = "–"
+"""The label of what has no place on an axis: in a union of grids, or a run without such a key."""
 
 
 class SweepTable(Table):
@@ -150,7 +150,7 @@ class SweepDefinition(Table):
 
     @property
     def labels(self) -> dict[str, list[str]]:
-        """Axis to its labels, in order; with `NOT_HERE` where a grid of a union lacks the axis."""
+        """Axis to its labels, in order; with `ABSENT` where a grid of a union lacks the axis."""
         grids = [{axis.name: axis for axis in grid.axis} for grid in self.grids]
         names = dict.fromkeys(name for grid in grids for name in grid)
         return {
@@ -158,7 +158,7 @@ class SweepDefinition(Table):
                 dict.fromkeys(
                     label
                     for grid in grids
-                    for label in ([p.label for p in grid[name].places] if name in grid else [NOT_HERE])
+                    for label in ([p.label for p in grid[name].places] if name in grid else [ABSENT])
                 )
             )
             for name in names
@@ -166,9 +166,9 @@ class SweepDefinition(Table):
 
     def combinations(self) -> Iterator[tuple[dict[str, str], tuple[AxisPoint, ...]]]:
         """The places on the axes that come together, with axis to label; those excluded are left out."""
-        nowhere = dict.fromkeys(self.labels, NOT_HERE)
+        nowhere = dict.fromkeys(self.labels, ABSENT)
         for grid in self.grids:
-            own = (AxisPoint(label=NOT_HERE, set=grid.set),) if grid.set else ()
+            own = (AxisPoint(label=ABSENT, set=grid.set),) if grid.set else ()
             for places in itertools.product(*(axis.places for axis in grid.axis)):
                 here = {axis.name: place.label for axis, place in zip(grid.axis, places, strict=True)}
                 labels = nowhere | here

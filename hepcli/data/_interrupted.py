@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,9 +26,6 @@ def clean_start(spec: DatasetSpec, data_dir: Path, report: OnProgress) -> Iterat
     """
     folder = data_dir / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield  # fcntl is POSIX only
-        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         alone = lock(handle, wait=False)

@@ -34,10 +34,13 @@ def held_out(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int
     for number, size, share in zip(classes, sizes, shares, strict=True):
         if share == 0 or share == size:
             lacks = "validation" if share == 0 else "training"
+            advice = f"Choose {_least(sizes)} or more." if share == 0 else "Choose fewer."
+            if size == 1:  # no number would do
+                advice = "Leave it at 0: a class of one example cannot be divided."
             raise ConfigError(
                 f"data.validation_examples = {count}: class {number}, of which there are {size} training "
                 f"examples, would be missing from {lacks}",
-                f"Choose {_least(sizes)} or more." if share == 0 else "Choose fewer.",
+                advice,
             )
     generator = np.random.default_rng(np.random.SeedSequence((_TAG, seed)))
     chosen = [

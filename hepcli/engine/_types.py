@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
@@ -165,5 +164,5 @@ class Estimate(NamedTuple):
 
 def mean_gradient(total: Gradient, count: Float[Array, ""]) -> Gradient:
     """The mean of a sum over examples; zero where there are none."""
-    mean: Gradient = jax.tree.map(lambda g: g / jnp.maximum(count, 1), total)
+    mean: Gradient = jax.tree.map(lambda g: g / (count + (count == 0)), total)  # of NumPy's arrays, too
     return mean

@@ -55,8 +55,9 @@ def assigned_symbol(name: str, label: str) -> str:
 
 
 def in_words(name: str, label: str) -> str:
-    """A place where its axis is not in sight: a number with the axis, a word alone."""
-    return assigned_symbol(name, label) if is_number(label) else with_symbols(label)
+    """A place where its axis is not in sight: a number, true or false with the axis, a word alone."""
+    says_nothing = is_number(label) or label in ("true", "false")
+    return assigned_symbol(name, label) if says_nothing else with_symbols(label)
 
 
 def is_number(label: str) -> bool:

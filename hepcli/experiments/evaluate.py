@@ -42,6 +42,7 @@ def evaluate(
 
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
+        CodeError: a file with own parts is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed, or the run holds out no examples to go by.
         DatasetError: the data set is missing or damaged.
     """

@@ -210,7 +210,7 @@ def _differing(before: Any, result: dict[str, Any]) -> list[str] | None:
     steps = before.get("steps", [before]) if isinstance(before, dict) else None
     if not isinstance(steps, list) or not steps or not isinstance(steps[0], dict):
         return None
-    own = result.get("steps", [result])
+    own = json.loads(json.dumps(result.get("steps", [result])))  # tuples are lists in the file
     if ("steps" in before) != ("steps" in result) or len(steps) > len(own):
         return ["steps"]
     keys, absent = ("step", "split", "examples", "relaxation", "gradient", "hardware"), {"hardware": _EXACT}

@@ -124,7 +124,7 @@ class Run:
             params = jax.tree.map(np.asarray, self.state.params)
             initial = initial_params(self.config.run.init_from, params, self.data_dir)
             self.task.make_current()  # the other run may compute in other numbers, and with other parts
-            self.state = self.state._replace(params=self.task.layout.replicate(initial.params))
+            self.state = self.task.layout.replicate(self.task.fresh_state(self.config, initial.params))
             self.folder.write_json(INIT_FILE, initial.record)
             notices += initial.notices
             labels = self.task.split("train").labels
@@ -289,7 +289,13 @@ class Run:
         One that `was_saved` already, because it was stopped while it was evaluated, is saved again.
         """
         check_params(self.step, self.state.params)  # before anything of the epoch is recorded
-        metrics = self._measure(epoch, evaluated)
+        try:
+            metrics = self._measure(epoch, evaluated)
+        except Exception:  # such as of memory, or of an own measure: what is trained is kept
+            if not was_saved:
+                self.save(store)
+                store.wait()
+            raise
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
         taken = seconds if whole else None

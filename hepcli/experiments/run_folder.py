@@ -1,9 +1,9 @@
 """The folder of a run: what lies in it, who may write to it, and how it is written."""
 
+import fcntl
 import json
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,11 +189,6 @@ class RunFolder:
             return
         with self.writing():
             self._make()
-        if sys.platform == "win32":
-            yield  # fcntl is POSIX only
-            return
-        import fcntl
-
         with self.writing():
             flags = (
                 os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK

@@ -216,8 +216,13 @@ class SavedRun:
         """
         if step != "best":
             return self.restore(self.chosen_step(step))
+        if self.named_step is not None:
+            raise ConfigError(
+                f"{self.checkpoint} is step {self.named_step}, but the best one is asked for.",
+                f"Give the run: {self.folder}.",
+            )
         newest = self._newest_for_best()
-        restored = self.restore(self.chosen_step(self._best_step(newest)))
+        restored = self.restore(self._best_step(newest))
         # The best of the damaged ones may have been better.
         return restored._replace(damaged=(*newest.damaged, *restored.damaged))
 

@@ -1,7 +1,7 @@
 """What a configuration computes, for training, evaluating and measuring: data, network, steps, meters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -234,12 +234,15 @@ class Task:
             return params
         return self._compiled.weights_as_read(params, np.uint32(config.run.seed), step)
 
-    def fresh_state(self, config: Config) -> TrainState:
-        """The state before the first step of a run of this task."""
+    def fresh_state(
+        self, config: Config, params: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> TrainState:
+        """The state before the first step of a run of this task, or of one that starts from other weights."""
         memory = None
         if config.relaxation.persistent_state:
             memory = fresh_memory(self.network, self.spec.image_shape, self.spec.num_examples["train"])
-        return init_state(self.fresh_params(config), self.optimizer(config), memory)
+        start = self.fresh_params(config) if params is None else {n: dict(own) for n, own in params.items()}
+        return init_state(start, self.optimizer(config), memory)
 
     def optimizer(self, config: Config) -> optax.GradientTransformation:
         """The optimiser of a run."""

@@ -222,11 +222,6 @@ class NetworkSettings:
         forward = tuple(name for name in self.connections if not self.is_feedback(name))
         return path_problems(Graph(self.layers, forward, self.kernels))
 
-    @property
-    def has_pair(self) -> bool:
-        """Whether any feedback connection has a forward partner."""
-        return any(self.partner(connection) for connection in self.connections)
-
     def is_feedback(self, connection: str) -> bool:
         """Tell whether a `pre-post` connection leads backwards, or to its own layer.
 

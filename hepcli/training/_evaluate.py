@@ -58,6 +58,9 @@ class Evaluator:
         self._num_draws = num_draws
         self._preprocess = preprocess
         self._programs: dict[Any, tuple[OneForEach, Callable[[Any], Totals]]] = {}
+        # As decorators these would keep every evaluator, with its programs, as long as the process lives.
+        self._whole = jax.jit(self._settle_whole, static_argnums=(3, 4))
+        self._together = jax.jit(self._settle_together, static_argnums=(3, 4))
 
     def _settle(
         self, own: tuple[Array, Array, Array], shared: tuple[Params, Array], *, homeostasis: bool
@@ -82,23 +85,23 @@ class Evaluator:
             homeostatic = homeostatic_loss(system, params, free.constant, activity, noise) * len(labels)
         return (losses, scores, labels, report(free.phase)), homeostatic
 
-    @partial(jax.jit, static_argnums=(0, 4, 5))
-    def _whole(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
+    def _settle_whole(
+        self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool
+    ) -> Totals:
         constrain, (images, labels, rows, _) = layout.constrain, batch
         own = constrain(images[rows]), constrain(labels[rows]), jnp.arange(len(rows), dtype=jnp.int32)
         act, shared = partial(self._settle, homeostasis=homeostasis), (params, key)
         return _totals(*layout.by_device(act, own, shared))
 
-    @partial(jax.jit, static_argnums=(0, 4, 5))
-    def _together(
+    def _settle_together(
         self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool
     ) -> Totals:
-        """`_whole` of several runs: parameters, rows and totals have a leading axis of runs."""
+        """`_settle_whole` of several runs: parameters, rows and totals have a leading axis of runs."""
 
         def one_run(own: tuple[Params, Array]) -> Totals:
             params, rows = own
             mine = batch._replace(rows=rows, indices=rows)
-            totals: Totals = self._whole(params, mine, key, layout, homeostasis)
+            totals: Totals = self._settle_whole(params, mine, key, layout, homeostasis)
             return totals
 
         state = self._system.zero_state(self._preprocess(batch.images[batch.rows[0]]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -148,6 +147,9 @@ class AsymmetryMeter:
         self.settings = settings
         self._num_classes = num_classes
         self._preprocess = preprocess
+        # As decorators these would keep every meter, with its programs, as long as the process lives.
+        self.batch = jax.jit(self._measure_batch)
+        self.pictures = jax.jit(self._compute_pictures, static_argnums=5)
 
     def num_units(self, image_shape: Sequence[int]) -> int:
         """State units of one example."""
@@ -173,8 +175,9 @@ class AsymmetryMeter:
         own = free_phase(problem)
         return own, references(problem, own.phase.state, self.settings.reference)
 
-    @partial(jax.jit, static_argnums=0)
-    def batch(self, params: Params, images: Array, labels: Array, counts: Array, places: Array) -> Sample:
+    def _measure_batch(
+        self, params: Params, images: Array, labels: Array, counts: Array, places: Array
+    ) -> Sample:
         """Measure a batch.
 
         Args:
@@ -230,8 +233,7 @@ class AsymmetryMeter:
         with jax.enable_x64(True):
             jax.eval_shape(self.batch, *jax.eval_shape(arguments, params))
 
-    @partial(jax.jit, static_argnums=(0, 6))
-    def pictures(
+    def _compute_pictures(
         self,
         params: Params,
         images: Array,

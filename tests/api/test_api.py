@@ -1,6 +1,7 @@
 """The library gives what the commands give, and leaves the program around it as it was."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import hepcli
+from hepcli import HepWarning
 from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
 from hepcli.experiments.records import RunStarted
@@ -347,3 +349,40 @@ def test_what_matters_in_training_alone_cannot_be_changed_afterwards(tiny, finis
 def test_numbers_of_numpy_are_numbers(tiny, tmp_path):
     done = hepcli.train("quickstart", tiny, tmp_path / "run", epochs=np.int64(1), seed=np.int64(3))
     assert hepcli.load_run(done.folder).config.run.seed == 3
+
+
+def test_arguments_that_are_none_are_named(run, finished):
+    with pytest.raises(ConfigError, match="examples = 'train': must be a whole number"):
+        hepcli.measure(run, "train")
+    assert type(hepcli.measure(run, np.int64(2))["examples"]) is int
+    images, labels, *_ = run.split("test")
+    found = hepcli.estimate(finished, images[:2], labels[:2])  # the path of a run
+    assert all(type(own) is np.ndarray for own in jax.tree.leaves((found.gradient, found.error_vector)))
+
+
+def test_devices_are_read_as_in_a_run_whatever_is_set(finished):
+    run = hepcli.load_run(finished, overrides={"hardware.mismatch_std": 0.5})
+    before = jax.device_get(run.weights_as_read)
+    jax.config.update("jax_threefry_partitionable", False)
+    try:
+        after = jax.device_get(run.weights_as_read)
+        assert not jax.config.jax_threefry_partitionable
+    finally:
+        jax.config.update("jax_threefry_partitionable", True)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_warnings_are_those_of_the_line_that_called(finished, tmp_path):
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    newest = max((copy / "checkpoints").glob("[0-9]*"), key=lambda step: int(step.name))
+    (newest / "manifest.json").write_text("{}")
+    for call in (hepcli.load_run, hepcli.evaluate, lambda path: hepcli.measure(path, 2)):
+        with pytest.warns(HepWarning) as caught:
+            call(copy)
+        assert {own.filename for own in caught} == {__file__}
+
+
+def test_the_best_step_of_a_step_is_refused(finished):
+    step = max((finished / "checkpoints").glob("[0-9]*"), key=lambda step: int(step.name))
+    with pytest.raises(ConfigError, match=r"is step \d+, but the best one is asked for"):
+        hepcli.load_run(step, step="best")

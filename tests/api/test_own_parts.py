@@ -1,5 +1,6 @@
 """A user's own components: each run keeps its own, and what is not what it must be is refused."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,12 +11,14 @@ import optax
 import pytest
 
 import hepcli
+from hepcli.code import load_code
 from hepcli.config import config_hash
 from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.request import TrainRequest
 from hepcli.experiments.train import train
 from hepcli.networks import Loss
 from hepcli.settings import (
+    ESTIMATORS,
     LAYER_KINDS,
     LOSSES,
     DenseLayer,
@@ -323,3 +326,41 @@ def test_holomorphic_losses_take_complex_nudges(tiny, domain):
     hepcli.register_loss("mine", Loss(value, derivative))
     points = {"network.loss": "mine", "gradient.num_points": 4}
     assert hepcli.init_model("quickstart", tiny | points).network.real_only == ()
+
+
+def test_a_measure_of_another_length_is_refused_before_a_run_trains(tiny, tmp_path):
+    hepcli.register_measure("widest")(lambda m: jnp.abs(m.own.phase.state["l1"]).max(axis=0))
+    overrides = tiny | {"run.measure_examples": 2}
+    with pytest.raises(CodeError, match=r"measure widest returned an array of shape \(16,\)"):
+        hepcli.train("quickstart", overrides, tmp_path / "run", epochs=1)
+    assert not any((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_traits_of_an_estimator_that_has_its_own_are_refused():
+    with pytest.raises(CodeError, match="estimator mine: min_points would be ignored"):
+        hepcli.register_estimator("mine", min_points=7)(ESTIMATORS["hep"])
+
+
+def test_an_optimiser_sees_the_weights_that_a_run_starts_from(tiny, tmp_path):
+    """One that pulls them back to where they began must not pull them to other random ones."""
+
+    @hepcli.register_optimizer("anchored")
+    def anchored(settings, decay):
+        pull = lambda updates, anchor, params: (jax.tree.map(jnp.subtract, anchor, params), anchor)  # noqa: E731
+        return optax.GradientTransformation(lambda params: params, pull)
+
+    first = hepcli.train("quickstart", tiny, tmp_path / "first", epochs=1).folder
+    own = tiny | {"optimizer.name": "anchored"}
+    second = hepcli.train("quickstart", own, tmp_path / "second", epochs=1, init_from=first).folder
+    before, after = (hepcli.load_run(folder).params for folder in (first, second))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), before, after)
+
+
+def test_a_file_that_fails_leaves_the_module_of_the_one_before(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("VALUE = 1\n")
+    load_code([file])
+    file.write_text("VALUE = 2\nraise ValueError\n")
+    with pytest.raises(CodeError):
+        load_code([file])
+    assert sys.modules["hep_code_own"].VALUE == 1

@@ -1,13 +1,10 @@
 """Ctrl-C before a command has begun its work."""
 
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
-
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 # Ctrl-C in the middle of an import that calls it an ImportError, as jaxlib does.
 IN_AN_IMPORT = """

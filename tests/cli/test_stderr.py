@@ -17,8 +17,6 @@ from hepcli.cli._sweep_display import LiveSweep, PlainSweep
 from hepcli.experiments.sweep import SweepStarted
 from hepcli.experiments.train import RunStarted
 
-POSIX = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-
 
 class Gone(io.StringIO):
     """A terminal that was closed."""
@@ -49,7 +47,6 @@ def test_a_pipe_that_closes_ends_no_sweep(monkeypatch):
     PlainSweep().show(SweepStarted(Path("sweep"), 0))
 
 
-@POSIX
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), ValueError("I/O operation on closed file.")])
 def test_a_request_to_stop_is_heard_though_it_cannot_be_acknowledged(error):
     def notify():
@@ -60,7 +57,6 @@ def test_a_request_to_stop_is_heard_though_it_cannot_be_acknowledged(error):
         assert stop()
 
 
-@POSIX
 def test_a_signal_in_the_middle_of_a_line_is_acknowledged_after_it():
     said = []
 
@@ -77,7 +73,6 @@ def test_a_signal_in_the_middle_of_a_line_is_acknowledged_after_it():
     assert said == ["in vain", "saving"]
 
 
-@POSIX
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -88,7 +83,6 @@ def test_what_nohup_ignores_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-@POSIX
 def test_a_closed_pipe_takes_neither_results_nor_status():
     """Rich would end the process, and Python would end with 120."""
     code = (

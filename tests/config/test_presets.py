@@ -122,11 +122,11 @@ def test_a_file_of_the_same_text_gives_the_same_configuration(tmp_path):
 def test_settings_of_the_paper():
     homeostasis = load_config("fashion-mnist-homeostasis").config
     assert homeostasis.network.initial_angle_deg == 90.0
-    assert homeostasis.network.has_pair
+    assert any(map(homeostasis.network.partner, homeostasis.network.connections))
     assert (homeostasis.optimizer.name, homeostasis.optimizer.learning_rate) == ("adamw", 1e-4)
     assert (homeostasis.gradient.method, homeostasis.homeostasis.weight) == ("hep_exact", 1.0)
     loop = load_config("fashion-mnist-loop").config
-    assert not loop.network.has_pair
+    assert not any(map(loop.network.partner, loop.network.connections))
     assert (loop.gradient.method, loop.homeostasis.weight) == ("hep_exact", 0.1)
     table1 = load_config("fashion-mnist").config
     assert (table1.gradient.method, table1.gradient.num_points, table1.gradient.beta_radius) == (

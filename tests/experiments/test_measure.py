@@ -208,3 +208,11 @@ def test_the_axis_of_a_map_has_a_zero(radius, points):
     assert len(axis) == points == 2 * len(upper) - 1
     assert upper[0] == 0
     np.testing.assert_array_equal(axis, -axis[::-1])
+
+
+def test_a_repetition_with_groups_of_layers_is_one(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
+    overrides = ['relaxation.order=[["l1","out"],["l2"]]']
+    for _ in range(2):
+        done = records(checkpoint=run, out=tmp_path, overrides=overrides)[-1]
+        assert not [notice for notice in done.notices if "measures.json" in notice]

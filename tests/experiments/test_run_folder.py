@@ -98,7 +98,6 @@ def test_the_loser_of_two_leaves_the_configuration_of_the_other(tmp_path):
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="fcntl is POSIX only")
 def test_without_locks_training_goes_on_with_a_notice(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -40,6 +40,12 @@ def test_a_class_that_would_be_missing_is_named(count, what):
         held_out(LABELS, count, seed=0)
 
 
+def test_a_class_of_one_example_cannot_be_divided():
+    with pytest.raises(ConfigError, match="class 1, of which there are 1") as error:
+        held_out(np.repeat([0, 1], [1000, 1]), 10, seed=0)
+    assert error.value.advice.startswith("Leave it at 0")
+
+
 def test_the_count_that_is_advised_is_enough():
     labels = np.repeat([0, 1, 2], [3, 500, 497])
     with pytest.raises(ConfigError, match=r"Choose (\d+) or more") as error:

@@ -380,7 +380,6 @@ def test_run_folders_that_are_not_whole_are_said(tmp_path):
         report(tmp_path)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
 def test_a_folder_whose_name_is_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"u\xff")
     fake_ordinary_run(folder / "a", 0.5)
@@ -410,3 +409,30 @@ def test_lines_join_points_in_the_order_of_their_values(tmp_path):
     fake_sweep(tmp_path, [0.5] * 3 + [0.6] * 3 + [0.7] * 3, axis=[axis])
     (line,) = figure_of(collect(tmp_path)).panels[0].series
     assert (line.x, line.y) == ((1, 2, 4), (pytest.approx(40), pytest.approx(30), pytest.approx(50)))
+
+
+def test_long_values_that_differ_at_their_ends_are_two_conditions(tmp_path):
+    every = ["in-l1", "in-l2", "in-out", "l1-l2", "l1-out", "l2-out", "l2-l1", "out-l2"]
+    for top1, last in ((0.5, "out-l1"), (0.6, "l1-l1")):
+        connections = json.dumps([*every, last])
+        settings = [f"network.connections={connections}", 'relaxation.order=[["l1"],["l2"],["out"]]']
+        fake_ordinary_run(tmp_path / last, top1, settings)
+    assert sorted(cell["mean"] for cell in report(tmp_path).record["cells"]) == pytest.approx([40, 50])
+
+
+def test_words_that_two_axes_share_are_two_series(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    axes = [
+        {"name": "tied", "key": "network.tied", "values": [True, False]},
+        {"name": "free", "key": "relaxation.solver", "values": ["alternating", "synchronous"]},
+        {"name": "nudged", "key": "relaxation.nudged_solver", "values": ["alternating", "synchronous"]},
+    ]
+    view = {"kind": "curves", "x": "epoch", "y": ["test_error"], "series": ["tied", "free", "nudged"]}
+    fake_sweep(tmp_path, [0.8] * 24, axis=axes, figure=view)
+    report(tmp_path)
+    labels = {line.get_label() for line in drawn[0].axes[0].get_lines()}
+    assert len(labels) == 8
+    assert "tied = true, free = alternating, nudged = synchronous" in labels

@@ -511,3 +511,21 @@ def test_timing_that_lacks_entries_is_said_and_ends_nothing(whole_run, harm):
     records = run(whole_run, (), resume=True, epochs=None)
     assert any("lacks entries" in notice for notice in records[0].notices)
     assert records[-1].summary["training_seconds"] is None
+
+
+def test_an_epoch_whose_measures_fail_is_kept(tmp_path, small, monkeypatch):
+    settings = (*small, "run.measure_examples=3")
+    run(tmp_path / "whole", settings, epochs=1)
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hepcli.experiments.split_meter.SplitMeter.measures", fail)
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            run(tmp_path / "run", settings, epochs=1)
+    assert CheckpointStore(tmp_path / "run/checkpoints").steps()[-1] == 10
+    resumed = run(tmp_path / "run", (), resume=True, epochs=None)
+    assert not any(isinstance(record, BatchDone) for record in resumed[:-2])
+    lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "run")]
+    assert lines[0] == lines[1]

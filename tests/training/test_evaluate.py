@@ -1,5 +1,7 @@
 """The evaluator."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import jax
@@ -68,3 +70,13 @@ def test_runs_evaluated_together_are_each_what_they_are_alone():
         alone = evaluate(params, feed, 4, examples=own)
         for name, value in alone.items():
             np.testing.assert_allclose(totals[name][place], value, rtol=1e-4, err_msg=name)
+
+
+def test_an_evaluator_goes_with_its_last_user():
+    """With it its programs: a session that opens many models would fill the memory."""
+    own = Evaluator(tiny.NETWORK, 3, tiny.RELAXATION, num_draws=2)
+    own(tiny.params(), tiny.feed(4), 4)
+    gone = weakref.ref(own)
+    del own
+    gc.collect()
+    assert gone() is None

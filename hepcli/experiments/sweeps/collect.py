@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import (
+    ABSENT,
     ERRORS,
     LINE_ERRORS,
     SWEEP_FILE,
@@ -29,9 +30,6 @@ from hepcli.experiments.sweeps.points import Point, folder_of
 from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key, unnamed_keys
 from hepcli.files import legible
 from hepcli.settings import MEASURES, did_you_mean
-
-ABSENT = "–"
-"""The label of a run that has no such key."""
 
 _SEED = "run.seed"
 _TITLES: dict[str, str] = {

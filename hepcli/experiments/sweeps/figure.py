@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from hepcli.config import ABSENT
 from hepcli.experiments.captions import (
     IN_VIEW,
     RESIDUAL_SPAN,
     RIGHT_ANGLE,
+    assigned_symbol,
     dataset_title,
     in_words,
     is_number,
@@ -20,7 +22,6 @@ from hepcli.experiments.captions import (
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, extent, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
 from hepcli.experiments.sweeps.collect import (
-    ABSENT,
     Collection,
     Outcome,
     value_in_summary,
@@ -201,9 +202,15 @@ def _series(result: Collection) -> dict[str, list[Outcome]]:
     lines: dict[str, list[Outcome]] = {}
     for outcome in result.outcomes:
         labels = [(axis, outcome.labels[axis]) for axis in result.figure.series]
-        names = [in_words(axis, label) for axis, label in labels if label != ABSENT]
+        names = [_named(result, axis, label) for axis, label in labels if label != ABSENT]
         lines.setdefault(", ".join(names), []).append(outcome)
     return lines
+
+
+def _named(result: Collection, axis: str, label: str) -> str:
+    """A place in a legend: a word alone only where no other axis of the series has it, too."""
+    is_shared = sum(label in result.axes[name] for name in result.figure.series) > 1
+    return assigned_symbol(axis, label) if is_shared else in_words(axis, label)
 
 
 class _Spread(NamedTuple):

@@ -141,7 +141,7 @@ def _of_search(search: Search, value: str | None, figure_format: FigureFormat) -
     results = search.results()
     ranked = ranking(search, results)
     record = search_record(search, results)
-    rows = [search_row(search, place, result) for place, result in enumerate(ranked, 1)]
+    rows = [search_row(place, result) for place, result in enumerate(ranked, 1)]
     title = f"{search.definition.sweep.title}: " if search.definition.sweep.title else ""
     which = "lowest" if search.settings.direction == "minimize" else "highest"
     grid = Grid(

@@ -33,7 +33,7 @@ def search_header(search: Search) -> tuple[str, ...]:
     return ("rank", "trial", *axes, value_title(search.settings.objective), "state")
 
 
-def search_row(search: Search, rank: int, result: Result) -> tuple[str, ...]:
+def search_row(rank: int, result: Result) -> tuple[str, ...]:
     """A trial in the table; only what is complete has a rank."""
     place = str(rank) if result.state == DONE else "–"
     value = "–" if result.value is None else number_text(result.value, result.value)

@@ -287,7 +287,10 @@ def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "Train
     if run.holds_run:
         return TrainRequest(out=run.path, resume=True, data_dir=data_dir)
     return TrainRequest(
-        point.preset, (), point.settings | {"run.seed": point.seed}, run.path, False, data_dir
+        preset=point.preset,
+        flags=point.settings | {"run.seed": point.seed},
+        out=run.path,
+        data_dir=data_dir,
     )
 
 
