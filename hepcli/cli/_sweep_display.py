@@ -13,11 +13,10 @@ from rich.text import Text
 from hepcli.cli._display import duration
 from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import fits, number
-from hepcli.config import ABSENT
 from hepcli.experiments.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
 from hepcli.experiments.sweeps.collect import value_of
-from hepcli.experiments.sweeps.report import Grid, Report
+from hepcli.experiments.sweeps.report import NO_RUN, Grid, Report
 
 _STATES = ("done", "running", "waiting", "failed", "pruned")
 _MOST_ROWS = 12
@@ -199,7 +198,7 @@ def _grids(grid: Grid) -> list[Table]:
     for row in grid.rows:
         named = [in_words(name, label) for name, label in zip(labels, row, strict=False)]
         for column, cell in zip(columns, row[grid.num_labels :], strict=True):
-            if cell != ABSENT:
+            if cell != NO_RUN:
                 condition = ", ".join([*named, *([column] if len(columns) > 1 else [])])
                 stacked.add_row(Text(condition), Text(cell))
     return [whole, stacked]

@@ -33,6 +33,8 @@ from hepcli.files import legible
 _TABLES = ("table.csv", "table.json", "table.md")
 _FIGURE = "figure"
 _MOST_TRIALS = 10
+NO_RUN = "–"
+"""The text of a cell without runs."""
 NOTE = "Mean ± sample standard deviation over seeds (number of seeds in brackets)."
 
 
@@ -227,7 +229,7 @@ def cells_of(result: Collection, value: str) -> list[Cell]:
 def _text(cell: Cell | None) -> str:
     """A cell as text: never NaN, and never a spread of one seed."""
     if cell is None or cell.mean is None:
-        return "–" if cell is None else f"– (0/{cell.runs})"
+        return NO_RUN if cell is None else f"– (0/{cell.runs})"
     spread = "" if cell.std is None else f" ± {number_text(cell.std, cell.mean) if cell.std else 0}"
     count = f"{len(cell.values)}" if len(cell.values) == cell.runs else f"{len(cell.values)}/{cell.runs}"
     return f"{number_text(cell.mean, cell.mean)}{spread} ({count})"
