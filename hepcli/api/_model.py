@@ -18,8 +18,10 @@ from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
 from hepcli.data import Split, SplitName
 from hepcli.engine import Params, Problem, State, activities, free_phase
-from hepcli.experiments.initial import check_begins_fresh
+from hepcli.errors import ConfigError
+from hepcli.experiments.initial import misfit_of, starting_params
 from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.sources import INIT_KEY
 from hepcli.experiments.task import Task
 from hepcli.networks import Network
 from hepcli.settings import DataSettings, RelaxationSettings
@@ -66,15 +68,32 @@ class Model:
     step: int = dataclasses.field(default=0, kw_only=True)
 
     def with_params(self, params: Params) -> Self:
-        """A copy of this model with other parameters.
+        """A copy of this model with a copy of other parameters, in float32.
+
+        Args:
+            params: real floating-point arrays, connection or ``readout`` -> kernel, (in, out) or (height,
+                width, in, out), and bias.
 
         Raises:
-            ValueError: they are of another network.
+            ValueError: they are of another network, or not finite.
         """
-        shapes, own = (jax.tree.map(jnp.shape, tree) for tree in (params, self.params))
-        if shapes != own:
-            raise ValueError(f"these parameters belong to another network: {shapes} instead of {own}")
-        return dataclasses.replace(self, params=params)
+        given = {connection: dict(leaves) for connection, leaves in params.items()}
+        problems: list[str] = []
+        own: dict[str, dict[str, Any]] = {}
+        for connection, leaves in self.params.items():
+            own[connection] = {}
+            for leaf, like in leaves.items():
+                value = given.get(connection, {}).pop(leaf, None)
+                array = np.asarray(0.0 if value is None else value)
+                misfit = "is missing" if value is None else misfit_of(array, like)
+                if misfit is None:
+                    own[connection][leaf] = array = np.array(array, np.float32)
+                    misfit = None if np.isfinite(array).all() else "is not finite in float32"
+                problems += [] if misfit is None else [f"{connection}.{leaf} {misfit}"]
+        problems += [f"{name}.{leaf} is none of it" for name, leaves in given.items() for leaf in leaves]
+        if problems:
+            raise ValueError(f"these parameters do not fit this network: {'; '.join(problems)}")
+        return dataclasses.replace(self, params=own)
 
     @property
     @in_session
@@ -240,32 +259,43 @@ def init_model(
     preset: Preset | None = None,
     overrides: Overrides | None = None,
     *,
+    init_from: str | Path | None = None,
     data_dir: str | Path | None = None,
     code: Sequence[str | Path] = (),
 ) -> Model:
-    """Make an untrained network.
+    """Make an untrained network, with fresh weights or those of a run or a file.
 
     Args:
         preset: a preset's name, the path of a TOML file, a configuration, or its tables; None is
             `quickstart`.
         overrides: settings to change, such as ``{"network.initial_angle_deg": 45.0}``.
+        init_from: a run, RUN:STEP, RUN:best or a file of weights, .safetensors or .npz; arrays that match by
+            name (`CONNECTION.kernel`, (in, out) or (height, width, in, out), `CONNECTION.bias`, and those
+            of `readout`) and shape are used, which of them are not is a warning.
         data_dir: where data sets are kept; None for the default folder.
         code: files with own parts.
 
     Returns:
-        The network with parameters from `run.seed`.
+        The network with parameters from `run.seed`, or `init_from`.
 
     Raises:
+        CheckpointError: `init_from` is missing or damaged, or of another network.
         CodeError: a file with own parts is missing or cannot be loaded.
         ConfigError: settings that are not allowed.
         DatasetError: there is no such data set.
     """
     texts, flags = split_overrides(overrides)
     flags |= code_settings(load_code(as_paths(code)))
+    if init_from is not None:
+        if INIT_KEY in flags:
+            raise ConfigError(f"{INIT_KEY} is given twice.", "Leave it out of the overrides.")
+        flags[INIT_KEY] = str(init_from)
     config = load_config(as_preset(preset), texts, flags).config
-    check_begins_fresh(config)
-    task = Task(config, None if data_dir is None else _path(data_dir))
-    return Model(config, task.network, jax.device_get(task.fresh_params()), task)
+    where = None if data_dir is None else _path(data_dir)
+    task = Task(config, where)
+    initial = starting_params(task, where)
+    warn(initial.notices)
+    return Model(config, task.network, initial.params, task)
 
 
 def _path(path: str | Path) -> Path:

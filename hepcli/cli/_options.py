@@ -93,6 +93,18 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", metavar="N", help="Random seed. Default: the preset's.", show_default=False),
 ]
+InitFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--init-from",
+        parser=not_empty,
+        metavar="RUN[:STEP|:best]",
+        autocompletion=complete.runs,
+        help="Start from the weights of another run, or of a file written by hep export; those that "
+        "match by name and shape are used.",
+        show_default=False,
+    ),
+]
 SplitName = Annotated[SplitChoice, typer.Option("--split", help="Which split to use.")]
 Checkpoint = Annotated[
     Path,

@@ -16,7 +16,8 @@ from hepcli.cli._tables import fits, number
 from hepcli.experiments.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
 from hepcli.experiments.sweeps.collect import value_of
-from hepcli.experiments.sweeps.report import NO_RUN, Grid, Report
+from hepcli.experiments.sweeps.report import Report
+from hepcli.experiments.sweeps.tables import NO_RUN, Grid
 
 _STATES = ("done", "running", "waiting", "failed", "pruned")
 _MOST_ROWS = 12
@@ -179,7 +180,10 @@ def _plan_table(planned: Plan, *, with_folder: bool) -> Table:
 def show_report(report: Report, *, quiet: bool = False) -> None:
     """The table of a sweep on stderr, unless `quiet`, and what the user should know of it."""
     if not quiet:
-        _print(report.grid.title, _grids(report.grid), report.note)
+        for place, grid in enumerate(report.grids):
+            if place:
+                say("")
+            _print(grid.title, _grids(grid), grid.note)
     for notice in report.notices:
         say(notice)
 

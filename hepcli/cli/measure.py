@@ -18,6 +18,7 @@ from hepcli.cli._options import (
     DataDir,
     FigureFormat,
     Format,
+    InitFrom,
     Json,
     Preset,
     Quiet,
@@ -34,6 +35,7 @@ from hepcli.cli._tables import number, print_table
 EPILOG = examples(
     "hep measure-asymmetry runs/n4 --all-steps",
     "hep measure-asymmetry --preset fashion-mnist",
+    "hep measure-asymmetry --preset mine.toml --init-from weights.npz",
 )
 
 _BIASES = {"finite_nudge": "finite nudge", "asymmetry": "asymmetry", "total": "total"}
@@ -58,6 +60,7 @@ def measure_command(
         ),
     ] = None,
     preset: Preset = None,
+    init_from: InitFrom = None,
     seed: Seed = None,
     step: Step = None,
     all_steps: Annotated[bool, typer.Option("--all-steps", help="Measure every saved checkpoint.")] = False,
@@ -93,13 +96,15 @@ def measure_command(
 
     Splits the bias of the error signal into the part due to finite nudges (the run's estimator compared with
     hep exact) and the part due to asymmetry (hep exact compared with recurrent backpropagation). With
-    --preset instead of CHECKPOINT, the untrained network is measured. Everything is computed in float64.
+    --preset instead of CHECKPOINT, the untrained network is measured, or with --init-from one with weights
+    from elsewhere. Everything is computed in float64.
     """
     from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
 
     request = MeasureRequest(
         checkpoint=checkpoint,
         preset=preset,
+        init_from=init_from,
         seed=seed,
         step=step,
         all_steps=all_steps,

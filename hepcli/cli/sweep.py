@@ -23,7 +23,7 @@ EPILOG = examples(
     "hep sweep table1 --seeds 0-2 --epochs 5 --jobs 2",
     "hep sweep --preset fashion-mnist --vary gradient.num_points=1,2,4 \\\n"
     "    --vary gradient.beta_radius=0.05,0.5 --seeds 0-4 --jobs 2",
-    "hep sweep --report sweeps/table1",
+    "hep sweep --report sweeps/fig3 --against bptt",
 )
 
 Together = Annotated[
@@ -165,6 +165,16 @@ def sweep_command(
             show_default=False,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="LABEL",
+            help="With --report, also tabulate the differences of all others from this place on an axis, "
+            "paired by seed, with confidence intervals.",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     search: Annotated[
         str | None,
@@ -192,7 +202,7 @@ def sweep_command(
     from hepcli.experiments.sweeps.report import as_json as report_json
     from hepcli.experiments.sweeps.report import report
 
-    for option, given in (("--value KEY", value), ("--keys K1,K2", keys)):
+    for option, given in (("--value KEY", value), ("--keys K1,K2", keys), ("--against LABEL", against)):
         if given is not None and report_dir is None:
             raise ConfigError(
                 f"{option.split()[0]} works only with --report.", f"Run hep sweep --report DIR {option}."
@@ -208,7 +218,7 @@ def sweep_command(
             }
         )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
-        made = report(report_dir, value, figure_format.value, chosen)
+        made = report(report_dir, value, figure_format.value, chosen, against)
         show_report(made, quiet=quiet)
         typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
         return

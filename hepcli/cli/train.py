@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hepcli.cli import _complete as complete
 from hepcli.cli._errors import EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._help import examples
 from hepcli.cli._options import (
@@ -15,12 +14,12 @@ from hepcli.cli._options import (
     DataDir,
     FigureFormat,
     Format,
+    InitFrom,
     Json,
     Preset,
     Quiet,
     Seed,
     Settings,
-    not_empty,
     user_path,
 )
 from hepcli.cli._stderr import say
@@ -55,18 +54,7 @@ def train_command(
             show_default=False,
         ),
     ] = None,
-    init_from: Annotated[
-        str | None,
-        typer.Option(
-            "--init-from",
-            parser=not_empty,
-            metavar="RUN[:STEP|:best]",
-            autocompletion=complete.runs,
-            help="Start from the weights of another run, or of a file written by hep export; those that "
-            "match by name and shape are used.",
-            show_default=False,
-        ),
-    ] = None,
+    init_from: InitFrom = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out exactly from its last checkpoint.")
     ] = False,

@@ -27,7 +27,7 @@ from hepcli.config.sweep_files import (
     sweep_differences,
 )
 from hepcli.config.toml_files import expanded, read_text
-from hepcli.config.values import ERRORS, LINE_ERRORS, needed_by
+from hepcli.config.values import ERRORS, LINE_ERRORS, OF_LAST_LINE, needed_by
 from hepcli.config.vary import (
     parse_search,
     parse_seeds,
@@ -42,6 +42,7 @@ __all__ = [
     "ABSENT",
     "ERRORS",
     "LINE_ERRORS",
+    "OF_LAST_LINE",
     "OUTSIDE_HASH",
     "RUN_HEADER",
     "SWEEPS",

@@ -32,11 +32,12 @@ class NamedSweep(NamedTuple):
     definition: SweepDefinition
 
 
-def load_sweep(sweep: str) -> NamedSweep:
+def load_sweep(sweep: str, search: Mapping[str, object] | None = None) -> NamedSweep:
     """Read a shipped sweep, or one of a file.
 
     Args:
         sweep: its name, or the path of a TOML file.
+        search: entries on top of its [search] table, which make it a search; None for none.
 
     Returns:
         The definition and its name.
@@ -47,9 +48,15 @@ def load_sweep(sweep: str) -> NamedSweep:
     listed = sweep.removeprefix("sweeps/")  # as `hep presets` names them
     if sweep.endswith(".toml") or "/" in listed:
         path = expanded(sweep)
-        tables = parse_tables(read_text(path), str(path), _EXAMPLE)
-        return NamedSweep(path.stem, check_sweep(_with_whole_paths(tables, path.parent), str(path)))
-    return NamedSweep(listed, parse_sweep(sweep_text(listed), f"sweep {listed}"))
+        label, name = str(path), path.stem
+        tables = _with_whole_paths(parse_tables(read_text(path), label, _EXAMPLE), path.parent)
+    else:
+        label, name = f"sweep {listed}", listed
+        tables = parse_tables(sweep_text(listed), label, _EXAMPLE)
+    own = tables.get("search", {})
+    if search is not None and isinstance(own, dict):
+        tables = tables | {"search": own | dict(search)}
+    return NamedSweep(name, check_sweep(tables, label))
 
 
 def _with_whole_paths(tables: dict[str, Any], beside: Path) -> dict[str, Any]:

@@ -33,9 +33,10 @@ _NEEDS = {
     ("asymmetry.",): "run.measure_examples",
 }
 """How the names of values begin, and the number of examples that must not be 0 for them to exist."""
-_TABLES_OF_SUMMARY = ("init_from.",)
-_TABLES_OF_LINE = ("weight_angle_deg_by_pair.", "kernel_std.", "asymmetry.")
-"""Tables whose keys depend on the network, or on what is measured."""
+OF_LAST_LINE = ("weight_angle_deg_by_pair", "kernel_std", "asymmetry")
+"""Tables whose keys depend on the network, or on what is measured; summaries have the last epoch's."""
+_TABLES_OF_LINE = tuple(f"{name}." for name in OF_LAST_LINE)
+_TABLES_OF_SUMMARY = ("init_from.", *_TABLES_OF_LINE)
 
 
 def value_names(*, over_epochs: bool) -> list[str]:

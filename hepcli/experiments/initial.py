@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from hepcli.data import held_out
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.sources import split_source
+from hepcli.experiments.task import Task
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -63,10 +65,8 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     for name, value in wanted.items():
         if name not in arrays:
             unfit[name] = "is missing"
-        elif arrays[name].shape != value.shape:
-            unfit[name] = f"has shape {list(arrays[name].shape)}, not {list(value.shape)}"
-        elif not np.issubdtype(arrays[name].dtype, np.floating):
-            unfit[name] = f"is {arrays[name].dtype}, not floating-point"
+        elif misfit := misfit_of(arrays[name], value):
+            unfit[name] = misfit
         elif not np.isfinite(_cast(arrays[name], value)).all():
             raise CheckpointError(
                 f"{name} in {source} contains NaN, or values that are infinite in {value.dtype}.",
@@ -75,9 +75,11 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     taken = [name for name in wanted if name not in unfit]
     if not taken:
         lines = "".join(f"\n  {name} {reason}" for name, reason in unfit.items())
+        has = "".join(f"\n  {name} {list(array.shape)}" for name, array in sorted(arrays.items()))
         raise CheckpointError(
-            f"{source} belongs to another network; no weights match by name and shape:{lines}",
-            "Give a run or file with connections of the same names and sizes.",
+            f"{source} belongs to another network; no weights match by name and shape:{lines}\nIt has:{has}",
+            "Give a run or file with connections of the same names and sizes. For the network of a run: "
+            "--preset RUN/config.toml.",
         )
     params = {
         connection: {
@@ -97,24 +99,37 @@ def initial_params(source: str, fresh: Params, data_dir: Path | None = None) -> 
     return Initial(params, record, notices, trained)
 
 
+def misfit_of(array: NDArray[Any], like: Any) -> str | None:
+    """Why an array cannot be a parameter, in words that follow its name; None where it can."""
+    if array.shape != like.shape:
+        turned = array.ndim == 2 and array.shape[::-1] == like.shape
+        hint = "; kernels are (in, out), so this one may be transposed" if turned else ""
+        return f"has shape {list(array.shape)}, not {list(like.shape)}{hint}"
+    return None if np.issubdtype(array.dtype, np.floating) else f"is {array.dtype}, not floating-point"
+
+
 def _cast(array: NDArray[Any], like: Any) -> NDArray[Any]:
     """In the precision of parameters; what is too large for it becomes infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(array, like.dtype)
 
 
-def check_begins_fresh(config: Config) -> None:
-    """Check that a network that is not to be trained names no weights to begin with.
+def starting_params(task: Task, data_dir: Path | None = None) -> Initial:
+    """What an untrained network has: fresh parameters, or with `run.init_from` those weights where they fit.
+
+    Args:
+        task: the network and its configuration.
+        data_dir: where data sets are kept.
 
     Raises:
-        ConfigError: it does; they would not be read.
+        CheckpointError, ConfigError: as `initial_params`.
     """
-    if source := config.run.init_from:
-        raise ConfigError(
-            f"run.init_from = {source}: only training begins with given weights; an untrained network has "
-            "fresh ones.",
-            'Leave it out, or set run.init_from="" where the configuration sets it.',
-        )
+    fresh: Params = jax.device_get(task.fresh_params())
+    if not (source := task.config.run.init_from):
+        return Initial(fresh, {}, [], None)
+    initial = initial_params(source, fresh, data_dir)
+    task.make_current()  # another run may compute in other numbers, and with other parts
+    return initial
 
 
 def leak_notice(

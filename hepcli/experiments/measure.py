@@ -19,10 +19,11 @@ from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData
 from hepcli.experiments.figures import FigureFormat, attempt
-from hepcli.experiments.initial import check_begins_fresh
+from hepcli.experiments.initial import Initial, starting_params
 from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
+from hepcli.experiments.sources import INIT_KEY, split_source
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable, replacing
 from hepcli.settings import HardwareSettings
@@ -56,6 +57,7 @@ class MeasureRequest(NamedTuple):
         data_dir: where data sets are kept.
         figure_format: of the figures.
         code: files with own parts, besides those of a saved run.
+        init_from: a run or a file whose weights the untrained network gets.
     """
 
     checkpoint: Path | None = None
@@ -70,6 +72,7 @@ class MeasureRequest(NamedTuple):
     data_dir: Path | None = None
     figure_format: FigureFormat = "png"
     code: Sequence[Path] = ()
+    init_from: str | None = None
 
 
 class StepMeasured(NamedTuple):
@@ -102,6 +105,7 @@ class _Source(NamedTuple):
     task: Task
     run: SavedRun | None
     folder: Path
+    initial: Initial | None = None
 
 
 def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[MeasureEvent]:
@@ -230,10 +234,11 @@ def _source(request: MeasureRequest) -> _Source:
             "Run hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
         )
     if request.checkpoint is not None:
-        if request.seed is not None:
-            raise ConfigError(
-                "--seed works only with --preset; a saved network has its own seed.", "Leave out --seed."
-            )
+        for option, given in (("--seed", request.seed), ("--init-from", request.init_from)):
+            if given is not None:
+                raise ConfigError(
+                    f"{option} works only with --preset; a saved network has its own.", f"Leave out {option}."
+                )
         run = SavedRun(request.checkpoint, request.overrides, request.data_dir, code=request.code)
         return _Source(run.task, run, request.out or run.folder / "asymmetry")
     if request.step is not None or request.all_steps:
@@ -241,12 +246,15 @@ def _source(request: MeasureRequest) -> _Source:
             "--step and --all-steps need a saved run; an untrained network has no checkpoints.",
             "Leave them out.",
         )
-    flags = {"run.seed": request.seed, **code_settings(load_code(request.code))}
+    own: dict[str, object] = {"run.seed": request.seed, INIT_KEY: request.init_from}
+    flags = own | code_settings(load_code(request.code))
     resolved = load_config(request.preset, request.overrides, flags)
     config = resolved.config
-    check_begins_fresh(config)
-    name = f"asymmetry-{resolved.preset}-seed{config.run.seed}"
-    return _Source(Task(config, request.data_dir), None, request.out or Path("runs") / name)
+    task = Task(config, request.data_dir)
+    initial = starting_params(task, request.data_dir)
+    weights = f"-from-{split_source(config.run.init_from)[0].stem}" if config.run.init_from else ""
+    name = f"asymmetry-{resolved.preset}-seed{config.run.seed}{weights}"
+    return _Source(task, None, request.out or Path("runs") / name, initial)
 
 
 def _steps(
@@ -254,8 +262,9 @@ def _steps(
 ) -> Iterator[StepMeasured | StepSkipped]:
     """One network, or with --all-steps every step of the run that is intact."""
     run = source.run
+    if source.initial is not None:
+        yield measurement.untrained(source.initial)
     if run is None:
-        yield measurement.fresh()
         return
     if not request.all_steps:
         yield measurement.saved(run, run.chosen_step(request.step))
@@ -304,9 +313,12 @@ class Measurement:
         self._meter = task.meter(task.config, request.split_name, self._examples, key)
         self._params: Any = None
 
-    def fresh(self) -> StepMeasured:
+    def untrained(self, initial: Initial) -> StepMeasured:
         """Measure the network before training."""
-        return StepMeasured(self.record(self._task.fresh_params(), 0, None, None), ())
+        record = self.record(initial.params, 0, None, None)
+        return StepMeasured(
+            record | ({"init_from": initial.record} if initial.record else {}), tuple(initial.notices)
+        )
 
     def saved(self, run: SavedRun, step: int | None) -> StepMeasured:
         """Measure a step of a run; None is the newest intact one."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
-from hepcli.config import Config, config_hash
+from hepcli.config import OF_LAST_LINE, Config, config_hash
 from hepcli.data import SPLIT_NAMES, SplitName, epoch_order
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError, OutputError
@@ -398,6 +398,7 @@ class Run:
             **({"earlier_schedules": self.earlier_schedules} if self.earlier_schedules else {}),
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
+            **{name: last[name] for name in OF_LAST_LINE if name in last},
             "training_seconds": sum(seconds) if is_timed else None,
             "images_per_second": _images_per_second(self.timing),
             **where,

@@ -484,8 +484,9 @@ def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[N
             "give either SWEEP or --preset with --vary.",
             "Write hep sweep table1, or hep sweep --preset fashion-mnist --vary gradient.num_points=1,2.",
         )
+    search = None if request.search is None else parse_search(request.search)
     if request.sweep is not None:
-        name, base = load_sweep(request.sweep)
+        name, base = load_sweep(request.sweep, search)
         tables = base.model_dump(mode="json", exclude_none=True)
     else:
         resolved = load_config(request.preset)
@@ -511,8 +512,8 @@ def _definition(request: SweepRequest, *, finds_sources: bool = True) -> tuple[N
     table["preset"] = absolute_preset(table["preset"])
     if finds_sources:
         _find_sources(tables)
-    if request.search is not None:
-        tables["search"] = {**(tables.get("search") or {}), **parse_search(request.search)}
+    if search is not None and request.sweep is None:
+        tables["search"] = search
     if request.seeds is not None:
         table["seeds"] = list(parse_seeds(request.seeds))
     label = "the sweep" if request.sweep is None else f"sweep {request.sweep}"

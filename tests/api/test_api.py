@@ -14,6 +14,7 @@ from hepcli import HepWarning
 from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
 from hepcli.experiments.records import RunStarted
+from hepcli.experiments.weights import flat
 from hepcli.settings import MEASURES, RESERVED
 
 
@@ -67,8 +68,29 @@ def test_other_parameters(run):
     zero = run.with_params(jax.tree.map(np.zeros_like, run.params))
     assert not zero.states(images[:5]).scores.any()
     assert hepcli.evaluate(zero)["loss"] == pytest.approx(np.log(10), rel=1e-4)
-    with pytest.raises(ValueError, match="another network"):
-        run.with_params({"in-l1": run.params["in-l1"]})
+    mine = {name: dict(own) for name, own in run.params.items()}
+    own = run.with_params(mine)
+    mine["in-l1"]["kernel"] = mine["in-l1"]["kernel"] * 0  # theirs, not ours
+    np.testing.assert_array_equal(own.params["in-l1"]["kernel"], run.params["in-l1"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda kernel: None, "l1-l2.kernel is missing"),
+        (lambda kernel: kernel.T, r"l1-l2.kernel has shape \[12, 16\], not \[16, 12\]; .* may be transposed"),
+        (lambda kernel: kernel.astype(complex), "l1-l2.kernel is complex128, not floating-point"),
+        (lambda kernel: kernel.astype(int), "l1-l2.kernel is int64, not floating-point"),
+        (lambda kernel: kernel * np.nan, "l1-l2.kernel is not finite"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_named(run, change, says):
+    params = {name: dict(own) for name, own in run.params.items()}
+    params["l1-l2"]["kernel"] = change(np.asarray(params["l1-l2"]["kernel"]))
+    with pytest.raises(ValueError, match=says):
+        run.with_params(params)
+    with pytest.raises(ValueError, match=r"extra\.kernel is none of it"):
+        run.with_params({**run.params, "extra": {"kernel": np.ones(3)}})
 
 
 def test_the_gradient_is_that_of_the_loss(run):
@@ -342,8 +364,6 @@ def test_what_matters_in_training_alone_cannot_be_changed_afterwards(tiny, finis
     for key, value in ours.items():
         with pytest.raises(ConfigError, match=f"{key} = .*: it matters in training alone"):
             hepcli.load_run(finished, overrides={key: value})
-    with pytest.raises(ConfigError, match=r"run\.init_from = .*: only training begins with given weights"):
-        hepcli.init_model("quickstart", tiny | {"run.init_from": str(finished)})
 
 
 def test_numbers_of_numpy_are_numbers(tiny, tmp_path):
@@ -386,3 +406,16 @@ def test_the_best_step_of_a_step_is_refused(finished):
     step = max((finished / "checkpoints").glob("[0-9]*"), key=lambda step: int(step.name))
     with pytest.raises(ConfigError, match=r"is step \d+, but the best one is asked for"):
         hepcli.load_run(step, step="best")
+
+
+def test_a_network_with_weights_from_elsewhere(run, finished, tiny, tmp_path):
+    arrays = flat(run.params)
+    np.savez(tmp_path / "weights.npz", **arrays)
+    for source in (tmp_path / "weights.npz", finished):
+        model = hepcli.init_model("quickstart", tiny, init_from=source)
+        jax.tree.map(np.testing.assert_array_equal, dict(model.params), dict(run.params))
+    np.savez(tmp_path / "part.npz", **{"in-l1.kernel": arrays["in-l1.kernel"], "else": np.ones(2)})
+    with pytest.warns(HepWarning) as caught:
+        part = hepcli.init_model("quickstart", tiny, init_from=tmp_path / "part.npz")
+    np.testing.assert_array_equal(part.params["in-l1"]["kernel"], run.params["in-l1"]["kernel"])
+    assert "are not used: else" in str(caught[1].message)

@@ -66,7 +66,7 @@ def test_a_sweep_from_start_to_report(tmp_path):
     output, errors = finish(start(tmp_path / "out", "--jobs", "2", "--together"))
     out = tmp_path / "out"
     assert output.splitlines() == [
-        str(out / f) for f in ("table.csv", "table.json", "table.md", "figure.png")
+        str(out / f) for f in ("table.csv", "table.json", "table.md", "table.tex", "runs.csv", "figure.png")
     ]
     assert "4/4 done" in errors
     assert_whole(out)

@@ -20,6 +20,7 @@ from hepcli.experiments.measure import (
     measure,
 )
 from hepcli.experiments.train import TrainRequest, train
+from hepcli.experiments.weights import export
 
 pytestmark = pytest.mark.usefixtures("small_data")
 EXAMPLES = 5
@@ -124,6 +125,7 @@ def test_an_untrained_loop_has_no_angle(small, tmp_path, monkeypatch):
         ({"step": 7}, CheckpointError, "no step 7"),
         ({"step": 10, "all_steps": True}, ConfigError, "all-steps"),
         ({"seed": 1}, ConfigError, "--seed"),
+        ({"init_from": "else.npz"}, ConfigError, "--init-from"),
         ({"preset": "quickstart"}, ConfigError, "cannot be combined"),
         ({"overrides": ("gradient.methd=hep",)}, ConfigError, "gradient.method"),
         ({"overrides": ("network.layers.l1.units=9",)}, CheckpointError, "another network"),
@@ -216,3 +218,20 @@ def test_a_repetition_with_groups_of_layers_is_one(run, tmp_path, monkeypatch):
     for _ in range(2):
         done = records(checkpoint=run, out=tmp_path, overrides=overrides)[-1]
         assert not [notice for notice in done.notices if "measures.json" in notice]
+
+
+def test_weights_from_elsewhere_are_measured_as_the_run_they_came_from(run, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
+    file, _ = export(run, tmp_path / "weights.npz")
+    own = records(checkpoint=run, out=tmp_path / "own")[0].record
+    request = {"preset": "quickstart", "overrides": small, "init_from": str(file), "out": tmp_path / "out"}
+    found, done = records(**request)
+    assert found.record["init_from"]["file"] == str(file)
+    assert {key: found.record[key] for key in ("cosine", "weight_angle_deg")} == {
+        key: own[key] for key in ("cosine", "weight_angle_deg")
+    }
+    assert done.result["step"] == 0
+    np.savez(tmp_path / "other.npz", fc1=np.ones((16, 784)))
+    with pytest.raises(CheckpointError, match="no weights match") as error:
+        records(**(request | {"init_from": str(tmp_path / "other.npz")}))
+    assert error.value.what.endswith("It has:\n  fc1 [16, 784]")

@@ -22,6 +22,7 @@ AXES = [
     {"name": "|β|", "key": "gradient.beta_radius", "values": [0.05, 0.5]},
     {"name": "N", "key": "gradient.num_points", "values": [1, 2, 4]},
 ]
+TABLES = ["table.csv", "table.json", "table.md", "table.tex", "runs.csv"]
 
 
 def fake_run(folder, top1, name, epochs=3):
@@ -60,9 +61,9 @@ def test_mean_and_spread_over_the_seeds(tmp_path):
     cell = made.record["cells"][0]
     assert cell["labels"] == {"|β|": "0.05", "N": "1"}
     assert (cell["n"], cell["mean"], cell["std"]) == (3, pytest.approx(10), pytest.approx(10))
-    assert made.grid.header == ("|β|", "N = 1", "N = 2", "N = 4")
-    assert made.grid.rows[0][1] == "10.00 ± 10.00 (3)"
-    assert made.grid.rows[1] == ("0.5", "50.00 ± 0 (3)", "50.00 ± 0 (3)", "50.00 ± 0 (3)")
+    assert made.grids[0].header == ("|β|", "N = 1", "N = 2", "N = 4")
+    assert made.grids[0].rows[0][1] == "10.00 ± 10.00 (3)"
+    assert made.grids[0].rows[1] == ("0.5", "50.00 ± 0 (3)", "50.00 ± 0 (3)", "50.00 ± 0 (3)")
     table = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [float(row["mean"]) for row in table] == pytest.approx([10, 50, 50, 50, 50, 50])
     assert "| 0.5 | 50.00 ± 0 (3)" in (tmp_path / "table.md").read_text()
@@ -95,7 +96,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     assert [cell["n"] for cell in made.record["cells"]] == [1, 2, 0, 0, 0, 0]
     assert made.record["cells"][0]["std"] is None
     assert made.record["cells"][2]["mean"] is None
-    assert made.grid.rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
+    assert made.grids[0].rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
     assert made.record["runs"] == {"done": 3, "running": 0, "waiting": 14, "failed": 1}
     assert made.record["failed"][0]["error"] == "The loss of step 3 is nan: training has diverged. Lower it."
     for name in ("table.json", "table.csv"):
@@ -104,7 +105,7 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
 
 def test_nothing_finished_yet(tmp_path):
     fake_sweep(tmp_path, [None] * 18)
-    assert report(tmp_path).grid.rows[0][1:] == ("– (0/3)",) * 3
+    assert report(tmp_path).grids[0].rows[0][1:] == ("– (0/3)",) * 3
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,9 @@ def test_another_value_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.8] * 18)
     made = report(tmp_path, "test.loss")
     assert made.record["value"] == "test.loss"
-    assert made.grid.rows[0][1] == "0.50 ± 0 (3)"
+    assert [file.name for file in made.files[:2]] == ["table.test.loss.csv", "table.test.loss.json"]
+    assert not (tmp_path / "table.csv").exists()  # the sweep's own table is not replaced
+    assert made.grids[0].rows[0][1] == "0.50 ± 0 (3)"
     assert report(tmp_path).record["value"] == "test_error"
 
 
@@ -228,7 +231,7 @@ def test_runs_of_one_configuration_and_seed_count_once(tmp_path):
     made = report(tmp_path)
     (cell,) = made.record["cells"]
     assert (cell["n"], cell["mean"]) == (1, pytest.approx(40))
-    assert made.grid.rows == (("40.00 (1)",),)
+    assert made.grids[0].rows == (("40.00 (1)",),)
     left_out = [notice.split()[0] for notice in made.notices]
     assert sorted(left_out) == [str(tmp_path / "a"), str(tmp_path / "c")]
 
@@ -357,7 +360,13 @@ def test_a_figure_that_cannot_be_drawn_is_not_listed_and_no_old_one_stays(tmp_pa
     assert tmp_path / "figure.png" in report(tmp_path).files
     monkeypatch.setattr("hepcli.experiments.sweeps.report.draw_figure", fail)
     made = report(tmp_path)
-    assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md"]
+    assert [file.name for file in made.files] == [
+        "table.csv",
+        "table.json",
+        "table.md",
+        "table.tex",
+        "runs.csv",
+    ]
     assert not (tmp_path / "figure.png").exists()
     assert "no font" in made.notices[0]
 
@@ -392,7 +401,7 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path):
     assert b"u\xff/table.csv\n" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", ["table.csv", "table.md", "table.json", "figure.png", "figure.figure.json"])
+@pytest.mark.parametrize("name", [*TABLES, "figure.png", "figure.figure.json"])
 def test_files_of_the_users_own_are_not_replaced(tmp_path, name):
     fake_ordinary_run(tmp_path / "run", 0.8)
     (tmp_path / name).write_text("[1]")
@@ -436,3 +445,69 @@ def test_words_that_two_axes_share_are_two_series(tmp_path, monkeypatch):
     labels = {line.get_label() for line in drawn[0].axes[0].get_lines()}
     assert len(labels) == 8
     assert "tied = true, free = alternating, nudged = synchronous" in labels
+
+
+def test_a_line_a_run_with_all_its_numbers(tmp_path):
+    _, points = fake_sweep(tmp_path, [0.8, 0.9, None] + [0.5] * 15)
+    report(tmp_path)
+    lines = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
+    assert len(lines) == 17
+    assert [line["folder"] for line in lines[:2]] == [points[0].folder, points[1].folder]
+    own = [(line["|β|"], line["N"], line["seed"], float(line["test_error"])) for line in lines[:2]]
+    assert own == [("0.05", "1", "0", pytest.approx(20)), ("0.05", "1", "1", pytest.approx(10))]
+    assert float(lines[0]["test.loss"]) == 0.5
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    """Seeds differ by far more than conditions: only in pairs is the difference resolved."""
+    base, gaps = [0.2, 0.5, 0.8], [0.01, 0.02, 0.03]
+    better = [value + gap for value, gap in zip(base, gaps, strict=True)]
+    fake_sweep(tmp_path, base + better + [0.9, None, None] + base * 3)
+    made = report(tmp_path, against="N=1")
+    found = {tuple(one["labels"].values()): one for one in made.record["differences"]["of"]}
+    assert len(found) == 4
+    own = found["0.05", "2"]
+    half = 4.302652729911275 * 1.0 / 3**0.5  # of t with two degrees of freedom, of gaps of 1, 2 and 3 points
+    assert (own["mean"], own["low"], own["high"]) == pytest.approx((-2, -2 - half, -2 + half))
+    assert (found["0.05", "4"]["seeds"], found["0.05", "4"]["low"]) == ((0,), None)
+    assert made.grids[1].rows[0] == ("0.05", "−2.00, −4.48 to 0.48 (3)", "−70.00 (1)")
+    assert "paired t" in (tmp_path / "table.md").read_text()
+    lines = list(csv.DictReader((tmp_path / "table.differences.csv").read_text().splitlines()))
+    assert float(lines[0]["mean"]) == pytest.approx(-2)
+    assert r"$-$2.00" in (tmp_path / "table.tex").read_text()
+    with pytest.raises(ConfigError, match="no such place") as error:
+        report(tmp_path, against="5")
+    assert "0.05" in error.value.advice
+
+
+def test_a_label_of_several_axes_needs_its_axis(tmp_path):
+    keys = {"a": "gradient.num_points", "b": "run.epochs"}
+    axes = [{"name": name, "key": key, "values": [1, 2]} for name, key in keys.items()]
+    fake_sweep(tmp_path, [0.5] * 12, axis=axes)
+    with pytest.raises(ConfigError, match="several axes") as error:
+        report(tmp_path, against="1")
+    assert "--against 'a=1' or --against 'b=1'" in error.value.advice
+    assert len(report(tmp_path, against="a=1").record["differences"]["of"]) == 2
+
+
+def test_the_table_for_latex_is_one(tmp_path):
+    fake_sweep(tmp_path, [0.8, 0.9, 1.0] + [0.5] * 15)
+    report(tmp_path)
+    text = (tmp_path / "table.tex").read_text()
+    assert r"\begin{tabular}{lrrr}" in text
+    assert r"$|\beta|$ & N = 1 & N = 2 & N = 4 \\" in text
+    assert r"0.5 & 50.00 $\pm$ 0 (3)" in text
+
+
+def test_measures_after_every_epoch_can_be_tabulated(tmp_path):
+    """The bias against the angle, say; summaries of older runs lack them, their last lines do not."""
+    overrides = {"run.measure_examples": 4}
+    tables = {"value": "asymmetry.cosine.total", "rows": ["|β|"], "columns": ["N"]}
+    sweep = {"preset": "quickstart", "seeds": [0, 1, 2], "set": overrides}
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, sweep=sweep, table=tables)
+    for point in points:
+        file = folder.run(point).path / "metrics.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [line | {"asymmetry": {"cosine": {"total": 0.25}}} for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {cell["mean"] for cell in report(tmp_path).record["cells"]} == {0.25}

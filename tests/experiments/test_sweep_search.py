@@ -240,8 +240,9 @@ def test_a_worker_trains_what_it_chooses(tmp_path, small):
     assert [result.state for result in search.results()] == ["done", "done"]
     assert all(0 <= result.value <= 100 for result in search.results())
     made = report(tmp_path)
-    assert [row[1] for row in made.grid.rows] in (["0", "1"], ["1", "0"])
-    assert [file.name for file in made.files] == ["table.csv", "table.json", "table.md", "figure.png"]
+    assert [row[1] for row in made.grids[0].rows] in (["0", "1"], ["1", "0"])
+    files = ["table.csv", "table.json", "table.md", "table.tex", "figure.png"]
+    assert [file.name for file in made.files] == files
     assert len(trials_of(search)) == 2
 
 
@@ -275,3 +276,19 @@ def test_importance_is_told_once_it_means_something(tmp_path):
     assert list(found) == ["rate", "steps"]
     assert found["rate"] > 0.6
     assert study.importances(search.settings, axes[:1], outcomes(40, 2.0)) == {}
+
+
+def test_a_definition_with_ranges_becomes_a_search_by_an_option(tmp_path):
+    """Ranges are for searches, and --search makes one."""
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[sweep]\npreset = "quickstart"\nset = {"data.validation_examples" = 500}\n'
+        '[[axis]]\nname = "lr"\nkey = "optimizer.learning_rate"\nlow = 0.001\nhigh = 1.0\nlog = true\n'
+    )
+    with pytest.raises(ConfigError, match="a range needs a search"):
+        plan(SweepRequest(str(file), out=tmp_path / "out"))
+    planned = plan(SweepRequest(str(file), out=tmp_path / "out", search="trials=3,sampler=random"))
+    assert (planned.definition.search.trials, planned.definition.search.sampler) == (3, "random")
+    file.write_text(file.read_text() + "[search]\ntrials = 5\n")
+    planned = plan(SweepRequest(str(file), out=tmp_path / "out", search="sampler=random"))
+    assert (planned.definition.search.trials, planned.definition.search.sampler) == (5, "random")

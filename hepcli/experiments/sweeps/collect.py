@@ -10,6 +10,7 @@ from hepcli.config import (
     ABSENT,
     ERRORS,
     LINE_ERRORS,
+    OF_LAST_LINE,
     SWEEP_FILE,
     Config,
     FigureKind,
@@ -158,7 +159,9 @@ def value_in_summary(outcome: Outcome, name: str) -> float | None:
     """Read a value of the summary of a run; None where it is undefined, or the run is not finished."""
     if outcome.summary is None:
         return None
-    return value_of(outcome.summary, name, outcome.folder / SUMMARY_FILE)
+    last = outcome.history[-1] if outcome.history else {}  # older summaries have no tables of it
+    summary = {name: last[name] for name in OF_LAST_LINE if name in last} | outcome.summary
+    return value_of(summary, name, outcome.folder / SUMMARY_FILE)
 
 
 def _no_value(record: Mapping[str, Any], name: str, file: str | Path) -> ConfigError:
