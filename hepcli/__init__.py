@@ -11,8 +11,8 @@ use.
   far the error signal deviates from the gradient, and why.
 - `train` trains, as `hep train` does.
 - `register_activation`, `register_loss`, `register_estimator`, `register_solver`, `register_layer_kind`,
-  `register_optimizer`, `register_dataset`, `register_measure` add your own components, ideally in a file
-  passed as `hep … --code FILE.py` or `code=`; a run keeps a copy of it.
+  `register_optimizer`, `register_dataset`, `register_measure`, `register_tracker` add your own components,
+  ideally in a file passed as `hep … --code FILE.py` or `code=`; a run keeps a copy of it.
 """
 
 TYPE_CHECKING = False  # typing's own would be imported before `hep` heeds Ctrl-C
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         register_measure,
         register_optimizer,
         register_solver,
+        register_tracker,
         train,
     )
     from hepcli.errors import HepError
@@ -58,6 +59,7 @@ __all__ = [
     "register_measure",
     "register_optimizer",
     "register_solver",
+    "register_tracker",
     "train",
 ]
 

@@ -12,6 +12,7 @@ from hepcli.api._parts import (
     register_measure,
     register_optimizer,
     register_solver,
+    register_tracker,
 )
 from hepcli.api._session import HepWarning
 
@@ -33,5 +34,6 @@ __all__ = [
     "register_measure",
     "register_optimizer",
     "register_solver",
+    "register_tracker",
     "train",
 ]

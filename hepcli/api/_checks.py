@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,8 +18,9 @@ from hepcli.errors import CodeError
 from hepcli.networks import Connection, LayerKind, Loss
 from hepcli.settings import RelaxationSettings, Shape
 
-_OPTIMIZER, _SOLVER, _KIND, _ESTIMATOR = (
-    f"See help(hepcli.register_{part})." for part in ("optimizer", "solver", "layer_kind", "estimator")
+_OPTIMIZER, _SOLVER, _KIND, _ESTIMATOR, _TRACKER = (
+    f"See help(hepcli.register_{part})."
+    for part in ("optimizer", "solver", "layer_kind", "estimator", "tracker")
 )
 
 
@@ -228,3 +230,25 @@ def _check_like(what: str, result: Any, model: Any, advice: str) -> None:
 def _array_type(leaf: Any) -> str:
     """Such as float32[100,512]."""
     return f"{jax.numpy.result_type(leaf)}[{','.join(map(str, np.shape(leaf)))}]"
+
+
+class OwnTracker:
+    """A tracker of the user's own, of which only `log` must be there."""
+
+    def __init__(self, name: str, part: Callable[..., Any], *arguments: object) -> None:
+        self._tracker = part(*arguments)
+        check_members(f"{defined_at(part)}: tracker {name}", self._tracker, ("log",), _TRACKER)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Take a line of metrics.jsonl."""
+        self._tracker.log(line)
+
+    def figure(self, file: Path) -> None:
+        """Take a figure, where it does."""
+        if hasattr(self._tracker, "figure"):
+            self._tracker.figure(file)
+
+    def close(self, *, finished: bool) -> None:
+        """End it, where it has an end."""
+        if hasattr(self._tracker, "close"):
+            self._tracker.close(finished=finished)

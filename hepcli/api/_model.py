@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
 from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
-from hepcli.data import Split, SplitName
+from hepcli.data import Split
 from hepcli.engine import Params, Problem, State, activities, free_phase
 from hepcli.errors import ConfigError
+from hepcli.experiments.evaluate import Examples, examples_of, loaded_split
 from hepcli.experiments.initial import misfit_of, starting_params
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.sources import INIT_KEY
@@ -104,16 +105,30 @@ class Model:
             {name: dict(own) for name, own in self.params.items()}, self.config, self.step
         )
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Of data sets that were imported from folders, in the order of the labels; None of others."""
+        return self._task.spec.class_names
+
     @in_session
-    def split(self, name: SplitName = "test") -> Split:
+    def split(self, name: Examples = "test") -> Split:
         """Images, uint8 (examples, height, width, channels), and labels of the data set, read-only.
 
+        Args:
+            name: "test", "validation" (the examples that the run holds out), or "train" (those it trains on).
+
         Raises:
-            ConfigError: there is no such split.
+            ConfigError: there is no such split, or no examples are held out.
             DatasetError: the data set is missing or damaged.
         """
         self._task.make_current()
-        return self._task.split(name)
+        chosen = examples_of(self._task, name)
+        whole = self._task.split(loaded_split(name))
+        if chosen is None:
+            return whole
+        images, labels = whole.images[chosen], whole.labels[chosen]
+        images.flags.writeable = labels.flags.writeable = False
+        return whole._replace(images=images, labels=labels)
 
     @in_session
     def states(self, images: UInt8[np.ndarray, "batch height width channels"]) -> States:

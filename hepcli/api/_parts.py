@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from hepcli import code
 from hepcli.api._checks import (
     CheckedKind,
+    OwnTracker,
     check,
     check_members,
     check_takes,
@@ -32,6 +33,7 @@ from hepcli.settings import (
     RESERVED,
     SAME,
     SOLVERS,
+    TRACKERS,
     Measure,
     Parts,
 )
@@ -339,6 +341,49 @@ def register_measure(
         check_takes(f"measure {name}", function, "measured")
         own = Measure(name, title or name, short or name, checked_measure(name, function), pattern, of_all)
         code.register(MEASURES, name, own)
+        return part
+
+    return decorate
+
+
+def register_tracker(name: str) -> Callable[[Part], Part]:
+    """Register a tracker, for `run.trackers`.
+
+    What is decorated is a class, or a function that returns an object: called with the configuration
+    (`hepcli.api.Config`), the run folder (a path) and the lines of metrics.jsonl that there are already (of a
+    resumed run), as dictionaries. Its `log(line)` is given every later one; where it has `figure(file)`, that
+    gets the curves as PNG, and `close(finished=…)` is called at the end. One that fails midway is given up
+    with a notice.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        >>> @hepcli.register_tracker("angles")
+        ... class Angles:
+        ...     def __init__(self, config, folder, history):
+        ...         self.file = folder / "angles.txt"
+        ...     def log(self, line):
+        ...         with self.file.open("a") as file:
+        ...             print(line["epoch"], line["weight_angle_deg"], file=file)
+        >>> small = {"network.layers.l1.units": 16, "data.batch_size": 500, "run.trackers": ["angles"]}
+        >>> done = hepcli.train("quickstart", small, out=folder / "tracked", epochs=1)
+        >>> (done.folder / "angles.txt").read_text()[:2]
+        '1 '
+    """
+
+    def decorate(part: Part) -> Part:
+        check(callable(part), f"tracker {name}", "a class or a function", part)
+        own: Callable[..., Any] = part  # type: ignore[assignment]
+        check_takes(f"tracker {name}", own, "config", "folder", "history")
+
+        def begin(config: Any, folder: Any, history: Any, _: object) -> OwnTracker:
+            return OwnTracker(name, own, config, folder.path, history)
+
+        code.register(TRACKERS, name, begin)
         return part
 
     return decorate

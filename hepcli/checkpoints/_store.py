@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
+from weakref import WeakSet
 
 import numpy as np
 
@@ -68,6 +69,10 @@ class Restored(NamedTuple):
     damaged: tuple[str, ...]
 
 
+_STORES: "WeakSet[CheckpointStore]" = WeakSet()
+"""All of this process."""
+
+
 class CheckpointStore:
     """The checkpoints of one run; only one process may save, any number may restore.
 
@@ -95,6 +100,7 @@ class CheckpointStore:
         self._restored: int | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._pending: tuple[int, Future[None]] | None = None
+        _STORES.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +177,12 @@ class CheckpointStore:
             + shlex.join(["hep", "train", "--resume", "--out", str(self._directory.parent)]),
         ) from error
 
+    def _wait_for_others(self) -> None:
+        """Wait for what this process saves here by another store: a callback reads what its run writes."""
+        for other in list(_STORES):
+            if other is not self and other._directory == self._directory and (pending := other._pending):
+                pending[1].exception()  # which that store tells of
+
     def close(self) -> None:
         """Wait until everything is on disk and stop the writing thread.
 
@@ -239,6 +251,7 @@ class CheckpointStore:
                 refuses to read it.
         """
         self.wait()
+        self._wait_for_others()
         damaged = {} if step is not None else self._unfinished()
         while (newest := self._newest(step, damaged)) is not None:
             number, folder = newest

@@ -122,8 +122,9 @@ def find_own(name: str, data_dir: Path | None) -> DatasetSpec | None:
         info = json.loads((folder / _INFO).read_bytes())
         height, width, channels = map(int, info["image_shape"])
         counts = {split: int(info["num_examples"][split]) for split in SPLIT_NAMES}
+        names = None if info.get("classes") is None else tuple(map(str, info["classes"]))
         return DatasetSpec(
-            name, (height, width, channels), int(info["num_classes"]), counts, Imported(folder)
+            name, (height, width, channels), int(info["num_classes"]), counts, Imported(folder), names
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

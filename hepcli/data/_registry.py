@@ -6,6 +6,7 @@ To add one: a file with its spec, and one line in `hepcli/settings/parts.py`.
 from pathlib import Path
 
 from hepcli.data._arrays import OwnDataset
+from hepcli.data._folders import resolve_data_dir
 from hepcli.data._own import find_own, own_names
 from hepcli.data._spec import DatasetSpec
 from hepcli.errors import DatasetError
@@ -30,6 +31,8 @@ def find_spec(name: str, data_dir: Path | None = None) -> DatasetSpec:
     known = [*DATASETS, *own_names(data_dir)]
     hint = did_you_mean(name, known).removeprefix("; ").capitalize()
     yours = f"Run `hep data import {name} SOURCE` to create it from your own images."
+    where = "Elsewhere: --data-dir DIR, or HEP_DATA_DIR=DIR."
     raise DatasetError(
-        f"Unknown data set {name!r}.", f"{hint} Known data sets: {', '.join(known)}. {yours}".lstrip()
+        f"Unknown data set {name!r}; none of that name was imported into {resolve_data_dir(data_dir)}.",
+        f"{hint} Known data sets: {', '.join(known)}. {yours} {where}".lstrip(),
     )

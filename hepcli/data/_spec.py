@@ -116,6 +116,7 @@ class DatasetSpec:
         num_classes: number of classes.
         num_examples: number of examples of each split.
         source: where the examples come from.
+        class_names: in the order of the labels; None where they are not known.
     """
 
     name: str
@@ -123,6 +124,7 @@ class DatasetSpec:
     num_classes: int
     num_examples: Mapping[SplitName, int]
     source: Bundled | Archives | InMemory | Imported
+    class_names: tuple[str, ...] | None = None
 
     def images_shape(self, split: SplitName) -> tuple[int, int, int, int]:
         """Return (examples, height, width, channels) of a split."""

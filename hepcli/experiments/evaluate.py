@@ -70,13 +70,10 @@ def evaluate_params(task: Task, params: Gradient, step: int, split_name: Example
         ConfigError: "validation" where no examples are held out.
         DatasetError: the data set is missing or damaged.
     """
-    if split_name not in get_args(Examples):
-        raise ConfigError(
-            f"split {split_name!r} is not a choice of examples.", f"Choose {' or '.join(get_args(Examples))}."
-        )
     config, size = task.config, task.config.data.eval_batch_size
     on_devices = task.layout.replicate(task.weights_as_read(params, config, step))
-    feed, examples = task.feed(loaded_split(split_name)), _examples(task, split_name)
+    examples = examples_of(task, split_name)
+    feed = task.feed(loaded_split(split_name))
     totals = task.evaluator(on_devices, feed, size, homeostasis=False, examples=examples)
     result = means(totals, nudged=False)
     record = {"dataset": config.data.name, "split": split_name, "examples": result["examples"]}
@@ -89,8 +86,17 @@ def loaded_split(split_name: Examples) -> SplitName:
     return "test" if split_name == "test" else "train"
 
 
-def _examples(task: Task, split_name: Examples) -> NDArray[np.int64] | None:
-    """The examples of a split that are meant; None for all."""
+def examples_of(task: Task, split_name: Examples) -> NDArray[np.int64] | None:
+    """The examples of a split that are meant; None for all.
+
+    Raises:
+        ConfigError: there is no such split, or no examples are held out.
+        DatasetError: the data set is missing or damaged.
+    """
+    if split_name not in get_args(Examples):
+        raise ConfigError(
+            f"split {split_name!r} is not a choice of examples.", f"Choose {' or '.join(get_args(Examples))}."
+        )
     if split_name == "test":
         return None
     held_out = task.held_out(task.trained.run.seed)

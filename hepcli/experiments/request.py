@@ -74,7 +74,8 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
             continue
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
-            f"Start a new run with another --out, or resume it unchanged: {folder.resume_command}",
+            f"Resume it unchanged: {folder.resume_command}   or start another run from its weights: --preset "
+            f"{folder.path / CONFIG_FILE} --init-from {folder.path} --out NEW",
         )
     return asked, folder
 

@@ -1,7 +1,7 @@
 """TensorBoard and Weights & Biases beside metrics.jsonl, which stays the truth.
 
 A tracker is given the lines of metrics.jsonl, flat: `train.loss` is called `train/loss` there, so that both
-group it. To add one: a class here, its name in `settings/tables.py`, its package among the extras.
+group it. To add one: a class here, its line in `settings/parts.py`, its package among the extras.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from hepcli.config import Config, flatten
 from hepcli.errors import ConfigError, HepError, OutputError
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.settings import assigned
+from hepcli.settings import TRACKERS, assigned
 
 _WANDB_ID = "wandb.id"
 _WANDB_SECONDS = 30.0
@@ -50,8 +50,8 @@ def check_installed(config: Config) -> None:
         ConfigError: one is not.
     """
     for name in config.run.trackers:
-        package = _PACKAGES[name]
-        if importlib.util.find_spec(package) is None:
+        package = _PACKAGES.get(name)  # none of a user's own tracker
+        if package is not None and importlib.util.find_spec(package) is None:
             raise ConfigError(
                 f"{assigned('run.trackers', list(config.run.trackers))}: {package} is not installed.",
                 f"Type: python -m pip install 'hepcli[{name}]'   or leave {name} out.",
@@ -77,7 +77,7 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
         if folder.writes:
             for name in dict.fromkeys(config.run.trackers):
-                self._open[name] = _TRACKERS[name](config, folder, history, self._news)
+                self._open[name] = TRACKERS[name](config, folder, history, self._news)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Hand on a line of metrics.jsonl."""
@@ -229,5 +229,4 @@ def _toml_lines(folder: RunFolder) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
-_TRACKERS: Mapping[str, Callable[..., Tracker]] = {"tensorboard": _TensorBoard, "wandb": _WandB}
 _PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}

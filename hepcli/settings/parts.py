@@ -134,6 +134,13 @@ AUGMENTATIONS = Parts(
         "rand_augment": "hepcli.training._preprocess:rand_augment_crop",
     },
 )
+TRACKERS = Parts(
+    "tracker",
+    {
+        "tensorboard": "hepcli.experiments.trackers:_TensorBoard",
+        "wandb": "hepcli.experiments.trackers:_WandB",
+    },
+)
 DATASETS = Parts(
     "data set",
     {

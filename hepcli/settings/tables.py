@@ -23,6 +23,7 @@ from hepcli.settings.parts import (
     OPTIMIZERS,
     SCHEDULES,
     SOLVERS,
+    TRACKERS,
     is_own_name,
 )
 from hepcli.settings.problems import Fault, Faults, assigned
@@ -35,7 +36,7 @@ ScheduleName = Annotated[str, name_of(SCHEDULES)]
 AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
-TrackerName = Literal["tensorboard", "wandb"]
+TrackerName = Annotated[str, name_of(TRACKERS)]
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 ProductsName = Literal["float32", "tensorfloat32"]
 SignName = Literal["positive", "random"]

@@ -72,8 +72,10 @@ def epoch_steps(
 
 
 _DIVERGED = (
-    "Start again with a lower optimizer.learning_rate, or with a smaller gradient.beta_radius where "
-    "the method nudges; --init-from RUN:STEP starts from the weights of an earlier checkpoint."
+    "If its examples settled before (`settled` in metrics.jsonl, hep measure-asymmetry), start again with a "
+    "lower optimizer.learning_rate, or with a smaller gradient.beta_radius where the method nudges; "
+    "--init-from RUN:STEP starts from the weights of an earlier checkpoint. If they did not, the dynamics "
+    "are unstable: lower network.layers.NAME.gain, or choose a bounded activation."
 )
 
 

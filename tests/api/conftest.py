@@ -12,6 +12,7 @@ from hepcli.settings import (
     NOT_HOLOMORPHIC,
     OPTIMIZERS,
     SOLVERS,
+    TRACKERS,
 )
 
 TINY = {
@@ -39,7 +40,18 @@ def finished(tmp_path_factory):
 def _registered(monkeypatch):
     """Forgets the parts of one's own that a test registers."""
     monkeypatch.setattr("hepcli.code._loaded", {})
-    kinds = (ACTIVATIONS, DATASETS, ESTIMATORS, LAYER_KINDS, LAYERS, LOSSES, MEASURES, OPTIMIZERS, SOLVERS)
+    kinds = (
+        ACTIVATIONS,
+        DATASETS,
+        ESTIMATORS,
+        LAYER_KINDS,
+        LAYERS,
+        LOSSES,
+        MEASURES,
+        OPTIMIZERS,
+        SOLVERS,
+        TRACKERS,
+    )
     before = [set(parts) for parts in kinds]
     yield
     for parts, names in zip(kinds, before, strict=True):

@@ -13,7 +13,7 @@ import hepcli
 from hepcli import HepWarning
 from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
-from hepcli.experiments.records import RunStarted
+from hepcli.experiments.records import EpochDone, RunStarted
 from hepcli.experiments.weights import flat
 from hepcli.settings import MEASURES, RESERVED
 
@@ -419,3 +419,29 @@ def test_a_network_with_weights_from_elsewhere(run, finished, tiny, tmp_path):
         part = hepcli.init_model("quickstart", tiny, init_from=tmp_path / "part.npz")
     np.testing.assert_array_equal(part.params["in-l1"]["kernel"], run.params["in-l1"]["kernel"])
     assert "are not used: else" in str(caught[1].message)
+
+
+def test_a_callback_reads_the_epoch_that_is_over(tiny, tmp_path):
+    """Its checkpoint is written in the background."""
+    steps = []
+
+    def look(event):
+        if isinstance(event, EpochDone):
+            steps.append(hepcli.load_run(tmp_path / "run").step)
+
+    hepcli.train("quickstart", tiny, tmp_path / "run", epochs=3, on_event=look)
+    assert steps == [10, 20, 30]
+
+
+def test_splits_are_those_of_the_evaluation(tiny, tmp_path):
+    overrides = tiny | {"data.validation_examples": 100}
+    folder = hepcli.train("quickstart", overrides, tmp_path / "run", epochs=1).folder
+    run = hepcli.load_run(folder)
+    for name in ("train", "validation"):
+        split, record = run.split(name), hepcli.evaluate(run, name)
+        assert len(split.labels) == record["examples"]
+        right = (run.states(split.images[:1000]).scores.argmax(axis=1) == split.labels[:1000]).mean()
+        assert name == "train" or right == pytest.approx(record["top1"])
+    assert not run.split("validation").images.flags.writeable
+    with pytest.raises(ConfigError, match="no validation examples"):
+        hepcli.init_model("quickstart", tiny).split("validation")

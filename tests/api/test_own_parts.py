@@ -364,3 +364,30 @@ def test_a_file_that_fails_leaves_the_module_of_the_one_before(tmp_path):
     with pytest.raises(CodeError):
         load_code([file])
     assert sys.modules["hep_code_own"].VALUE == 1
+
+
+def test_a_tracker_of_ones_own_follows_a_run_that_is_resumed(tiny, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import hepcli\n"
+        "@hepcli.register_tracker('lines')\n"
+        "class Lines:\n"
+        "    def __init__(self, config, folder, history):\n"
+        "        self.file = folder / 'lines.txt'\n"
+        "        self.write('begun', len(history), config.run.epochs)\n"
+        "    def write(self, *words):\n"
+        "        with self.file.open('a') as file:\n"
+        "            print(*words, file=file)\n"
+        "    def log(self, line):\n"
+        "        self.write('epoch', line['epoch'])\n"
+        "    def close(self, *, finished):\n"
+        "        self.write('over', finished)\n"
+    )
+    own = tiny | {"run.trackers": ["lines"], "optimizer.schedule": "constant"}
+    folder = hepcli.train("quickstart", own, tmp_path / "run", epochs=1, code=[file]).folder
+    hepcli.train(out=folder, resume=True, epochs=2)
+    lines = (folder / "lines.txt").read_text().splitlines()
+    assert lines == ["begun 0 1", "epoch 1", "over True", "begun 1 2", "epoch 2", "over True"]
+    hepcli.register_tracker("nothing")(lambda config, folder, history: None)
+    with pytest.raises(CodeError, match="tracker nothing: None lacks log"):
+        hepcli.train("quickstart", tiny | {"run.trackers": ["nothing"]}, tmp_path / "none", epochs=1)

@@ -8,11 +8,11 @@ import pytest
 
 from hepcli.config import config_hash, load_config
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments import trackers
 from hepcli.experiments.records import Finished, Interrupted
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.trackers import Trackers, check_installed, scalars
 from hepcli.experiments.train import BatchDone, TrainRequest, train
+from hepcli.settings import TRACKERS
 
 TRACKED = 'run.trackers=["tensorboard"]'
 LINE = {"epoch": 1, "step": 10, "train": {"loss": 0.5, "nudged": None}, "kernel_std": {"in-l1": 0.1}}
@@ -83,7 +83,7 @@ def test_a_tracker_that_fails_midway_is_given_up_and_said(tmp_path, monkeypatch)
         def log(self, line):
             raise RuntimeError("no network")
 
-    monkeypatch.setitem(trackers._TRACKERS, "tensorboard", lambda *_: Failing())
+    monkeypatch.setitem(TRACKERS, "tensorboard", lambda *_: Failing())
     own = Trackers(load_config("quickstart", [TRACKED]).config, RunFolder(tmp_path), [])
     own.log(LINE)
     own.log(LINE)

@@ -111,9 +111,16 @@ class SweepFolder:
             raise ConfigError(
                 f"{self.path} contains another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
                 "requested.",
-                "Repeat the original command to continue it, or choose another --out for a new one.",
+                self._how_to_change(key),
             )
         return longer
+
+    def _how_to_change(self, key: str) -> str:
+        if key == "search.trials":
+            return "To add trials, give --resume, too."
+        advice = "Repeat the original command to continue it, or choose another --out for a new one"
+        is_wider = key == "seeds" or key.startswith("axis ")
+        return f"{advice}; --reuse {self.path} copies what is there." if is_wider else f"{advice}."
 
     def check_points(self, points: Sequence[Point]) -> None:
         """Check that these are the points of the sweep that is there.
