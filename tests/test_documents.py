@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hepcli.config import parse_sweep
+from hepcli.config import load_config, parse_sweep
 from hepcli.config.values import value_names
 from hepcli.experiments.sweeps.points import expand
 
@@ -40,9 +40,11 @@ def test_the_guide_names_every_recorded_value():
     assert [name for name in sorted(names) if f"`{name.rpartition('.')[2]}`" not in text] == []
 
 
-def test_the_definition_in_the_guide_is_one():
+def test_the_examples_in_the_guide_are_right(tmp_path):
     text = (ROOT / "hepcli" / "GUIDE.md").read_text(encoding="utf-8")
-    (definition,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    preset, definition = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.toml").write_text(preset, encoding="utf-8")
+    assert load_config(str(tmp_path / "mine.toml")).config.network.layers["l2"].units == 128
     assert len(expand(parse_sweep(definition, "guide"))) == 12
 
 

@@ -426,7 +426,12 @@ def test_long_values_that_differ_at_their_ends_are_two_conditions(tmp_path):
         connections = json.dumps([*every, last])
         settings = [f"network.connections={connections}", 'relaxation.order=[["l1"],["l2"],["out"]]']
         fake_ordinary_run(tmp_path / last, top1, settings)
-    assert sorted(cell["mean"] for cell in report(tmp_path).record["cells"]) == pytest.approx([40, 50])
+    found = {cell["labels"]["network of"]: cell["mean"] for cell in report(tmp_path).record["cells"]}
+    assert found == {"out-l1": pytest.approx(50), "l1-l1": pytest.approx(40)}  # called after their folders
+    made = report(tmp_path, keys=["network.connections"])
+    labels = [cell["labels"]["connections"] for cell in made.record["cells"]]
+    assert len({label[:30] for label in labels}) == 1
+    assert len(set(labels)) == 2
 
 
 def test_words_that_two_axes_share_are_two_series(tmp_path, monkeypatch):

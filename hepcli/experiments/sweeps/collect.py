@@ -28,7 +28,13 @@ from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point, folder_of
-from hepcli.experiments.sweeps.telling import mixed_keys, telling_keys, unknown_key, unnamed_keys
+from hepcli.experiments.sweeps.telling import (
+    mixed_keys,
+    structural_keys,
+    telling_keys,
+    unknown_key,
+    unnamed_keys,
+)
 from hepcli.files import legible
 from hepcli.settings import MEASURES, did_you_mean
 
@@ -297,9 +303,8 @@ def collect_runs(
             f"--keys {','.join(varied)}: runs that share these keys differ in {', '.join(mixed)}.",
             f"Add the keys in which they differ: --keys {','.join([*varied, *mixed])}.",
         )
-    names = {key: _short(key, varied) for key in varied}
-    labels = [{names[key]: label_of(one[key]) if key in one else ABSENT for key in varied} for one in flat]
-    axes = {name: _in_order({own[name] for own in labels}) for name in names.values()}
+    labels = _labels(runs, flat, varied, structural_keys(flat, varied) if asked is None else [])
+    axes = {name: _in_order({own[name] for own in labels}) for name in (labels[0] if labels else ())}
     outcomes = []
     for run, one, own in zip(runs, flat, labels, strict=True):
         summary = RunFolder(run).read_summary()
@@ -322,6 +327,25 @@ def collect_runs(
         notices.append(f"The runs differ in more than {named}: {', '.join(unnamed)}.")
     views_of = _default_views(axes)
     return Collection(title, axes, outcomes, *views_of, tuple(notices), with_unfinished, tuple(unnamed))
+
+
+def _labels(
+    runs: Sequence[Path],
+    flat: Sequence[Mapping[str, object]],
+    varied: Sequence[str],
+    structural: Sequence[str],
+) -> list[dict[str, str]]:
+    """Axis to label of each run; networks that differ in structure are called after the first run of each."""
+    names = {key: _short(key, varied) for key in varied if key not in structural}
+    first: dict[str, str] = {}
+    labels = []
+    for run, one in zip(runs, flat, strict=True):
+        own = {name: label_of(one[key]) if key in one else ABSENT for key, name in names.items()}
+        if structural:
+            structure = repr([one.get(key) for key in structural])
+            own["network of"] = first.setdefault(structure, legible(run.name))
+        labels.append(own)
+    return labels
 
 
 def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:

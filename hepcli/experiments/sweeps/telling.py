@@ -26,7 +26,7 @@ _FIRST = (
 """Keys that are named before others, where either would tell runs apart."""
 
 _WITHOUT_EFFECT = ("checkpoints.", *OUTSIDE_HASH, "run.measure_examples", "data.eval_batch_size")
-_LITTLE_EFFECT = ("data.accumulate", "network.connections", "network.layers.")
+_LITTLE_EFFECT = ("data.accumulate", "network.connections", "network.kernels", "network.layers.")
 """Named only where nothing else tells runs apart: numbers stay, or labels are long."""
 
 Flat = Mapping[str, object]
@@ -70,6 +70,16 @@ def unnamed_keys(configs: Sequence[Flat], keys: Sequence[str], ignored: str) -> 
         if key not in keys and not key.startswith((*_WITHOUT_EFFECT, "data.accumulate"))
     ]
     return list(dict.fromkeys(differing))
+
+
+def structural_keys(configs: Sequence[Flat], keys: Sequence[str]) -> list[str]:
+    """Those of `keys` that say which layers and connections there are: no label says that in short."""
+    return [
+        key
+        for key in keys
+        if key.startswith(("network.connections", "network.kernels"))
+        or (key.startswith("network.layers.") and not all(key in one for one in configs))
+    ]
 
 
 def unknown_key(configs: Sequence[Flat], keys: Iterable[str]) -> str | None:
