@@ -81,6 +81,8 @@ def train(
         True
     """
     texts, flags = split_overrides(overrides)
+    if not isinstance(init_from, str | Path | None):
+        raise ConfigError(f"init_from is a {type(init_from).__name__}.", "Give a path, such as run.folder.")
     start = None if init_from is None else str(init_from)
     if start == "":
         raise ConfigError("init_from is empty.", "Give a run or a file of weights, or leave it out.")

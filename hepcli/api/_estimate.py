@@ -38,7 +38,9 @@ def estimate(
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
         images: pixels of 0 … 255.
         labels: classes.
-        method: estimator, such as "rbp"; None for the one of its settings.
+        method: estimator, such as "rbp"; None for the one of its settings. Those without feedback
+            (`feedforward`, `dual_propagation`, `predictive_coding`) compute it in the network without its
+            feedback connections, whose signals and gradients are not comparable with the others'.
         overrides: settings of [gradient] and [relaxation] to change, such as ``{"gradient.num_points": 4}``.
 
     Returns:

@@ -54,7 +54,15 @@ def warn(notices: Iterable[str]) -> None:
 
 
 def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:
-    """A preset as configuration reads it."""
+    """A preset as configuration reads it.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if preset is not None and not isinstance(preset, Config | str | Path | Mapping):
+        raise ConfigError(
+            f"a {type(preset).__name__} is not a preset.", "Give a name, a path, tables, or a model's config."
+        )
     if isinstance(preset, Config):
         return preset.model_dump(mode="json")
     return str(preset) if isinstance(preset, Path) else preset

@@ -445,3 +445,10 @@ def test_splits_are_those_of_the_evaluation(tiny, tmp_path):
     assert not run.split("validation").images.flags.writeable
     with pytest.raises(ConfigError, match="no validation examples"):
         hepcli.init_model("quickstart", tiny).split("validation")
+
+
+def test_a_model_in_place_of_a_preset_or_a_path_is_named(run, tmp_path):
+    with pytest.raises(ConfigError, match="a Run is not a preset"):
+        hepcli.train(run, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="init_from is a Run"):
+        hepcli.train("quickstart", out=tmp_path / "run", init_from=run)
