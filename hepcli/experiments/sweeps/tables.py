@@ -58,8 +58,8 @@ def difference_grid(
     others = [cell for cell in cells if tuple(cell.labels.items()) in texts]
     header, rows = _crossed(result, others, texts, value_title(result.table.value))
     note = (
-        f"Mean over the seeds that both have (their number in brackets) and its {100 * CONFIDENCE:.0f} % confidence "
-        "interval, paired by seed (paired t)."
+        "Mean over the seeds that both have (their number in brackets) and its "
+        f"{100 * CONFIDENCE:.0f} % confidence interval, paired by seed (paired t)."
     )
     return Grid(title, header, rows, len(result.table.rows), note)
 
