@@ -2,7 +2,7 @@
 
 Run: python -m tests.results FOLDER NAME --command "hep sweep …" --commit abc1234 --machine "…" --show 50
      python -m tests.results            only make the tables anew
-     python -m tests.results --draw NAME     its figure, from what is kept
+     python -m tests.results --draw NAME [--epochs N]     its figure, from what is kept
 """
 
 import argparse
@@ -24,10 +24,11 @@ def main() -> None:
         parser.add_argument(f"--{fact}")
     parser.add_argument("--show", type=int, nargs="*")
     parser.add_argument("--draw", metavar="NAME")
+    parser.add_argument("--epochs", type=int)
     given = vars(parser.parse_args())
-    folder, name, drawn = given.pop("folder"), given.pop("name"), given.pop("draw")
+    folder, name, drawn, epochs = (given.pop(key) for key in ("folder", "name", "draw", "epochs"))
     if drawn is not None:
-        print(draw(drawn))
+        print(draw(drawn, epochs))
         return
     if folder is not None:
         print(collect(folder, name, **given))

@@ -14,19 +14,25 @@ from tests.results.records import FOLDER
 FIGURES = FOLDER.parents[1] / ".github" / "figures"
 
 
-def draw(name: str) -> Path:
+def draw(name: str, epochs: int | None = None) -> Path:
     """Draw the figure of presets/results/NAME.json."""
-    file = FIGURES / f"sweep-{name}.png"
-    draw_figure(figure(name), file)
+    file = FIGURES / f"{stem(name, epochs)}.png"
+    draw_figure(figure(name, epochs), file)
     return file
 
 
-def figure(name: str) -> FigureData:
-    """The figure of presets/results/NAME.json: of the runs in the table that has the most of them."""
+def stem(name: str, epochs: int | None) -> str:
+    """What its files are called."""
+    return f"sweep-{name}" if epochs is None else f"sweep-{name}-{epochs}"
+
+
+def figure(name: str, epochs: int | None = None) -> FigureData:
+    """The figure of presets/results/NAME.json: after `epochs`, or those of the table with the most runs."""
     record = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     _, definition = load_sweep(record["sweep"])
     lengths = [run["epochs"] for run in record["runs"]]
-    epochs = max(record["show"], key=lambda shown: (sum(shown <= length for length in lengths), shown))
+    most = max(record["show"], key=lambda shown: (sum(shown <= length for length in lengths), shown))
+    epochs = epochs or most
     preset = load_config(definition.sweep.preset).config
     dataset = str(definition.sweep.set.get("data.name", preset.data.name))
     outcomes = [_outcome(run, epochs, dataset) for run in record["runs"] if run["epochs"] >= epochs]

@@ -7,7 +7,7 @@ import pytest
 from hepcli.config import load_sweep
 from hepcli.experiments.figure_data import read_data
 from hepcli.experiments.sweeps.points import expand
-from tests.results.figures import FIGURES, figure
+from tests.results.figures import FIGURES, figure, stem
 from tests.results.records import FOLDER
 from tests.results.tables import RESULTS, rewritten
 
@@ -19,11 +19,13 @@ def test_tables_are_those_of_the_runs():
     assert rewritten(TEXT) == TEXT, "make them anew: python -m tests.results"
 
 
-@pytest.mark.parametrize("name", ["beyond", "cifar10-methods", "fig3", "table1"])
-def test_figures_are_those_of_the_runs(name):
+@pytest.mark.parametrize(
+    ("name", "epochs"), [("beyond", None), ("cifar10-methods", None), ("fig3", None), ("table1", None)]
+)
+def test_figures_are_those_of_the_runs(name, epochs):
     """Within the rounding of what is kept."""
-    shown = read_data(FIGURES / f"sweep-{name}.figure.json")
-    assert figure(name) == shown, f"draw it anew: python -m tests.results --draw {name}"
+    shown = read_data(FIGURES / f"{stem(name, epochs)}.figure.json")
+    assert figure(name, epochs) == shown, f"draw it anew: python -m tests.results --draw {name}"
 
 
 @pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
