@@ -11,6 +11,7 @@ from hepcli.api._session import (
     Preset,
     as_paths,
     as_preset,
+    as_source,
     in_session,
     plain,
     split_overrides,
@@ -81,11 +82,7 @@ def train(
         True
     """
     texts, flags = split_overrides(overrides)
-    if not isinstance(init_from, str | Path | None):
-        raise ConfigError(f"init_from is a {type(init_from).__name__}.", "Give a path, such as run.folder.")
-    start = None if init_from is None else str(init_from)
-    if start == "":
-        raise ConfigError("init_from is empty.", "Give a run or a file of weights, or leave it out.")
+    start = None if init_from is None else as_source(init_from)
     for key, value in (("run.seed", seed), ("run.epochs", epochs), ("run.init_from", start)):
         if value is not None and key in flags:
             raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
@@ -126,7 +123,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
     model._task.make_current()
     params = {name: dict(own) for name, own in model.params.items()}
     record = evaluate_params(model._task, params, model.step, split)
-    warn(filter(None, [model.split(loaded_split(split)).notice]))
+    warn(filter(None, [model._task.split(loaded_split(split)).notice]))
     place = {"step": model.step, "checkpoint": _checkpoint(model)}
     return record | (place if isinstance(model, Run) else {})
 
@@ -166,7 +163,7 @@ def measure(
     measurement = Measurement(
         model._task, MeasureRequest(examples=examples, split_name=split), key="examples ="
     )
-    warn(filter(None, [model.split(split).notice]))
+    warn(filter(None, [model._task.split(split).notice]))
     if not isinstance(model, Run):
         return measurement.record(model.params, 0, None, None)
     return measurement.record(model.params, model.step, _checkpoint(model), model._test_top1)

@@ -13,7 +13,16 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
-from hepcli.api._session import Overrides, Preset, as_paths, as_preset, in_session, split_overrides, warn
+from hepcli.api._session import (
+    Overrides,
+    Preset,
+    as_paths,
+    as_preset,
+    as_source,
+    in_session,
+    split_overrides,
+    warn,
+)
 from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
 from hepcli.data import Split
@@ -69,7 +78,7 @@ class Model:
     step: int = dataclasses.field(default=0, kw_only=True)
 
     def with_params(self, params: Params) -> Self:
-        """A copy of this model with a copy of other parameters, in float32.
+        """A copy of this model with a copy of other parameters, in float32; no traced ones of `jax.grad`.
 
         Args:
             params: real floating-point arrays, connection or ``readout`` -> kernel, (in, out) or (height,
@@ -91,7 +100,8 @@ class Model:
                     own[connection][leaf] = array = np.array(array, np.float32)
                     misfit = None if np.isfinite(array).all() else "is not finite in float32"
                 problems += [] if misfit is None else [f"{connection}.{leaf} {misfit}"]
-        problems += [f"{name}.{leaf} is none of it" for name, leaves in given.items() for leaf in leaves]
+        unknown = [f"{name}.{leaf}" for name, leaves in given.items() for leaf in leaves]
+        problems += [f"{name} is not a parameter of this network" for name in unknown]
         if problems:
             raise ValueError(f"these parameters do not fit this network: {'; '.join(problems)}")
         return dataclasses.replace(self, params=own)
@@ -115,7 +125,8 @@ class Model:
         """Images, uint8 (examples, height, width, channels), and labels of the data set, read-only.
 
         Args:
-            name: "test", "validation" (the examples that the run holds out), or "train" (those it trains on).
+            name: "test", "validation" (the examples that the run holds out), or "train" (those it trains on;
+                `measure` takes the first of all training examples, held out or not).
 
         Raises:
             ConfigError: there is no such split, or no examples are held out.
@@ -304,7 +315,7 @@ def init_model(
     if init_from is not None:
         if INIT_KEY in flags:
             raise ConfigError(f"{INIT_KEY} is given twice.", "Leave it out of the overrides.")
-        flags[INIT_KEY] = str(init_from)
+        flags[INIT_KEY] = as_source(init_from)
     config = load_config(as_preset(preset), texts, flags).config
     where = None if data_dir is None else _path(data_dir)
     task = Task(config, where)

@@ -68,6 +68,19 @@ def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:
     return str(preset) if isinstance(preset, Path) else preset
 
 
+def as_source(source: object) -> str:
+    """Where weights to start from lie.
+
+    Raises:
+        ConfigError: it is no path, or empty.
+    """
+    if not isinstance(source, str | Path):
+        raise ConfigError(f"init_from is a {type(source).__name__}.", "Give a path, such as run.folder.")
+    if not str(source):
+        raise ConfigError("init_from is empty.", "Give a run or a file of weights, or leave it out.")
+    return str(source)
+
+
 def as_paths(paths: Sequence[str | Path]) -> list[Path]:
     """Several paths, ~ expanded; one alone is a list of one."""
     several = [paths] if isinstance(paths, str | Path) else paths

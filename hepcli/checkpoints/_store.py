@@ -15,6 +15,7 @@ from collections.abc import Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 from weakref import WeakSet
@@ -71,6 +72,8 @@ class Restored(NamedTuple):
 
 _STORES: "WeakSet[CheckpointStore]" = WeakSet()
 """All of this process."""
+_LOCK = Lock()
+"""Of `_STORES`, for programs with several threads."""
 
 
 class CheckpointStore:
@@ -100,7 +103,8 @@ class CheckpointStore:
         self._restored: int | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._pending: tuple[int, Future[None]] | None = None
-        _STORES.add(self)
+        with _LOCK:
+            _STORES.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +183,9 @@ class CheckpointStore:
 
     def _wait_for_others(self) -> None:
         """Wait for what this process saves here by another store: a callback reads what its run writes."""
-        for other in list(_STORES):
+        with _LOCK:
+            stores = list(_STORES)
+        for other in stores:
             if other is not self and other._directory == self._directory and (pending := other._pending):
                 pending[1].exception()  # which that store tells of
 

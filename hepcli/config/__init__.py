@@ -1,6 +1,6 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
-from hepcli.config.axes import Axis, AxisPoint, label_of
+from hepcli.config.axes import Axis, AxisPoint, label_of, labels_of
 from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, without_numbers
 from hepcli.config.config import Config, nudge_problems
 from hepcli.config.extends import is_path, preset_header
@@ -71,6 +71,7 @@ __all__ = [
     "is_path",
     "kept_code",
     "label_of",
+    "labels_of",
     "list_presets",
     "list_sweeps",
     "load_config",

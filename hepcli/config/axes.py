@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -16,10 +17,7 @@ from pydantic import (
 
 from hepcli.config.compare import flatten
 from hepcli.config.config import Config
-from hepcli.settings import STRICT, Fault, Faults
-
-_LONGEST = 60
-"""Characters of a label that fit a line."""
+from hepcli.settings import STRICT, Fault, Faults, show
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -130,9 +128,10 @@ class Axis(Table):
         """The points of the axis, those of a single key labelled by their value; of a range its ends."""
         if self.points is not None:
             return self.points
+        values = self.bounds or self.values or ()
         return tuple(
-            AxisPoint(label=label_of(value), set={str(self.key): value})
-            for value in self.bounds or self.values or ()
+            AxisPoint(label=label, set={str(self.key): value})
+            for label, value in zip(labels_of(values), values, strict=True)
         )
 
     def place(self, value: str | float) -> AxisPoint:
@@ -147,15 +146,24 @@ class Axis(Table):
         return frozenset(key for place in self.places for key in place.set)
 
 
-def label_of(value: object) -> str:
-    """A value of a key as tables show it, and as it is told from others: text without quotes.
+def labels_of(values: Sequence[object]) -> list[str]:
+    """Values of a key as tables show them and tell them apart: text without quotes.
 
-    A long value is cut in its middle; what it was is then told by the first digits of its SHA-256.
+    A long value is cut at its end; where that makes two alike, in their middles, each followed by the first
+    digits of its SHA-256.
     """
-    if isinstance(value, str):
-        return value
-    text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
-    if len(text) <= _LONGEST:
-        return text
+    shared = Counter(label for label, _ in {(label_of(value), repr(value)) for value in values})
+    return [_cut_apart(value) if shared[label_of(value)] > 1 else label_of(value) for value in values]
+
+
+def label_of(value: object) -> str:
+    """A single value of a key; see `labels_of`."""
+    return value if isinstance(value, str) else show(value)
+
+
+def _cut_apart(value: object) -> str:
+    if isinstance(value, str | float):
+        return label_of(value)  # never cut
+    text = json.dumps(value, default=str, ensure_ascii=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:6]
-    return f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 4 :]} ({digest})"
+    return f"{text[:30]}…{text[-15:]} ({digest})"

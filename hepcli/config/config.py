@@ -17,6 +17,7 @@ from hepcli.settings import (
     INPUT,
     READOUT,
     STRICT,
+    TRACKERS,
     CheckpointSettings,
     CodeSettings,
     DataSettings,
@@ -174,7 +175,8 @@ def new_run_problems(config: "Config") -> list[Fault]:
         The problems: layers without a cyclic order, where none was given; settings that nothing reads; a
         difference from a state that is only known in half precision.
     """
-    return [*_cyclic_problems(config), *_idle_problems(config), *_one_sided_problems(config)]
+    problems = [*_cyclic_problems(config), *_idle_problems(config), *_one_sided_problems(config)]
+    return [*problems, *_tracker_problems(config)]
 
 
 def _idle_problems(config: Config) -> list[Fault]:
@@ -198,6 +200,17 @@ def _idle_problems(config: Config) -> list[Fault]:
             if (value := getattr(relaxation, f"nudged_{key}")) not in ("same", getattr(relaxation, key)):
                 problems.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
     return problems
+
+
+def _tracker_problems(config: Config) -> list[Fault]:
+    """Check that trackers are known; runs are read without those that they were trained with."""
+    trackers = config.run.trackers
+    rule = f"must be one of {', '.join(TRACKERS)}"
+    return [
+        Fault(assigned(f"run.trackers.{place}", name), rule)
+        for place, name in enumerate(trackers)
+        if name not in TRACKERS
+    ]
 
 
 def _one_sided_problems(config: Config) -> list[Fault]:

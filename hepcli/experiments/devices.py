@@ -108,9 +108,12 @@ def idle_notice(config: Config, in_use: int) -> str | None:
     devices = jax.devices()
     if config.run.devices or devices[0].platform == "cpu" or in_use == len(devices):
         return None
+    batch, keys = config.data.batch_size // config.data.accumulate, "data.batch_size"
+    if config.data.accumulate > 1:
+        keys += " / data.accumulate"
     return (
-        f"{in_use} of {len(devices)} GPUs in use: {len(devices)} cannot share a batch of "
-        f"{config.data.batch_size} evenly. --set data.batch_size=N changes it."
+        f"{in_use} of {len(devices)} GPUs in use: {len(devices)} cannot share {batch} examples evenly "
+        f"({keys})."
     )
 
 

@@ -146,17 +146,21 @@ class Group:
             except jax.errors.JaxRuntimeError:  # such as of memory: what is trained is kept
                 list(self._each(lambda member: member.run.interrupt(member.store)))
                 raise
-            yield from self._each(
-                lambda member: member.run.finish_epoch(
-                    member.store,
-                    epoch + 1,  # noqa: B023
-                    evaluated[member.number],  # noqa: B023
-                    seconds,  # noqa: B023
-                    rate,  # noqa: B023
-                    whole=first_batch == 0,  # noqa: B023
-                    was_saved=first_batch == num_batches,  # noqa: B023
+            try:
+                yield from self._each(
+                    lambda member: member.run.finish_epoch(
+                        member.store,
+                        epoch + 1,  # noqa: B023
+                        evaluated[member.number],  # noqa: B023
+                        seconds,  # noqa: B023
+                        rate,  # noqa: B023
+                        whole=first_batch == 0,  # noqa: B023
+                        was_saved=first_batch == num_batches,  # noqa: B023
+                    )
                 )
-            )
+            except Exception:  # of one run that measures: what the others trained is kept, too
+                list(self._each(lambda member: member.run.keep(member.store)))
+                raise
             self._ask_others()
             yield from self._finish_those_over()
             if not self._all_ended and stop():

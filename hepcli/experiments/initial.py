@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,7 +106,8 @@ def misfit_of(array: NDArray[Any], like: Any) -> str | None:
         turned = array.ndim == 2 and array.shape[::-1] == like.shape
         hint = "; kernels are (in, out), so this one may be transposed" if turned else ""
         return f"has shape {list(array.shape)}, not {list(like.shape)}{hint}"
-    return None if np.issubdtype(array.dtype, np.floating) else f"is {array.dtype}, not floating-point"
+    is_real = jnp.issubdtype(array.dtype, jnp.floating)  # bfloat16, too
+    return None if is_real else f"is {array.dtype}, not floating-point"
 
 
 def _cast(array: NDArray[Any], like: Any) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from hepcli.experiments.initial import Initial, starting_params
 from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
-from hepcli.experiments.sources import INIT_KEY, split_source
+from hepcli.experiments.sources import INIT_KEY, short_source
 from hepcli.experiments.task import Task
 from hepcli.files import check_writable, replacing
 from hepcli.settings import HardwareSettings
@@ -252,7 +252,7 @@ def _source(request: MeasureRequest) -> _Source:
     config = resolved.config
     task = Task(config, request.data_dir)
     initial = starting_params(task, request.data_dir)
-    weights = f"-from-{split_source(config.run.init_from)[0].stem}" if config.run.init_from else ""
+    weights = f"-from-{short_source(config.run.init_from)}" if config.run.init_from else ""
     name = f"asymmetry-{resolved.preset}-seed{config.run.seed}{weights}"
     return _Source(task, None, request.out or Path("runs") / name, initial)
 

@@ -1,6 +1,7 @@
 """What a training run is asked to be, and the folder and configuration that come of it."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -72,10 +73,11 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     for key, old, new in differences(saved, asked.config):
         if key in MAY_CHANGE:
             continue
+        config, run = (shlex.quote(str(path)) for path in (folder.path / CONFIG_FILE, folder.path))
         raise ConfigError(
             f"{key} = {_toml(new)}: the run in {request.out} was started with {_toml(old)}.",
             f"Resume it unchanged: {folder.resume_command}   or start another run from its weights: --preset "
-            f"{folder.path / CONFIG_FILE} --init-from {folder.path} --out NEW",
+            f"{config} --init-from {run} --out NEW",
         )
     return asked, folder
 

@@ -101,6 +101,7 @@ class Run:
         self.earlier_schedules: list[dict[str, int]] = []
         self.step = 0
         self._restored: int | None = None
+        self._saved: int | None = None
         count = config.run.measure_examples
         self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
 
@@ -154,7 +155,7 @@ class Run:
         if self.folder.writes:
             with self.folder.writing():
                 notices += [line for line in store.survey() if line not in restored.damaged]
-        self._restored = self.step
+        self._restored = self._saved = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
         try:
@@ -272,6 +273,13 @@ class Run:
                 "earlier_schedules": self.earlier_schedules,
             }
             store.save(self.step, self.state, metadata, metric, replace=replace)
+        self._saved = self.step
+
+    def keep(self, store: CheckpointStore) -> None:
+        """Save what was trained, unless it is saved already, when what follows has failed."""
+        if self._saved != self.step:
+            self.save(store)
+            store.wait()
 
     def finish_epoch(
         self,
@@ -291,10 +299,8 @@ class Run:
         check_params(self.step, self.state.params)  # before anything of the epoch is recorded
         try:
             metrics = self._measure(epoch, evaluated)
-        except Exception:  # such as of memory, or of an own measure: what is trained is kept
-            if not was_saved:
-                self.save(store)
-                store.wait()
+        except Exception:  # such as of memory, or of an own measure
+            self.keep(store)
             raise
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)

@@ -36,3 +36,9 @@ def absolute_source(source: str) -> str:
     if not path.is_file():
         resolve_checkpoint(path)
     return str(path.absolute()) + ("" if step is None else f":{step}")
+
+
+def short_source(source: str) -> str:
+    """What a folder may be called after it: the name of the run or file, and the step."""
+    path, step = split_source(source)
+    return path.name + ("" if step is None else f"-{step}")

@@ -77,6 +77,9 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
         if folder.writes:
             for name in dict.fromkeys(config.run.trackers):
+                if name not in TRACKERS:  # of a resumed run, trained in a program that had registered it
+                    self._news.append(f"There is no tracker {name} here; it no longer follows this run.")
+                    continue
                 self._open[name] = TRACKERS[name](config, folder, history, self._news)
 
     def log(self, line: Mapping[str, Any]) -> None:

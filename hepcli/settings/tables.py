@@ -36,7 +36,7 @@ ScheduleName = Annotated[str, name_of(SCHEDULES)]
 AugmentationName = Annotated[str, name_of(AUGMENTATIONS)]
 FeedbackLearningName = Literal["gradient", "kolen_pollack", "fixed"]
 UnsettledName = Literal["learn", "skip"]
-TrackerName = Annotated[str, name_of(TRACKERS)]
+TrackerName = Annotated[str, name_of(TRACKERS, or_else=str.isidentifier)]  # of a new run: only known ones
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 ProductsName = Literal["float32", "tensorfloat32"]
 SignName = Literal["positive", "random"]

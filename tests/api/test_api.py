@@ -89,7 +89,7 @@ def test_parameters_that_do_not_fit_are_named(run, change, says):
     params["l1-l2"]["kernel"] = change(np.asarray(params["l1-l2"]["kernel"]))
     with pytest.raises(ValueError, match=says):
         run.with_params(params)
-    with pytest.raises(ValueError, match=r"extra\.kernel is none of it"):
+    with pytest.raises(ValueError, match=r"extra\.kernel is not a parameter of this network"):
         run.with_params({**run.params, "extra": {"kernel": np.ones(3)}})
 
 
@@ -450,5 +450,8 @@ def test_splits_are_those_of_the_evaluation(tiny, tmp_path):
 def test_a_model_in_place_of_a_preset_or_a_path_is_named(run, tmp_path):
     with pytest.raises(ConfigError, match="a Run is not a preset"):
         hepcli.train(run, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match="init_from is a Run"):
-        hepcli.train("quickstart", out=tmp_path / "run", init_from=run)
+    for start in (hepcli.init_model, hepcli.train):
+        with pytest.raises(ConfigError, match="init_from is a Run"):
+            start("quickstart", init_from=run)
+        with pytest.raises(ConfigError, match="init_from is empty"):
+            start("quickstart", init_from="")

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Literal
 
 import jax
@@ -21,6 +22,7 @@ from hepcli.settings import (
     ESTIMATORS,
     LAYER_KINDS,
     LOSSES,
+    TRACKERS,
     DenseLayer,
 )
 
@@ -391,3 +393,16 @@ def test_a_tracker_of_ones_own_follows_a_run_that_is_resumed(tiny, tmp_path):
     hepcli.register_tracker("nothing")(lambda config, folder, history: None)
     with pytest.raises(CodeError, match="tracker nothing: None lacks log"):
         hepcli.train("quickstart", tiny | {"run.trackers": ["nothing"]}, tmp_path / "none", epochs=1)
+
+
+def test_a_run_is_read_without_the_tracker_that_followed_it(tiny, tmp_path):
+    """It was registered in a program that is not this one."""
+    hepcli.register_tracker("gone")(lambda config, folder, history: SimpleNamespace(log=print))
+    overrides = tiny | {"run.trackers": ["gone"], "optimizer.schedule": "constant"}
+    folder = hepcli.train("quickstart", overrides, tmp_path / "run", epochs=1).folder
+    del TRACKERS["gone"]
+    assert hepcli.evaluate(folder)["examples"] == 1000
+    with pytest.warns(hepcli.HepWarning, match="There is no tracker gone here"):
+        hepcli.train(out=folder, resume=True, epochs=2)
+    with pytest.raises(ConfigError, match=r"run\.trackers\.0 = .gone.: must be one of tensorboard, wandb"):
+        hepcli.train("quickstart", overrides, tmp_path / "new", epochs=1)

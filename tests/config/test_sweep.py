@@ -7,6 +7,8 @@ import pytest
 from hepcli.config import (
     check_sweep,
     dump_sweep,
+    label_of,
+    labels_of,
     list_sweeps,
     load_sweep,
     parse_search,
@@ -329,3 +331,14 @@ def test_another_exclude_is_another_sweep():
     one = definition(axis=axis)
     other = definition(axis=axis, sweep={"preset": "quickstart", "exclude": [{"a": "2"}]})
     assert [key for key, _, _ in sweep_differences(one, other)] == ["exclude"]
+
+
+def test_long_values_keep_their_labels_unless_they_would_be_alike():
+    """Sweeps of earlier versions are named after them."""
+    one, two, three = ([*"abcdefghijklmnop", last] for last in "xyz")
+    two = two[1:]
+    cut = label_of(one)
+    assert labels_of([one, two, "plain", 0.5]) == [cut, label_of(two), "plain", "0.5"]
+    assert cut.endswith("...")
+    labels = labels_of([one, [*one[:-1], "q"], one])
+    assert labels[0] == labels[2] != labels[1]

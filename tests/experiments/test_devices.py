@@ -153,7 +153,7 @@ def test_two_processes_learn_what_one_does_and_resume_their_run(alone, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("batch", "parts", "used"), [(50, 1, 5), (256, 1, 8), (48, 2, 8), (7, 1, 7), (11, 1, 1)]
+    ("batch", "parts", "used"), [(50, 1, 5), (256, 1, 8), (48, 2, 8), (64, 16, 4), (7, 1, 7), (11, 1, 1)]
 )
 def test_as_many_gpus_as_divide_a_batch(monkeypatch, batch, parts, used):
     """The first command of the README must not fail on a node with eight of them."""
@@ -165,7 +165,7 @@ def test_as_many_gpus_as_divide_a_batch(monkeypatch, batch, parts, used):
     assert len(devices_for(config, network)) == used
     notice = idle_notice(config, used)
     assert (notice is None) == (used == 8)
-    assert used == 8 or f"{used} of 8 GPUs" in notice
+    assert used == 8 or f"{used} of 8 GPUs in use: 8 cannot share {batch // parts} examples" in notice
     asked = load_config("quickstart", [f"data.batch_size={batch}", "run.devices=3"]).config
     assert (len(devices_for(asked, network)), idle_notice(asked, 3)) == (3, None)
 

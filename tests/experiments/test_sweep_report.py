@@ -12,11 +12,12 @@ import pytest
 from hepcli.config import check_sweep, config_hash, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import FAILED
-from hepcli.experiments.sweeps.collect import collect
+from hepcli.experiments.sweeps.collect import collect, collect_runs
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import as_json, report
+from hepcli.experiments.sweeps.tables import latex_text
 
 AXES = [
     {"name": "|β|", "key": "gradient.beta_radius", "values": [0.05, 0.5]},
@@ -516,3 +517,96 @@ def test_measures_after_every_epoch_can_be_tabulated(tmp_path):
         lines = [line | {"asymmetry": {"cosine": {"total": 0.25}}} for line in lines]
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert {cell["mean"] for cell in report(tmp_path).record["cells"]} == {0.25}
+
+
+def test_runs_with_and_without_validation_examples(tmp_path):
+    """What some of them lack is empty; no table fails for it."""
+    fake_ordinary_run(tmp_path / "with", 0.5, ["data.validation_examples=100"])
+    fake_ordinary_run(tmp_path / "without", 0.6)
+    file = tmp_path / "with" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["selection"]["validation"] = {"top1": 0.25}
+    file.write_text(json.dumps(summary))
+    report(tmp_path)
+    lines = {
+        line["folder"]: line for line in csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())
+    }
+    assert (lines["with"]["validation_error"], lines["without"]["validation_error"]) == ("75.0", "")
+
+
+def test_networks_in_folders_of_one_name_are_told_apart(tmp_path):
+    for top1, place, last in ((0.5, "x", "l2-l1"), (0.9, "y", "out-l1")):
+        connections = json.dumps(["in-l1", "l1-l2", "l2-out", "out-l2", last])
+        settings = [f"network.connections={connections}", "relaxation.order=sequential"]
+        fake_ordinary_run(tmp_path / place / "s0", top1, settings)
+    made = collect_runs([tmp_path / "x" / "s0", tmp_path / "y" / "s0"], "two")
+    assert made.axes == {"network of": ["s0", "y/s0"]}
+
+
+def test_a_number_of_a_kernel_is_an_axis(tmp_path):
+    for gain in (1.0, 0.5, 0.25):
+        fake_ordinary_run(tmp_path / str(gain), 0.5, [f"network.kernels.l1-l2={{gain={gain}}}"])
+    assert collect(tmp_path).axes == {"gain": ["0.25", "0.5", "1.0"]}
+
+
+def test_a_condition_without_the_axes_of_others_is_compared_with_all_of_them(tmp_path):
+    """In a union of grids: one method has a size of nudges, the other has none."""
+    grids = [
+        {
+            "set": {"gradient.method": "hep"},
+            "axis": [{"name": "N", "key": "gradient.num_points", "values": [1, 2]}],
+        },
+        {
+            "set": {"gradient.method": "bptt"},
+            "axis": [{"name": "m", "points": [{"label": "bptt", "set": {}}]}],
+        },
+    ]
+    folder, points = fake_sweep(tmp_path, [0.5, 0.6, 0.7, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9], axis=[], grid=grids)
+    made = report(tmp_path, against="bptt")
+    assert [one["mean"] for one in made.record["differences"]["of"]] == pytest.approx([30, 20])
+    assert (tmp_path / "table.differences.csv").exists()
+    report(tmp_path)
+    assert not (tmp_path / "table.differences.csv").exists()  # it would be of another report
+
+
+def test_what_cannot_be_compared_is_said_and_stays_in_the_table(tmp_path):
+    fake_sweep(tmp_path, [0.5] * 3 + [0.6, None, None] + [None] * 3 + [None] * 9)
+    made = report(tmp_path, against="N = 1")  # as the table shows it
+    assert made.grids[1].rows[0] == ("0.05", "−10.00 (1)", "–")
+    with pytest.raises(ConfigError, match="no other condition has a finished run of a seed"):
+        report(tmp_path, against="0.5")
+
+
+def test_values_are_checked_before_files_are_called_after_them(tmp_path):
+    fake_sweep(tmp_path, [None] * 18)
+    for value in ("nonsense", "../../x/y", ""):
+        with pytest.raises(ConfigError, match="there is no such value"):
+            report(tmp_path, value)
+    assert not list(tmp_path.glob("table.*.json"))
+
+
+def test_files_of_the_users_own_stay_beside_an_earlier_report(tmp_path):
+    """An earlier version wrote no runs.csv: one that is there is the user's."""
+    fake_ordinary_run(tmp_path / "run", 0.8)
+    report(tmp_path)
+    report(tmp_path)
+    record = json.loads((tmp_path / "table.json").read_text())
+    del record["files"]
+    (tmp_path / "table.json").write_text(json.dumps(record))
+    (tmp_path / "table.tex").unlink()
+    with pytest.raises(OutputError, match=r"runs\.csv was not written by an earlier report"):
+        report(tmp_path)
+
+
+def test_what_latex_takes_for_its_own_is_written_out(tmp_path):
+    axes = [{"name": "order", "key": "relaxation.order", "values": [[["l1", "out"], ["l2"]], "cyclic"]}]
+    sweep = {"preset": "quickstart", "seeds": [0], "title": "50 % of x_1^2\nand {more} ~"}
+    fake_sweep(tmp_path, [0.5, 0.6], axis=axes, sweep=sweep)
+    report(tmp_path)
+    text = (tmp_path / "table.tex").read_text()
+    assert '{}[["l1", "out"], ["l2"]]' in text
+    assert text.splitlines()[0].startswith("% 50 % of x_1^2 and {more} ~")
+    assert (
+        latex_text("a_b^2 & 5 % {~} <|β|")
+        == r"a\_b\textasciicircum{}2 \& 5 \% \{\textasciitilde{}\} $<$$|\beta|$"
+    )

@@ -2,9 +2,11 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from hepcli.checkpoints import CheckpointStore
 from hepcli.experiments.group import train_together
 from hepcli.experiments.records import BatchDone, Finished, Interrupted
 from hepcli.experiments.train import TrainRequest, train
@@ -124,3 +126,18 @@ def test_a_run_that_was_saved_ahead_goes_back_to_the_others(tmp_path, small, who
     assert all(isinstance(r, Finished) for r in together(tmp_path, SEEDS, (), resume=True))
     for place in "01":
         assert metrics(tmp_path / place) == metrics(whole_runs / place)
+
+
+def test_measures_that_fail_cost_no_run_its_epoch(tmp_path, small, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr("hepcli.experiments.split_meter.SplitMeter.measures", fail)
+    folders = [tmp_path / f"s{seed}" for seed in range(2)]
+    requests = [
+        TrainRequest(None, (*small, "run.measure_examples=2"), {"run.epochs": 1, "run.seed": seed}, folder)
+        for seed, folder in enumerate(folders)
+    ]
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        list(train_together(requests))
+    assert [CheckpointStore(folder / "checkpoints").steps()[-1] for folder in folders] == [10, 10]

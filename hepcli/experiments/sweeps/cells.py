@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hepcli.config import ABSENT
 from hepcli.errors import ConfigError
+from hepcli.experiments.captions import assigned_symbol, shown_label
 from hepcli.experiments.sweeps.collect import Collection, value_in_summary
 from hepcli.settings import did_you_mean
 
@@ -83,7 +85,7 @@ def place_of(result: Collection, text: str) -> Place:
         ConfigError: there is none, or there are several.
     """
     places = [Place(axis, label) for axis, labels in result.axes.items() for label in labels]
-    found = [place for place in places if text in (place.label, f"{place.axis}={place.label}")]
+    found = [place for place in places if text in _names(place)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -96,25 +98,39 @@ def place_of(result: Collection, text: str) -> Place:
     )
 
 
-def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
-    """Each condition minus the one that shares its labels but for `place`, over the seeds that both have.
+def _names(place: Place) -> tuple[str, ...]:
+    """What a place may be called: as definitions write it, and as tables show it."""
+    axis, label = place
+    return (label, f"{axis}={label}", shown_label(label), assigned_symbol(axis, label))
 
-    A condition without such seeds has no difference.
+
+def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
+    """Each condition minus the one at `place` that shares its other labels, over the seeds that both have.
+
+    In a union of grids that one may lack the axes of other grids, and is then the one for all their labels. A
+    condition without such seeds has no difference.
+
+    Raises:
+        ConfigError: none has any.
     """
-    bases = {_others(cell, place.axis): cell for cell in cells if cell.labels[place.axis] == place.label}
+    bases = [cell for cell in cells if cell.labels[place.axis] == place.label]
     found = []
     for cell in cells:
-        base = bases.get(_others(cell, place.axis))
-        if base is None or base is cell:
+        base = next((base for base in bases if _is_base(base, cell, place.axis)), None)
+        if base is None or cell in bases:
             continue
-        seeds = tuple(sorted(cell.values.keys() & base.values.keys()))
-        if seeds:
+        if seeds := tuple(sorted(cell.values.keys() & base.values.keys())):
             found.append(_difference(cell, base, seeds))
+    if not found:
+        raise ConfigError(
+            f"--against {place.label}: no other condition has a finished run of a seed that it has.",
+            "Choose another place, or finish more runs.",
+        )
     return found
 
 
-def _others(cell: Cell, axis: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, label) for name, label in cell.labels.items() if name != axis)
+def _is_base(base: Cell, cell: Cell, axis: str) -> bool:
+    return all(base.labels[name] in (label, ABSENT) for name, label in cell.labels.items() if name != axis)
 
 
 def _difference(cell: Cell, base: Cell, seeds: tuple[int, ...]) -> Difference:

@@ -19,7 +19,7 @@ from hepcli.config import (
     TableView,
     config_hash,
     flatten,
-    label_of,
+    labels_of,
     read_config,
 )
 from hepcli.config.load import SEE_KEYS
@@ -337,15 +337,27 @@ def _labels(
 ) -> list[dict[str, str]]:
     """Axis to label of each run; networks that differ in structure are called after the first run of each."""
     names = {key: _short(key, varied) for key in varied if key not in structural}
-    first: dict[str, str] = {}
-    labels = []
-    for run, one in zip(runs, flat, strict=True):
-        own = {name: label_of(one[key]) if key in one else ABSENT for key, name in names.items()}
-        if structural:
+    labels: list[dict[str, str]] = [{} for _ in runs]
+    for key, name in names.items():
+        there = [place for place, one in enumerate(flat) if key in one]
+        told = dict(zip(there, labels_of([flat[place][key] for place in there]), strict=True))
+        for place, own in enumerate(labels):
+            own[name] = told.get(place, ABSENT)
+    if structural:
+        called: dict[str, str] = {}
+        for run, one, own in zip(runs, flat, labels, strict=True):
             structure = repr([one.get(key) for key in structural])
-            own["network of"] = first.setdefault(structure, legible(run.name))
-        labels.append(own)
+            if structure not in called:
+                called[structure] = _called(run, set(called.values()))
+            own["network of"] = called[structure]
     return labels
+
+
+def _called(run: Path, taken: set[str]) -> str:
+    """The end of a path, as long as it takes to tell it from others."""
+    parts = run.absolute().parts
+    names = (legible("/".join(parts[-length:])) for length in range(1, len(parts) + 1))
+    return next(name for name in names if name not in taken)
 
 
 def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:

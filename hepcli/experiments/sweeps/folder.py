@@ -119,8 +119,9 @@ class SweepFolder:
         if key == "search.trials":
             return "To add trials, give --resume, too."
         advice = "Repeat the original command to continue it, or choose another --out for a new one"
-        is_wider = key == "seeds" or key.startswith("axis ")
-        return f"{advice}; --reuse {self.path} copies what is there." if is_wider else f"{advice}."
+        if self.definition().search is None and (key == "seeds" or key.startswith("axis ")):
+            advice += f"; --reuse {shlex.quote(str(self.path))} copies what is there"
+        return f"{advice}."
 
     def check_points(self, points: Sequence[Point]) -> None:
         """Check that these are the points of the sweep that is there.

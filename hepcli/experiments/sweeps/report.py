@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hepcli.config import OF_LAST_LINE
+from hepcli.config.values import value_names, value_problems
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, data_file
@@ -39,7 +41,8 @@ from hepcli.files import legible
 
 _TABLE = "table"
 _RUNS = "runs.csv"
-_KINDS = ("csv", "json", "md", "tex", "differences.csv")
+_DIFFERENCES = "differences.csv"
+_OF_EARLIER_VERSIONS = ("table.csv", "table.md")  # whose records do not list their files
 _FIGURE = "figure"
 _MOST_TRIALS = 10
 
@@ -99,6 +102,7 @@ def report(
     result = collect(path, keys)
     stem = _TABLE
     if value not in (None, result.table.value):
+        _check_value(value)
         result = result._replace(table=result.table.model_copy(update={"value": value}))
         stem = f"{_TABLE}.{value}"  # the table that the sweep defines stays
     cells = cells_of(result, result.table.value)
@@ -107,12 +111,23 @@ def report(
         place = place_of(result, against)
         found = differences_from(cells, place)
         grids.append(difference_grid(result, cells, found, place))
-        more = {f"{stem}.differences.csv": differences_csv(result, found, place)}
+        more = {f"{stem}.{_DIFFERENCES}": differences_csv(result, found, place)}
         record["differences"] = {"against": place._asdict(), "of": [one._asdict() for one in found]}
     texts = {f"{stem}.csv": cells_csv(result, cells), f"{stem}.md": markdown(*grids)}
     texts |= {f"{stem}.tex": latex(*grids), **more, _RUNS: runs_csv(result)}
     files, notice = _write(path, stem, texts, record, figure_format, lambda: figure_of(result))
     return Report(path, tuple(grids), record, files, (*result.notices, *notice))
+
+
+def _check_value(value: str | None) -> None:
+    """Check a value that was asked for, before files are called after it.
+
+    Raises:
+        ConfigError: no run has it.
+    """
+    known = [*value_names(over_epochs=False), *(f"{table}.…" for table in OF_LAST_LINE)]
+    for problem in value_problems("--value", [str(value)]):
+        raise ConfigError(f"{problem}.", f"Choose one of: {', '.join(known)}.")
 
 
 def _of_search(search: Search, figure_format: FigureFormat) -> Report:
@@ -152,17 +167,18 @@ def _write(
         check_replaceable(path, stem)
     folder = RunFolder(path)
     with folder.writing():
+        (path / f"{stem}.{_DIFFERENCES}").unlink(missing_ok=True)  # of an earlier report
         for name, text in texts.items():
             folder.write_text(name, text)
-    folder.write_json(f"{stem}.json", record)
     figure = path / f"{_FIGURE}.{figure_format}"
+    folder.write_json(f"{stem}.json", {**record, "files": [*texts, *(file.name for file in _figures(path))]})
     notice = attempt(lambda: draw_figure(data(), figure), figure.name)
     first, *others = texts
     files = tuple(path / name for name in (first, f"{stem}.json", *others))
     if notice is None:
         return (*files, figure), ()
     with folder.writing():  # what is there is of another state of the runs
-        for file in (data_file(figure), *(path / f"{_FIGURE}.{kind}" for kind in FORMATS)):
+        for file in _figures(path):
             file.unlink(missing_ok=True)
     return files, (notice,)
 
@@ -177,24 +193,32 @@ def check_replaceable(path: Path, stem: str = _TABLE) -> None:
     Raises:
         OutputError: there are such files: of their names, but without a record of an earlier report.
     """
-    figures = [path / f"{_FIGURE}.{kind}" for kind in FORMATS]
-    every = [path / _RUNS, *figures, data_file(figures[0])]
-    names = [] if _is_record(path / f"{stem}.json") else [path / f"{stem}.{kind}" for kind in _KINDS]
-    names += [] if any(map(_is_record, path.glob(f"{_TABLE}*.json"))) else every
-    if strangers := [file for file in names if os.path.lexists(file)]:
+    kinds = ("csv", "json", "md", "tex", _DIFFERENCES)
+    names = [path / f"{stem}.{kind}" for kind in kinds] + [path / _RUNS, *_figures(path)]
+    ours = {name for file in path.glob(f"{_TABLE}*.json") for name in _written_with(file)}
+    if strangers := [file for file in names if os.path.lexists(file) and file.name not in ours]:
         raise OutputError(
             f"{strangers[0]} was not written by an earlier report, and would be replaced.",
             "Move it away or rename it, then run the same command again.",
         )
 
 
-def _is_record(file: Path) -> bool:
-    """Whether a file holds what a report writes into table.json."""
+def _figures(path: Path) -> list[Path]:
+    """All files that the figure may be in."""
+    figures = [path / f"{_FIGURE}.{kind}" for kind in FORMATS]
+    return [*figures, data_file(figures[0])]
+
+
+def _written_with(file: Path) -> list[str]:
+    """The names of the files that a report wrote with a record, which this one may not be."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and {"title", "value", "cells"} <= record.keys()
+        return []
+    if not (isinstance(record, dict) and {"title", "value", "cells"} <= record.keys()):
+        return []
+    listed = record.get("files", [*_OF_EARLIER_VERSIONS, *(own.name for own in _figures(file.parent))])
+    return [file.name, *(listed if isinstance(listed, list) else [])]
 
 
 def _record(result: Collection, cells: Sequence[Cell]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hepcli.config import ERRORS, flatten
 from hepcli.experiments.captions import assigned_symbol, number_text, shown_label, symbol_of, with_symbols
 from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place
-from hepcli.experiments.sweeps.collect import Collection, value_in_summary, value_title
+from hepcli.experiments.sweeps.collect import Collection, value_title
 
 NO_RUN = "–"
 """The text of a cell without runs."""
@@ -18,9 +18,10 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}"},
     **{sign: f"\\{sign}" for sign in "&%#_$"},
     **{"|β|": r"$|\beta|$", "β": r"$\beta$", "λ": r"$\lambda$", "α": r"$\alpha$", "°": r"$^\circ$"},
-    **{"±": r"$\pm$", "−": "$-$", "–": "--", "…": r"\dots{}"},
+    **{"±": r"$\pm$", "−": "$-$", "–": "--", "…": r"\dots{}", "<": "$<$", ">": "$>$", "|": "$|$"},
+    **{"^": r"\textasciicircum{}", "~": r"\textasciitilde{}"},
 }
-_SPECIAL = re.compile("|".join(map(re.escape, _LATEX)))
+_SPECIAL = re.compile("|".join(map(re.escape, sorted(_LATEX, key=len, reverse=True))))
 
 
 class Grid(NamedTuple):
@@ -55,7 +56,7 @@ def difference_grid(
     """How far conditions are from one of them."""
     title = f"{value_title(result.table.value)}: difference from {assigned_symbol(*place)}"
     texts = {tuple(one.labels.items()): _difference_text(one) for one in found}
-    others = [cell for cell in cells if tuple(cell.labels.items()) in texts]
+    others = [cell for cell in cells if cell.labels[place.axis] != place.label]
     header, rows = _crossed(result, others, texts, value_title(result.table.value))
     note = (
         "Mean over the seeds that both have (their number in brackets) and its "
@@ -82,7 +83,7 @@ def _crossed(
 
     def text(row: tuple[str, ...], column: tuple[str, ...]) -> str:
         cell = by_place.get((row, column))
-        return NO_RUN if cell is None else texts[tuple(cell.labels.items())]
+        return NO_RUN if cell is None else texts.get(tuple(cell.labels.items()), NO_RUN)
 
     header = (*map(symbol_of, rows), *(name or title for name in named))
     lines = tuple((*map(shown_label, row), *(text(row, column) for column in across)) for row in down)
@@ -132,16 +133,21 @@ def runs_csv(result: Collection) -> str:
     """A line a finished run, with every number of its summary; what is undefined is empty."""
     outcomes = [outcome for outcome in result.outcomes if outcome.summary is not None]
     flat = [flatten(outcome.summary or {}) for outcome in outcomes]
-    numbers = {key: None for own in flat for key, value in own.items() if isinstance(value, int | float)}
-    keys = [key for key in numbers if key != "seed"]
-    errors = [name for name, key in ERRORS.items() if key in numbers]
+    found = {key: None for own in flat for key, value in own.items() if isinstance(value, int | float)}
+    keys = [key for key in found if key != "seed"]
+    errors = {name: key for name, key in ERRORS.items() if key in found}
     lines = (
         [*_places(result, outcome.labels), outcome.seed, outcome.folder.name]
-        + [_plain(value_in_summary(outcome, name)) for name in errors]
+        + [_error(own.get(key)) for key in errors.values()]
         + [_plain(own.get(key)) for key in keys]
         for outcome, own in zip(outcomes, flat, strict=True)
     )
     return _csv([*result.axes, "seed", "folder", *errors, *keys], lines)
+
+
+def _error(share: object) -> str:
+    """Of a share of right answers, in %."""
+    return _plain(100 * (1 - share)) if isinstance(share, int | float) else ""
 
 
 def _places(result: Collection, labels: Mapping[str, str]) -> list[str]:
@@ -180,14 +186,17 @@ def latex(*grids: Grid) -> str:
 
 def _tabular(grid: Grid) -> str:
     columns = "l" * grid.num_labels + "r" * (len(grid.header) - grid.num_labels)
-    lines = [f"% {grid.title}", f"% {grid.note}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    comments = (f"% {' '.join(text.split())}" for text in (grid.title, grid.note))
+    lines = [*comments, rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [_latex_line(grid.header), r"\midrule", *map(_latex_line, grid.rows), r"\bottomrule"]
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex_text, cells)) + r" \\"
+    line = " & ".join(map(latex_text, cells)) + r" \\"
+    return "{}" + line if line.startswith(("[", "*")) else line  # which the rule above would take for its own
 
 
-def _latex_text(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text for LaTeX."""
     return _SPECIAL.sub(lambda found: _LATEX[found[0]], text)

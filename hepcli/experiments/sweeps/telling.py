@@ -77,8 +77,8 @@ def structural_keys(configs: Sequence[Flat], keys: Sequence[str]) -> list[str]:
     return [
         key
         for key in keys
-        if key.startswith(("network.connections", "network.kernels"))
-        or (key.startswith("network.layers.") and not all(key in one for one in configs))
+        if key == "network.connections"
+        or (key.startswith(("network.kernels", "network.layers.")) and not all(key in one for one in configs))
     ]
 
 
