@@ -335,8 +335,8 @@ def test_another_exclude_is_another_sweep():
 
 def test_long_values_keep_their_labels_unless_they_would_be_alike():
     """Sweeps of earlier versions are named after them."""
-    one, two, three = ([*"abcdefghijklmnop", last] for last in "xyz")
-    two = two[1:]
+    one = [*"abcdefghijklmnop", "x"]
+    two = one[1:]
     cut = label_of(one)
     assert labels_of([one, two, "plain", 0.5]) == [cut, label_of(two), "plain", "0.5"]
     assert cut.endswith("...")

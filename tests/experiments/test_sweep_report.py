@@ -561,7 +561,7 @@ def test_a_condition_without_the_axes_of_others_is_compared_with_all_of_them(tmp
             "axis": [{"name": "m", "points": [{"label": "bptt", "set": {}}]}],
         },
     ]
-    folder, points = fake_sweep(tmp_path, [0.5, 0.6, 0.7, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9], axis=[], grid=grids)
+    fake_sweep(tmp_path, [0.5, 0.6, 0.7, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9], axis=[], grid=grids)
     made = report(tmp_path, against="bptt")
     assert [one["mean"] for one in made.record["differences"]["of"]] == pytest.approx([30, 20])
     assert (tmp_path / "table.differences.csv").exists()
