@@ -164,5 +164,6 @@ class Estimate(NamedTuple):
 
 def mean_gradient(total: Gradient, count: Float[Array, ""]) -> Gradient:
     """The mean of a sum over examples; zero where there are none."""
-    mean: Gradient = jax.tree.map(lambda g: g / (count + (count == 0)), total)  # of NumPy's arrays, too
+    divisor = count + (count == 0).astype(count.dtype)  # in NumPy where the arrays are NumPy's
+    mean: Gradient = jax.tree.map(lambda g: g / divisor, total)
     return mean
