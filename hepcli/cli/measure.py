@@ -186,7 +186,7 @@ def _show(records: list[dict[str, Any]], *, along: bool) -> None:
         print_table(_network_table(records[0]))
         say("\nBias of the error signal, mean ± standard error over examples:")
         print_table(_bias_table(records[0]))
-        say("\nCosine between the parameter gradient and that of bptt through nudged_steps steps:")
+        say("\nCosine of the parameter gradient with that of bptt (nudged_steps steps):")
         print_table(_gradient_table(records[0]))
     for note in dict.fromkeys(note for record in records for note in record["notes"]):
         say(note)
