@@ -9,11 +9,12 @@ from hepcli.api._model import Model, Run, opened
 from hepcli.api._session import (
     Overrides,
     Preset,
+    as_path,
     as_paths,
     as_preset,
     as_source,
     in_session,
-    plain,
+    set_once,
     split_overrides,
     warn,
 )
@@ -23,6 +24,7 @@ from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
 from hepcli.experiments.figures import FigureFormat
 from hepcli.experiments.measure import Measurement, MeasureRequest
+from hepcli.experiments.sources import INIT_KEY
 from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
 from hepcli.experiments.train import train as train_run
 
@@ -82,13 +84,17 @@ def train(
         True
     """
     texts, flags = split_overrides(overrides)
-    start = None if init_from is None else as_source(init_from)
-    for key, value in (("run.seed", seed), ("run.epochs", epochs), ("run.init_from", start)):
-        if value is not None and key in flags:
-            raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
-        flags |= {} if value is None else {key: plain(value)}
+    for key, value in (("run.seed", seed), ("run.epochs", epochs), (INIT_KEY, as_source(init_from))):
+        set_once(flags, key, value)
     request = TrainRequest(
-        as_preset(preset), texts, flags, _path(out), resume, _path(data_dir), figure_format, as_paths(code)
+        preset=as_preset(preset),
+        overrides=texts,
+        flags=flags,
+        out=as_path(out),
+        resume=resume,
+        data_dir=as_path(data_dir),
+        figure_format=figure_format,
+        code=as_paths(code),
     )
     last: TrainEvent | None = None
     for last in train_run(request, stop):
@@ -171,7 +177,3 @@ def measure(
 
 def _checkpoint(model: Model) -> str | None:
     return str(model.checkpoint) if isinstance(model, Run) and model.checkpoint is not None else None
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()

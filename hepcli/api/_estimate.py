@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Int, UInt8
 
 from hepcli.api._model import Model, opened
-from hepcli.api._session import Overrides, in_session, split_overrides
+from hepcli.api._session import Overrides, in_session, set_once, split_overrides
 from hepcli.config import Config, differences, load_config
 from hepcli.engine import Estimate, Params, Problem, estimator_of
 from hepcli.engine import estimate as estimate_problem
@@ -71,10 +71,7 @@ def estimate(
     images = model.checked_images(images)
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
-    if method is not None:
-        if "gradient.method" in flags:
-            raise ConfigError("gradient.method is given twice.", "Leave it out of the overrides.")
-        flags["gradient.method"] = method
+    set_once(flags, "gradient.method", method)
     config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(model.config, config)
     own, asked = model.config.gradient.method, config.gradient.method

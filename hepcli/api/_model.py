@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from hepcli.api._session import (
     Overrides,
     Preset,
+    as_path,
     as_paths,
     as_preset,
     as_source,
     in_session,
+    set_once,
     split_overrides,
     warn,
 )
@@ -27,7 +29,6 @@ from hepcli.code import code_settings, load_code
 from hepcli.config import Config, load_config
 from hepcli.data import Split
 from hepcli.engine import Params, Problem, State, activities, free_phase
-from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, examples_of, loaded_split
 from hepcli.experiments.initial import misfit_of, starting_params
 from hepcli.experiments.saved import SavedRun
@@ -264,7 +265,7 @@ def load_run(
         True
     """
     texts, flags = split_overrides(overrides)
-    saved = SavedRun(_path(path), texts, None if data_dir is None else _path(data_dir), flags, as_paths(code))
+    saved = SavedRun(Path(path).expanduser(), texts, as_path(data_dir), flags, as_paths(code))
     restored = saved.restore_chosen(step)
     warn(restored.damaged)
     return Run(
@@ -312,20 +313,12 @@ def init_model(
     """
     texts, flags = split_overrides(overrides)
     flags |= code_settings(load_code(as_paths(code)))
-    if init_from is not None:
-        if INIT_KEY in flags:
-            raise ConfigError(f"{INIT_KEY} is given twice.", "Leave it out of the overrides.")
-        flags[INIT_KEY] = as_source(init_from)
+    set_once(flags, INIT_KEY, as_source(init_from))
     config = load_config(as_preset(preset), texts, flags).config
-    where = None if data_dir is None else _path(data_dir)
-    task = Task(config, where)
-    initial = starting_params(task, where)
+    task = Task(config, as_path(data_dir))
+    initial = starting_params(task, config, as_path(data_dir))
     warn(initial.notices)
     return Model(config, task.network, initial.params, task)
-
-
-def _path(path: str | Path) -> Path:
-    return Path(path).expanduser()
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -68,17 +68,37 @@ def as_preset(preset: Preset | None) -> str | Mapping[str, object] | None:
     return str(preset) if isinstance(preset, Path) else preset
 
 
-def as_source(source: object) -> str:
-    """Where weights to start from lie.
+def as_source(source: object) -> str | None:
+    """Where weights to start from lie; None for none.
 
     Raises:
         ConfigError: it is no path, or empty.
     """
+    if source is None:
+        return None
     if not isinstance(source, str | Path):
         raise ConfigError(f"init_from is a {type(source).__name__}.", "Give a path, such as run.folder.")
     if not str(source):
         raise ConfigError("init_from is empty.", "Give a run or a file of weights, or leave it out.")
     return str(source)
+
+
+def set_once(flags: dict[str, object], key: str, value: object) -> None:
+    """Add a setting that has an argument of its own; None adds nothing.
+
+    Raises:
+        ConfigError: overrides have it, too.
+    """
+    if value is None:
+        return
+    if key in flags:
+        raise ConfigError(f"{key} is given twice.", "Leave it out of the overrides.")
+    flags[key] = plain(value)
+
+
+def as_path(path: str | Path | None) -> Path | None:
+    """A path, ~ expanded."""
+    return None if path is None else Path(path).expanduser()
 
 
 def as_paths(paths: Sequence[str | Path]) -> list[Path]:

@@ -140,7 +140,9 @@ def check_devices(config: Config) -> None:
 
 
 def with_devices(resolved: ResolvedConfig, count: int, source: str) -> ResolvedConfig:
-    """The configuration with a number of devices, and where it comes from."""
+    """The configuration with a number of devices, and where it comes from unless it is as it was."""
     config = resolved.config
+    if config.run.devices == count:
+        return resolved
     own = config.model_copy(update={"run": replace(config.run, devices=count)})
     return resolved._replace(config=own, sources={**resolved.sources, "run.devices": source})

@@ -57,8 +57,7 @@ def train_together(
                 resolved, folder = open_request(request)
                 task = task or Task(resolved.config, request.data_dir, Layout(jax.local_devices()[:1]))
                 task.check_devices()
-                if resolved.config.run.devices != 1:
-                    resolved = with_devices(resolved, 1, "this machine")
+                resolved = with_devices(resolved, 1, "this machine")
                 run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)
                 stack.enter_context(folder.claimed())
                 if not request.resume:

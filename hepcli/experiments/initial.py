@@ -116,18 +116,19 @@ def _cast(array: NDArray[Any], like: Any) -> NDArray[Any]:
         return np.asarray(array, like.dtype)
 
 
-def starting_params(task: Task, data_dir: Path | None = None) -> Initial:
+def starting_params(task: Task, config: Config, data_dir: Path | None = None) -> Initial:
     """What an untrained network has: fresh parameters, or with `run.init_from` those weights where they fit.
 
     Args:
-        task: the network and its configuration.
+        task: the network.
+        config: seed, initial angle and source; the task's, but for what runs that train together differ in.
         data_dir: where data sets are kept.
 
     Raises:
         CheckpointError, ConfigError: as `initial_params`.
     """
-    fresh: Params = jax.device_get(task.fresh_params())
-    if not (source := task.config.run.init_from):
+    fresh: Params = jax.device_get(task.fresh_params(config))
+    if not (source := config.run.init_from):
         return Initial(fresh, {}, [], None)
     initial = initial_params(source, fresh, data_dir)
     task.make_current()  # another run may compute in other numbers, and with other parts

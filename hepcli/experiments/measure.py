@@ -103,9 +103,8 @@ class _Source(NamedTuple):
     """A network to measure, and where its parameters come from."""
 
     task: Task
-    run: SavedRun | None
+    weights: SavedRun | Initial
     folder: Path
-    initial: Initial | None = None
 
 
 def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[MeasureEvent]:
@@ -251,20 +250,19 @@ def _source(request: MeasureRequest) -> _Source:
     resolved = load_config(request.preset, request.overrides, flags)
     config = resolved.config
     task = Task(config, request.data_dir)
-    initial = starting_params(task, request.data_dir)
-    weights = f"-from-{short_source(config.run.init_from)}" if config.run.init_from else ""
-    name = f"asymmetry-{resolved.preset}-seed{config.run.seed}{weights}"
-    return _Source(task, None, request.out or Path("runs") / name, initial)
+    initial = starting_params(task, config, request.data_dir)
+    source = f"-from-{short_source(config.run.init_from)}" if config.run.init_from else ""
+    name = f"asymmetry-{resolved.preset}-seed{config.run.seed}{source}"
+    return _Source(task, initial, request.out or Path("runs") / name)
 
 
 def _steps(
     measurement: "Measurement", source: _Source, request: MeasureRequest
 ) -> Iterator[StepMeasured | StepSkipped]:
     """One network, or with --all-steps every step of the run that is intact."""
-    run = source.run
-    if source.initial is not None:
-        yield measurement.untrained(source.initial)
-    if run is None:
+    run = source.weights
+    if isinstance(run, Initial):
+        yield measurement.untrained(run)
         return
     if not request.all_steps:
         yield measurement.saved(run, run.chosen_step(request.step))

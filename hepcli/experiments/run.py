@@ -22,7 +22,7 @@ from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figures import FigureFormat, attempt
-from hepcli.experiments.initial import initial_params, leak_notice
+from hepcli.experiments.initial import leak_notice, starting_params
 from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
@@ -101,7 +101,6 @@ class Run:
         self.earlier_schedules: list[dict[str, int]] = []
         self.step = 0
         self._restored: int | None = None
-        self._saved: int | None = None
         count = config.run.measure_examples
         self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
 
@@ -122,9 +121,7 @@ class Run:
         notices = self._notices()
         notices += self._track()
         if self.config.run.init_from:
-            params = jax.tree.map(np.asarray, self.state.params)
-            initial = initial_params(self.config.run.init_from, params, self.data_dir)
-            self.task.make_current()  # the other run may compute in other numbers, and with other parts
+            initial = starting_params(self.task, self.config, self.data_dir)
             self.state = self.task.layout.replicate(self.task.fresh_state(self.config, initial.params))
             self.folder.write_json(INIT_FILE, initial.record)
             notices += initial.notices
@@ -155,7 +152,7 @@ class Run:
         if self.folder.writes:
             with self.folder.writing():
                 notices += [line for line in store.survey() if line not in restored.damaged]
-        self._restored = self._saved = self.step
+        self._restored = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
         try:
@@ -273,13 +270,11 @@ class Run:
                 "earlier_schedules": self.earlier_schedules,
             }
             store.save(self.step, self.state, metadata, metric, replace=replace)
-        self._saved = self.step
 
     def keep(self, store: CheckpointStore) -> None:
-        """Save what was trained, unless it is saved already, when what follows has failed."""
-        if self._saved != self.step:
-            self.save(store)
-            store.wait()
+        """Save what was trained, to the disk: what follows has failed or was stopped."""
+        self.save(store)
+        store.wait()
 
     def finish_epoch(
         self,
@@ -341,8 +336,7 @@ class Run:
 
     def interrupt(self, store: CheckpointStore) -> Interrupted:
         """Save, and say how to go on."""
-        self.save(store)
-        store.wait()
+        self.keep(store)
         self.end_tracking(finished=True)
         command = self.folder.resume_command
         if self.figure_format != "png":

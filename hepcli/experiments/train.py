@@ -50,8 +50,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
     if not request.resume:
         check_devices(resolved.config)
         idle = idle_notice(resolved.config, task.layout.num_devices)
-        if not resolved.config.run.devices:
-            resolved = with_devices(resolved, task.layout.num_devices, "this machine")
+        resolved = with_devices(resolved, task.layout.num_devices, "this machine")
     task.check_devices()
     in_every_process(task.open_splits)  # where one lacks them the others must not wait for it
     run = Run(resolved.config, folder, request.data_dir, task, request.figure_format)

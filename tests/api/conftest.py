@@ -1,19 +1,7 @@
 import pytest
 
 import hepcli
-from hepcli.settings import (
-    ACTIVATIONS,
-    DATASETS,
-    ESTIMATORS,
-    LAYER_KINDS,
-    LAYERS,
-    LOSSES,
-    MEASURES,
-    NOT_HOLOMORPHIC,
-    OPTIMIZERS,
-    SOLVERS,
-    TRACKERS,
-)
+from hepcli import settings
 
 TINY = {
     "network.layers.l1.units": 16,
@@ -40,21 +28,10 @@ def finished(tmp_path_factory):
 def _registered(monkeypatch):
     """Forgets the parts of one's own that a test registers."""
     monkeypatch.setattr("hepcli.code._loaded", {})
-    kinds = (
-        ACTIVATIONS,
-        DATASETS,
-        ESTIMATORS,
-        LAYER_KINDS,
-        LAYERS,
-        LOSSES,
-        MEASURES,
-        OPTIMIZERS,
-        SOLVERS,
-        TRACKERS,
-    )
+    kinds = [own for own in vars(settings).values() if isinstance(own, settings.Parts)]
     before = [set(parts) for parts in kinds]
     yield
     for parts, names in zip(kinds, before, strict=True):
         for name in set(parts) - names:
             del parts[name]
-            NOT_HOLOMORPHIC.discard(name)
+            settings.NOT_HOLOMORPHIC.discard(name)

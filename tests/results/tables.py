@@ -7,9 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from scipy.stats import t as student
-
 from hepcli.experiments.captions import in_words
+from hepcli.experiments.sweeps.cells import half_interval
 from tests.results.records import FOLDER
 
 RESULTS = FOLDER.parent / "RESULTS.md"
@@ -29,7 +28,6 @@ SIGNALS = {
     "share_near_critical": "their share of the signal",
 }
 """What `tests.results.signals` measures, in words."""
-_CONFIDENCE = 0.95
 _UNKNOWN = "–"
 
 
@@ -114,7 +112,7 @@ def _cells(
 
 def _interval(gaps: Sequence[float]) -> tuple[str, str, str]:
     """Mean, and the bounds of its confidence interval."""
-    half = student.ppf((1 + _CONFIDENCE) / 2, len(gaps) - 1) * stdev(gaps) / len(gaps) ** 0.5
+    half = half_interval(gaps)
     return _signed(mean(gaps)), _signed(mean(gaps) - half), _signed(mean(gaps) + half)
 
 

@@ -115,11 +115,9 @@ def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
     """
     bases = [cell for cell in cells if cell.labels[place.axis] == place.label]
     found = []
-    for cell in cells:
+    for cell in cells_beside(cells, place):
         base = next((base for base in bases if _is_base(base, cell, place.axis)), None)
-        if base is None or cell in bases:
-            continue
-        if seeds := tuple(sorted(cell.values.keys() & base.values.keys())):
+        if base is not None and (seeds := tuple(sorted(cell.values.keys() & base.values.keys()))):
             found.append(_difference(cell, base, seeds))
     if not found:
         raise ConfigError(
@@ -129,17 +127,28 @@ def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
     return found
 
 
+def cells_beside(cells: Sequence[Cell], place: Place) -> list[Cell]:
+    """The conditions at other places on its axis."""
+    return [cell for cell in cells if cell.labels[place.axis] != place.label]
+
+
 def _is_base(base: Cell, cell: Cell, axis: str) -> bool:
     return all(base.labels[name] in (label, ABSENT) for name, label in cell.labels.items() if name != axis)
 
 
 def _difference(cell: Cell, base: Cell, seeds: tuple[int, ...]) -> Difference:
     gaps = [cell.values[seed] - base.values[seed] for seed in seeds]
-    mean = statistics.fmean(gaps)
-    if len(gaps) < 2:
+    mean, half = statistics.fmean(gaps), half_interval(gaps)
+    if half is None:
         return Difference(cell.labels, mean, None, None, seeds)
+    return Difference(cell.labels, mean, mean - half, mean + half, seeds)
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Half the width of the confidence interval of their mean (Student's t); None for fewer than two."""
+    if len(values) < 2:
+        return None
     from scipy.stats import t as student  # takes half a second
 
-    spread = statistics.stdev(gaps) / len(gaps) ** 0.5
-    half = float(student.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)) * spread
-    return Difference(cell.labels, mean, mean - half, mean + half, seeds)
+    half: float = student.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * statistics.stdev(values)
+    return float(half / len(values) ** 0.5)

@@ -101,7 +101,7 @@ def report(
         return _of_search(search, figure_format)
     result = collect(path, keys)
     stem = _TABLE
-    if value not in (None, result.table.value):
+    if value is not None and value != result.table.value:
         _check_value(value)
         result = result._replace(table=result.table.model_copy(update={"value": value}))
         stem = f"{_TABLE}.{value}"  # the table that the sweep defines stays
@@ -119,14 +119,14 @@ def report(
     return Report(path, tuple(grids), record, files, (*result.notices, *notice))
 
 
-def _check_value(value: str | None) -> None:
+def _check_value(value: str) -> None:
     """Check a value that was asked for, before files are called after it.
 
     Raises:
         ConfigError: no run has it.
     """
     known = [*value_names(over_epochs=False), *(f"{table}.…" for table in OF_LAST_LINE)]
-    for problem in value_problems("--value", [str(value)]):
+    for problem in value_problems("--value", [value]):
         raise ConfigError(f"{problem}.", f"Choose one of: {', '.join(known)}.")
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from hepcli.config import ERRORS, flatten
 from hepcli.experiments.captions import assigned_symbol, number_text, shown_label, symbol_of, with_symbols
-from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place
-from hepcli.experiments.sweeps.collect import Collection, value_title
+from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place, cells_beside
+from hepcli.experiments.sweeps.collect import Collection, value_in_summary, value_title
 
 NO_RUN = "–"
 """The text of a cell without runs."""
@@ -56,8 +56,7 @@ def difference_grid(
     """How far conditions are from one of them."""
     title = f"{value_title(result.table.value)}: difference from {assigned_symbol(*place)}"
     texts = {tuple(one.labels.items()): _difference_text(one) for one in found}
-    others = [cell for cell in cells if cell.labels[place.axis] != place.label]
-    header, rows = _crossed(result, others, texts, value_title(result.table.value))
+    header, rows = _crossed(result, cells_beside(cells, place), texts, value_title(result.table.value))
     note = (
         "Mean over the seeds that both have (their number in brackets) and its "
         f"{100 * CONFIDENCE:.0f} % confidence interval, paired by seed (paired t)."
@@ -138,16 +137,14 @@ def runs_csv(result: Collection) -> str:
     errors = {name: key for name, key in ERRORS.items() if key in found}
     lines = (
         [*_places(result, outcome.labels), outcome.seed, outcome.folder.name]
-        + [_error(own.get(key)) for key in errors.values()]
+        + [
+            "" if own.get(key) is None else _plain(value_in_summary(outcome, name))
+            for name, key in errors.items()
+        ]
         + [_plain(own.get(key)) for key in keys]
         for outcome, own in zip(outcomes, flat, strict=True)
     )
     return _csv([*result.axes, "seed", "folder", *errors, *keys], lines)
-
-
-def _error(share: object) -> str:
-    """Of a share of right answers, in %."""
-    return _plain(100 * (1 - share)) if isinstance(share, int | float) else ""
 
 
 def _places(result: Collection, labels: Mapping[str, str]) -> list[str]:
