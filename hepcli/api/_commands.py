@@ -23,7 +23,7 @@ from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
 from hepcli.experiments.figures import FigureFormat
-from hepcli.experiments.measure import Measurement, MeasureRequest
+from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.sources import INIT_KEY
 from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
 from hepcli.experiments.train import train as train_run
@@ -166,9 +166,7 @@ def measure(
                 f"examples = {examples!r}: must be a whole number.",
                 'Write measure(model, 100, split="train") for the first 100 of that split.',
             ) from error
-    measurement = Measurement(
-        model._task, MeasureRequest(examples=examples, split_name=split), key="examples ="
-    )
+    measurement = Measurement(model._task, split, examples, key="examples =")
     warn(filter(None, [model._task.split(split).notice]))
     if not isinstance(model, Run):
         return measurement.record(model.params, 0, None, None)

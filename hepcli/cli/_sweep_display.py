@@ -14,10 +14,12 @@ from hepcli.cli._display import duration
 from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import fits, number
 from hepcli.experiments.captions import in_words, shown_label, symbol_of
-from hepcli.experiments.sweep import Plan, PointSettled, SweepEvent, SweepProgress, SweepStarted
-from hepcli.experiments.sweeps.collect import value_of
+from hepcli.experiments.sweep import SweepEvent, SweepStarted
+from hepcli.experiments.sweeps.collection import value_of
+from hepcli.experiments.sweeps.plan import Plan
 from hepcli.experiments.sweeps.report import Report
 from hepcli.experiments.sweeps.tables import NO_RUN, Grid
+from hepcli.experiments.sweeps.watch import PointSettled, SweepProgress
 
 _STATES = ("done", "running", "waiting", "failed", "pruned")
 _MOST_ROWS = 12

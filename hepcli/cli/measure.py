@@ -99,7 +99,8 @@ def measure_command(
     --preset instead of CHECKPOINT, the untrained network is measured, or with --init-from one with weights
     from elsewhere. Everything is computed in float64.
     """
-    from hepcli.experiments.measure import Measured, MeasureRequest, StepMeasured, StepSkipped, measure
+    from hepcli.experiments.measure import Measured, MeasureRequest, StepSkipped, measure
+    from hepcli.experiments.measurement import StepMeasured
 
     request = MeasureRequest(
         checkpoint=checkpoint,

@@ -16,8 +16,7 @@ from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hepcli.cli._sweep_display import SilentSweep
-    from hepcli.experiments.sweep import SweepRequest
+    from hepcli.experiments.sweeps.definition import SweepRequest
 
 EPILOG = examples(
     "hep sweep table1 --seeds 0-2 --epochs 5 --jobs 2",
@@ -197,10 +196,7 @@ def sweep_command(
     Running the same command again, or elsewhere at the same time, joins the work. The paths of the files are
     printed to stdout at the end; progress goes to stderr.
     """
-    from hepcli.cli._sweep_display import make_display, show_plan, show_report
-    from hepcli.experiments import sweep as experiment
-    from hepcli.experiments.sweeps.report import as_json as report_json
-    from hepcli.experiments.sweeps.report import report
+    from hepcli.experiments.sweeps.definition import SweepRequest
 
     for option, given in (("--value KEY", value), ("--keys K1,K2", keys), ("--against LABEL", against)):
         if given is not None and report_dir is None:
@@ -218,11 +214,9 @@ def sweep_command(
             }
         )  # fmt: skip
         chosen = None if keys is None else [key.strip() for key in keys.split(",")]
-        made = report(report_dir, value, figure_format.value, chosen, against)
-        show_report(made, quiet=quiet)
-        typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
+        _report(report_dir, value, figure_format, chosen, against, as_json=as_json, quiet=quiet)
         return
-    request = experiment.SweepRequest(
+    request = SweepRequest(
         sweep=sweep,
         preset=preset,
         vary=vary or (),
@@ -242,29 +236,10 @@ def sweep_command(
         reuse=reuse or (),
     )
     if dry_run:
-        planned = experiment.plan(request)
-        for note in planned.notes:
-            say(note)
-        if not quiet:
-            show_plan(planned)
-        if as_json:
-            points = [point._asdict() for point in planned.own]
-            table = planned.definition.search
-            found = {"points": points} if table is None else {"search": table.model_dump()}
-            typer.echo(json.dumps({"folder": str(planned.folder)} | found, indent=2))
-        return
-    if slurm is not None:
-        from hepcli.experiments.sweeps.slurm import submit
-
-        submitted = submit(request, slurm)
-        for note in submitted.notes:
-            say(note)
-        lines = [*(f"job {job}" for job in submitted.jobs), f"report: {submitted.report}"]
-        record = {"jobs": submitted.jobs, "report": submitted.report}
-        typer.echo(json.dumps(record, indent=2) if as_json else "\n".join(lines))
-        return
-    failed = _run(request, make_display(quiet=quiet), as_json=as_json, quiet=quiet)
-    if failed:
+        _plan(request, as_json=as_json, quiet=quiet)
+    elif slurm is not None:
+        _submit(request, slurm, as_json=as_json)
+    elif _run(request, as_json=as_json, quiet=quiet):
         raise typer.Exit(EXIT_ERROR)
 
 
@@ -282,10 +257,59 @@ def _check_alone(others: dict[str, object]) -> None:
         )
 
 
-def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool, quiet: bool) -> int:
+def _report(
+    folder: Path,
+    value: str | None,
+    figure_format: FigureFormat,
+    keys: list[str] | None,
+    against: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Summarise what is there."""
+    from hepcli.cli._sweep_display import show_report
+    from hepcli.experiments.sweeps.report import as_json as report_json
+    from hepcli.experiments.sweeps.report import report
+
+    made = report(folder, value, figure_format.value, keys, against)
+    show_report(made, quiet=quiet)
+    typer.echo(report_json(made) if as_json else "\n".join(map(str, made.files)))
+
+
+def _plan(request: "SweepRequest", *, as_json: bool, quiet: bool) -> None:
+    """Show what would be run."""
+    from hepcli.cli._sweep_display import show_plan
+    from hepcli.experiments.sweeps.plan import plan
+
+    planned = plan(request)
+    for note in planned.notes:
+        say(note)
+    if not quiet:
+        show_plan(planned)
+    if as_json:
+        points = [point._asdict() for point in planned.own]
+        table = planned.definition.search
+        found = {"points": points} if table is None else {"search": table.model_dump()}
+        typer.echo(json.dumps({"folder": str(planned.folder)} | found, indent=2))
+
+
+def _submit(request: "SweepRequest", slurm: str, *, as_json: bool) -> None:
+    """Have SLURM run the sweep."""
+    from hepcli.experiments.sweeps.slurm import submit
+
+    submitted = submit(request, slurm)
+    for note in submitted.notes:
+        say(note)
+    lines = [*(f"job {job}" for job in submitted.jobs), f"report: {submitted.report}"]
+    record = {"jobs": submitted.jobs, "report": submitted.report}
+    typer.echo(json.dumps(record, indent=2) if as_json else "\n".join(lines))
+
+
+def _run(request: "SweepRequest", *, as_json: bool, quiet: bool) -> int:
     """Run the sweep under its display; the number of points that failed."""
     from hepcli.cli._signals import stop_requests
-    from hepcli.cli._sweep_display import show_report
+    from hepcli.cli._sweep_display import make_display, show_report
     from hepcli.experiments import sweep as experiment
     from hepcli.experiments.sweeps.report import as_json as report_json
 
@@ -293,6 +317,7 @@ def _run(request: "SweepRequest", display: "SilentSweep", *, as_json: bool, quie
     saving = (
         "Interrupted: workers are finishing their step and saving. Press Ctrl-C again to quit immediately."
     )
+    display = make_display(quiet=quiet)
     with stop_requests(lambda: display.notice(saving)) as stop, display:
         for record in experiment.sweep(request, ["hep", *sys.argv[1:]], stop):
             display.show(record)

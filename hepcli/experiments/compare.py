@@ -8,7 +8,8 @@ from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import FigureView, read_config
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.figure_data import SUFFIX, read_data
-from hepcli.experiments.sweeps.collect import Collection, collect_runs
+from hepcli.experiments.sweeps.collect_runs import collect_runs
+from hepcli.experiments.sweeps.collection import Collection
 from hepcli.files import write_failure
 
 FORMATS = (".png", ".pdf", ".svg")

@@ -12,10 +12,11 @@ from jax import Array
 from hepcli.checkpoints import CheckpointStore
 from hepcli.errors import CheckpointError, HepError
 from hepcli.experiments.devices import with_devices
+from hepcli.experiments.evaluated import Evaluated, evaluate_runs, stack
 from hepcli.experiments.processes import failed_elsewhere
 from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
-from hepcli.experiments.run import Evaluated, Run, evaluate_runs, stack
+from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
 from hepcli.training import EvaluationStopped, Layout, TrainState, check_finite, epoch_steps
 

@@ -1,28 +1,26 @@
 """A run in its folder: its state, its records, and how it is saved and resumed."""
 
-import math
-import platform
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import OF_LAST_LINE, Config, config_hash
-from hepcli.data import SPLIT_NAMES, SplitName, epoch_order
-from hepcli.engine import Gradient, estimator_of
+from hepcli.data import SPLIT_NAMES, epoch_order
+from hepcli.engine import estimator_of
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.captions import settings_of
 from hepcli.experiments.drawing import draw_figure
+from hepcli.experiments.evaluated import Evaluated
 from hepcli.experiments.figures import FigureFormat, attempt
 from hepcli.experiments.initial import leak_notice, starting_params
+from hepcli.experiments.notices import method_notices, schedule_notice
 from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
@@ -30,10 +28,9 @@ from hepcli.experiments.saved import check_config, check_data
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
+from hepcli.experiments.timing import is_timing, machine_of, timing_of
 from hepcli.experiments.trackers import Trackers, check_installed
-from hepcli.settings import SCHEDULES
 from hepcli.training import (
-    Totals,
     TrainState,
     check_finite,
     check_params,
@@ -43,8 +40,6 @@ from hepcli.training import (
     zero_totals,
 )
 
-T = TypeVar("T")
-
 OLDER_LEAVES = {
     ".totals['passes']": ".totals['sweeps']",
     ".totals['settled']": ".totals['converged']",
@@ -53,26 +48,6 @@ OLDER_LEAVES = {
     ".totals['unsettled_signal']": None,
 }
 """What leaves of a state were called in checkpoints of hepcli 0.1; None where there were none."""
-
-
-SMALLEST_RADIUS = 1e-4
-"""|β| below which rounding in float32 changes the gradient of a batch by more than about 1 % (METHOD §3)."""
-MOST_ADJOINT_STEPS = 30
-"""Steps after which adjoints of examples that have not settled outweigh the others' (METHOD §3)."""
-
-
-class Evaluated(NamedTuple):
-    """A run at the end of an epoch.
-
-    Attributes:
-        params: as its devices read them.
-        test: sums over the test split, and with the homeostatic loss.
-        validation: sums over the examples that it keeps for validation; None without.
-    """
-
-    params: Gradient
-    test: Totals
-    validation: Totals | None
 
 
 class Run:
@@ -160,7 +135,7 @@ class Run:
         except OutputError as error:
             lines = []
             notices.append(f"{error.what} The times of earlier epochs are lost.")
-        complete = all(map(_is_timing, lines))
+        complete = all(map(is_timing, lines))
         if not complete:
             what = "lacks entries or contains invalid ones"
             notices.append(f"{self.folder.path / TIMING_FILE} {what}: the times of earlier epochs are lost.")
@@ -216,22 +191,12 @@ class Run:
 
         It makes the run another one than of that many epochs from the start, which its hash does not tell.
         """
-        settings, epochs = self.config.optimizer, self.config.run.epochs
+        epochs = self.config.run.epochs
         before = (metadata.get("config") or {}).get("run", {}).get("epochs", epochs)
-        if before == epochs or settings.schedule == "constant" or not self.step:
+        if before == epochs or self.config.optimizer.schedule == "constant" or not self.step:
             return []
         self.earlier_schedules.append({"step": self.step, "epochs": before})
-        schedule = SCHEDULES[settings.schedule]
-        old, new = (
-            float(schedule(settings.learning_rate, n * self.num_batches)(self.step)) for n in (before, epochs)
-        )
-        return [
-            f"optimizer.schedule = {settings.schedule}: up to step {self.step} the schedule for {before} "
-            "epochs was used "
-            f"(learning rate {old:.3g}); from here on, the schedule for {epochs} epochs is used "
-            "(learning rate "
-            f"{new:.3g}). A run of {epochs} epochs from the start would give different results."
-        ]
+        return [schedule_notice(self.config, self.step, self.num_batches, before)]
 
     def _notices(self) -> list[str]:
         """Of the folder, and of how the data were loaded."""
@@ -242,7 +207,7 @@ class Run:
             if asked in (0, there)
             else [f"run.devices = {asked}, but {there} in use: results agree up to rounding."]
         )
-        of_method = [*_rounding_notices(self.config), *_adjoint_notices(self.config)]
+        of_method = method_notices(self.config)
         if self._meter is not None and (note := self._meter.coverage_note) is not None:
             of_method.append(note)
         return [*self.folder.notices, *filter(None, of_data), *fewer, *of_method]
@@ -374,14 +339,12 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         """The record of the finished run; of one that was finished before, where it was trained stays."""
         last = self.history[-1]
-        where = self._where()
+        where = machine_of(self.task.layout.devices)
         if self.step == self._restored:
             with suppress(OutputError):  # damaged: it is written anew
                 before = self.folder.read_summary() or {}
                 if before.get("config_hash") == config_hash(self.config):
                     where |= {name: before[name] for name in where if name in before}
-        seconds = [line["seconds"] for line in self.timing]
-        is_timed = len(seconds) == len(self.history) and None not in seconds
         return {
             "run": str(self.folder.path),
             "config_hash": config_hash(self.config),
@@ -399,92 +362,6 @@ class Run:
             "homeostatic_loss": last["homeostatic_loss"],
             "weight_angle_deg": last["weight_angle_deg"],
             **{name: last[name] for name in OF_LAST_LINE if name in last},
-            "training_seconds": sum(seconds) if is_timed else None,
-            "images_per_second": _images_per_second(self.timing),
+            **timing_of(self.timing, len(self.history)),
             **where,
         }
-
-    def _where(self) -> dict[str, Any]:
-        """What is trained on, and with."""
-        packages = ("hepcli", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
-        return {
-            "devices": [device.device_kind for device in self.task.layout.devices],
-            "processes": jax.process_count(),
-            "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "versions": {package: version(package) for package in packages},
-        }
-
-
-def stack(trees: Sequence[T]) -> T:
-    """The trees of several runs as one, with a leading axis of runs."""
-    stacked: T = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-    return stacked
-
-
-def evaluate_runs(runs: Sequence[Run], stop: Callable[[], bool]) -> list[Evaluated]:
-    """Evaluate runs of one task at the end of an epoch, all in one program.
-
-    Raises:
-        EvaluationStopped: `stop`, asked before every batch, said so.
-    """
-    first = runs[0]
-    task, size = first.task, first.config.data.eval_batch_size
-    read = [task.weights_as_read(run.state.params, run.config, run.step) for run in runs]
-    is_alone = len(runs) == 1
-    params = read[0] if is_alone else stack(read)
-
-    def totals(split: SplitName, examples: list[NDArray[np.int64]], *, homeostasis: bool) -> list[Totals]:
-        chosen = examples[0] if is_alone else np.stack(examples)
-        sums = task.evaluator(
-            params, task.feed(split), size, homeostasis=homeostasis, examples=chosen, stop=stop
-        )
-        if is_alone:
-            return [sums]
-        host = jax.device_get(sums)
-        return [{name: value[place] for name, value in host.items()} for place in range(len(runs))]
-
-    every = np.arange(len(task.split("test").labels))
-    test = totals("test", [every] * len(runs), homeostasis=True)
-    validation: Sequence[Totals | None] = [None] * len(runs)
-    if first.held_out.size:
-        validation = totals("train", [run.held_out for run in runs], homeostasis=False)
-    return [Evaluated(*own) for own in zip(read, test, validation, strict=True)]
-
-
-def _is_timing(line: Mapping[str, Any]) -> bool:
-    """Whether a line of timing.jsonl is one that `finish_epoch` writes."""
-    if type(line.get("epoch")) is not int or not {"seconds", "images_per_second"} <= line.keys():
-        return False
-    numbers = [line["images_per_second"], *([] if line["seconds"] is None else [line["seconds"]])]
-    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
-
-
-def _images_per_second(timing: Sequence[Mapping[str, float]]) -> float | None:
-    """Median over the epochs that were timed, of which the first holds the compilation; None of none."""
-    rates = sorted(line["images_per_second"] for line in timing if line["images_per_second"])
-    return rates[len(rates) // 2] if rates else None
-
-
-def _adjoint_notices(config: Config) -> list[str]:
-    """Say that iterated adjoints grow without bounds in examples that have not settled."""
-    method, steps = config.gradient.method, config.gradient.adjoint_steps
-    learns = config.relaxation.unsettled == "learn"
-    if not estimator_of(method).iterates_adjoint or not learns or steps <= MOST_ADJOINT_STEPS:
-        return []
-    return [
-        f"gradient.method = {method}: where an example has not settled, its adjoint grows with each of the "
-        f"{steps} iterations, and a few such examples can undo what the others teach (METHOD §3). Use "
-        "relaxation.unsettled=skip, or gradient.adjoint_steps=20 as in the published code."
-    ]
-
-
-def _rounding_notices(config: Config) -> list[str]:
-    """Say that nudges are so small that rounding shows; measures in float64 do not."""
-    radius = config.gradient.beta_radius
-    if radius >= SMALLEST_RADIUS or not estimator_of(config.gradient.method).magnifies_rounding:
-        return []
-    return [
-        f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides rounding errors of float32 by "
-        "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry, in "
-        f"float64, does not show this. Use {SMALLEST_RADIUS:g} or more, or hep_exact, which takes no nudge."
-    ]

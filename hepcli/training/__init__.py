@@ -4,6 +4,14 @@ from hepcli.training._evaluate import EvaluationStopped, Evaluator
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._hardware import quantised, updates_as_taken, weights_as_read
 from hepcli.training._layout import Layout, all_agree, same_everywhere
+from hepcli.training._learner import (
+    Augment,
+    LearningSettings,
+    Preprocess,
+    RunNumbers,
+    TrainState,
+    scale_pixels,
+)
 from hepcli.training._loop import StepDone, check_finite, check_params, epoch_steps
 from hepcli.training._measures import Measured
 from hepcli.training._meter import (
@@ -20,17 +28,11 @@ from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds
 from hepcli.training._optimizers import build_optimizer
 from hepcli.training._preprocess import Augmentation, normalizer
 from hepcli.training._step import (
-    Augment,
-    LearningSettings,
-    Preprocess,
-    RunNumbers,
     StepProgram,
-    TrainState,
     TrainStep,
     fresh_memory,
     init_state,
     make_step_program,
-    scale_pixels,
     step_bytes,
 )
 from hepcli.training._summary import summarise

@@ -23,8 +23,8 @@ from hepcli.engine import (
 from hepcli.settings import RelaxationSettings
 from hepcli.training._feed import Batch, Feed
 from hepcli.training._layout import Layout, OneForEach
+from hepcli.training._learner import Preprocess, scale_pixels
 from hepcli.training._metrics import Totals, add_totals, batch_totals, zero_totals
-from hepcli.training._step import Preprocess, scale_pixels
 
 _UNITS_AT_ONCE = 2**26  # of the runs that a GPU evaluates at once: 128 dense ones with batches of 1,000
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hepcli.engine import Params, all_finite
 from hepcli.errors import DivergenceError
 from hepcli.training._feed import Feed
-from hepcli.training._step import TrainState, TrainStep
+from hepcli.training._learner import TrainState
+from hepcli.training._step import TrainStep
 
 
 class StepDone(NamedTuple):

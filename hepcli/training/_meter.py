@@ -42,8 +42,8 @@ from hepcli.engine import (
     step_product,
 )
 from hepcli.settings import MEASURES, GradientSettings, RelaxationSettings
+from hepcli.training._learner import Preprocess, scale_pixels
 from hepcli.training._measures import Measured
-from hepcli.training._step import Preprocess, scale_pixels
 
 BIASES = ("finite_nudge", "asymmetry", "total")
 DENSE_UNITS = 2000  # up to here J is built as a matrix: 32 MB

@@ -8,8 +8,8 @@ from jax import Array
 from jaxtyping import Float, Int, UInt8
 
 from hepcli.settings import DataSettings
+from hepcli.training._learner import Augment, Preprocess, scale_pixels
 from hepcli.training._rand_augment import rand_augment
-from hepcli.training._step import Augment, Preprocess, scale_pixels
 
 _TAG = 0x666C6970  # "flip": keeps this stream apart from other uses of the same seed
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hepcli.cli import app
-from hepcli.experiments.sweep import SweepRequest, _definition
+from hepcli.experiments.sweeps.definition import SweepRequest, definition_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 
@@ -187,7 +187,7 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, monkeypatch):
 
 def test_a_dry_run_refuses_what_the_command_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (_, definition), _ = _definition(SweepRequest("table1"))
+    (_, definition), _ = definition_of(SweepRequest("table1"))
     SweepFolder(tmp_path / "sweeps/table1").join(definition, expand(definition))
     same = CliRunner().invoke(app, ["sweep", "table1", "--dry-run"])
     assert same.exit_code == 0
@@ -200,7 +200,7 @@ def test_a_dry_run_refuses_what_the_command_would(tmp_path, monkeypatch):
 def test_a_range_is_of_the_numbers_that_its_key_holds(key, whole):
     request = SweepRequest(preset="quickstart", vary=[f"{key}=1..4"], search="trials=2")
     request = request._replace(overrides=["data.validation_examples=500"])
-    (_, definition), _ = _definition(request)
+    (_, definition), _ = definition_of(request)
     assert definition.axis[0].integer == whole
 
 
@@ -210,7 +210,8 @@ def test_a_sweep_with_own_code_is_resumed_from_its_copy(tmp_path):
     preset.write_text('extends = "quickstart"\n[network]\nactivation = "mine"\n[gradient]\nnum_points = 2\n')
     file.write_text('import hepcli\nhepcli.register_activation("mine")(lambda z: z / (1 + abs(z)))\n')
     make = (
-        "from pathlib import Path; from hepcli.experiments.sweep import SweepRequest, prepare; "
+        "from pathlib import Path; from hepcli.experiments.sweep import prepare; "
+        "from hepcli.experiments.sweeps.definition import SweepRequest; "
         f"prepare(SweepRequest(preset={str(preset)!r}, vary=['network.activation=mine,sigmoid'], "
         f"out=Path({str(out)!r}), code=[Path({str(file)!r})]))"
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from hepcli.config import load_config
-from hepcli.data import _own, find_spec, import_data, list_datasets, load_split
+from hepcli.data import _images, find_spec, import_data, list_datasets, load_split
 from hepcli.errors import DatasetError
 from hepcli.experiments.task import Task
 from hepcli.settings import DATASETS
@@ -372,7 +372,7 @@ def test_folders_of_equal_numbers_have_one_order(tmp_path):
         root = tmp_path / "-".join(names)
         for name in names:
             (root / name).mkdir(parents=True)
-        assert _own._visible_folders(root) == ["01", "1", "2"]
+        assert _images._visible_folders(root) == ["01", "1", "2"]
 
 
 def test_two_imports_of_one_name_at_once(tmp_path, data_dir, monkeypatch):

@@ -11,14 +11,12 @@ import pytest
 from hepcli.errors import CheckpointError, ConfigError, OutputError
 from hepcli.experiments.measure import (
     Measured,
-    Measurement,
     MeasureRequest,
-    StepMeasured,
     StepSkipped,
-    _set_aside,
-    map_axis,
     measure,
 )
+from hepcli.experiments.measurement import Measurement, StepMeasured, map_axis
+from hepcli.experiments.set_aside import set_aside
 from hepcli.experiments.train import TrainRequest, train
 from hepcli.experiments.weights import export
 
@@ -31,9 +29,9 @@ LAYERS = {"l1", "l2", "out", "total"}
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch):
     """References of small networks converge early; the pictures take most of the time."""
-    monkeypatch.setattr("hepcli.experiments.measure._PICTURE_EXAMPLES", 2)
-    monkeypatch.setattr("hepcli.experiments.measure._MAP_POINTS", 5)
-    monkeypatch.setattr("hepcli.experiments.measure._PICTURE_NUMBERS", (1, 2, 3))
+    monkeypatch.setattr("hepcli.experiments.measurement._PICTURE_EXAMPLES", 2)
+    monkeypatch.setattr("hepcli.experiments.measurement._MAP_POINTS", 5)
+    monkeypatch.setattr("hepcli.experiments.measurement._PICTURE_NUMBERS", (1, 2, 3))
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +167,9 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_anything_is_measured(
 )
 def test_whatever_is_replaced_is_kept_and_said(tmp_path, text):
     file = tmp_path / "measures.json"
-    assert _set_aside(file, {}) is None
+    assert set_aside(file, {}) is None
     file.write_text(text)
-    assert "was not written by hep" in _set_aside(file, {})
+    assert "was not written by hep" in set_aside(file, {})
     assert (tmp_path / "measures.1.json").read_text() == text
     assert not file.exists()
 

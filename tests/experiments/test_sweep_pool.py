@@ -3,10 +3,11 @@
 import pytest
 
 from hepcli.config import check_sweep
-from hepcli.experiments.sweep import Plan, _Watch
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.plan import Plan
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.pool import cpus_of, device_variables, visible_devices
+from hepcli.experiments.sweeps.watch import Watch
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_a_sweep_whose_workers_were_ended_does_not_wait_for_ever(tmp_path):
     definition = check_sweep({"sweep": {"preset": "quickstart"}, "axis": axis}, "test")
     points = expand(definition)
     SweepFolder(tmp_path).join(definition, points)
-    watch = _Watch(Plan(tmp_path, definition, points, points))
+    watch = Watch(Plan(tmp_path, definition, points, points))
     records = list(watch.until_over(Gone(), lambda: False, fail_fast=False))
     assert len(records) == 2
     assert not watch.is_over

@@ -12,7 +12,8 @@ import pytest
 from hepcli.config import check_sweep, config_hash, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import FAILED
-from hepcli.experiments.sweeps.collect import collect, collect_runs
+from hepcli.experiments.sweeps.collect import collect
+from hepcli.experiments.sweeps.collect_runs import collect_runs
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand

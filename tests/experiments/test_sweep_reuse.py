@@ -8,8 +8,10 @@ import pytest
 
 from hepcli.config import load_sweep
 from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
-from hepcli.experiments.sweep import SweepRequest, plan, prepare, sweep
+from hepcli.experiments.sweep import prepare, sweep
+from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.plan import plan
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.worker import WorkRequest, work

@@ -7,9 +7,10 @@ import pytest
 
 from hepcli.config import check_sweep
 from hepcli.errors import ConfigError, SweepError
-from hepcli.experiments.sweep import SweepRequest, plan
 from hepcli.experiments.sweeps import study
+from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.plan import plan
 from hepcli.experiments.sweeps.points import probe
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.search import Search

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from hepcli.errors import ConfigError, SweepError
-from hepcli.experiments.sweep import SweepRequest
 from hepcli.experiments.sweeps import slurm
+from hepcli.experiments.sweeps.definition import SweepRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 SCRIPTS = {

@@ -7,7 +7,7 @@ from typing import Any
 from hepcli.config import load_config, load_sweep
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData
-from hepcli.experiments.sweeps.collect import Collection, Outcome, views
+from hepcli.experiments.sweeps.collection import Collection, Outcome, views
 from hepcli.experiments.sweeps.figure import figure_of
 from tests.results.records import FOLDER
 

@@ -21,7 +21,7 @@ from hepcli.experiments.captions import (
 )
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, extent, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
-from hepcli.experiments.sweeps.collect import (
+from hepcli.experiments.sweeps.collection import (
     Collection,
     Outcome,
     value_in_summary,

@@ -14,7 +14,8 @@ from hepcli.experiments.figure_data import FigureData, data_file
 from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.cells import Cell, cells_of, differences_from, place_of
-from hepcli.experiments.sweeps.collect import Collection, collect
+from hepcli.experiments.sweeps.collect import collect
+from hepcli.experiments.sweeps.collection import Collection
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.search import Search, search_of

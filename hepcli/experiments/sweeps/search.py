@@ -15,7 +15,7 @@ from hepcli.config import VALIDATION_ERROR, SearchTable, SweepDefinition
 from hepcli.errors import SweepError
 from hepcli.experiments.run_folder import SUMMARY_FILE
 from hepcli.experiments.sweeps.claims import DONE, ENDED, FAILED, PRUNED, RELEASED, Claim, Heart, Journal
-from hepcli.experiments.sweeps.collect import value_of
+from hepcli.experiments.sweeps.collection import value_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, labels_of, points_at
 from hepcli.experiments.sweeps.study import Result, Study, check_optuna, is_worse, suggest

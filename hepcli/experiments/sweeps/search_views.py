@@ -8,7 +8,7 @@ from typing import Any
 from hepcli.experiments.captions import IN_VIEW, number_text, seeds_text, symbol_of
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.sweeps.claims import DONE
-from hepcli.experiments.sweeps.collect import value_title
+from hepcli.experiments.sweeps.collection import value_title
 from hepcli.experiments.sweeps.search import Search
 from hepcli.experiments.sweeps.study import Result, importances
 

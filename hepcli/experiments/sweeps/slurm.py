@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from hepcli.config import split_outside
 from hepcli.errors import ConfigError, SweepError
-from hepcli.experiments.sweep import SweepRequest, plan, prepare, worker_arguments
+from hepcli.experiments.sweep import prepare, worker_arguments
+from hepcli.experiments.sweeps.definition import SweepRequest
+from hepcli.experiments.sweeps.plan import plan
 from hepcli.experiments.sweeps.pool import WORKER
 
 _EXAMPLE = "Write --slurm partition=gpu,time=120,cpus_per_task=8 (time in minutes)."

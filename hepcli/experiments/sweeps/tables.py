@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hepcli.config import ERRORS, flatten
 from hepcli.experiments.captions import assigned_symbol, number_text, shown_label, symbol_of, with_symbols
 from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place, cells_beside
-from hepcli.experiments.sweeps.collect import Collection, value_in_summary, value_title
+from hepcli.experiments.sweeps.collection import Collection, value_in_summary, value_title
 
 NO_RUN = "–"
 """The text of a cell without runs."""

@@ -1,0 +1,59 @@
+"""What the user of a configuration should know before it is trained."""
+
+from hepcli.config import Config
+from hepcli.engine import estimator_of
+from hepcli.settings import SCHEDULES
+
+SMALLEST_RADIUS = 1e-4
+"""|β| below which rounding in float32 changes the gradient of a batch by more than about 1 % (METHOD §3)."""
+MOST_ADJOINT_STEPS = 30
+"""Steps after which adjoints of examples that have not settled outweigh the others' (METHOD §3)."""
+
+
+def method_notices(config: Config) -> list[str]:
+    """Say what of a gradient is not what its method promises: rounding, and adjoints that grow."""
+    return [*_rounding_notices(config), *_adjoint_notices(config)]
+
+
+def schedule_notice(config: Config, step: int, num_batches: int, before: int) -> str:
+    """Say what becomes of a learning rate whose schedule was that of another number of epochs.
+
+    Args:
+        config: of the run, with the number of epochs from here on.
+        step: the run is at.
+        num_batches: of an epoch.
+        before: number of epochs up to here.
+    """
+    settings, epochs = config.optimizer, config.run.epochs
+    schedule = SCHEDULES[settings.schedule]
+    old, new = (float(schedule(settings.learning_rate, n * num_batches)(step)) for n in (before, epochs))
+    return (
+        f"optimizer.schedule = {settings.schedule}: up to step {step} the schedule for {before} epochs was "
+        f"used (learning rate {old:.3g}); from here on, the schedule for {epochs} epochs is used (learning "
+        f"rate {new:.3g}). A run of {epochs} epochs from the start would give different results."
+    )
+
+
+def _rounding_notices(config: Config) -> list[str]:
+    """Say that nudges are so small that rounding shows; measures in float64 do not."""
+    radius = config.gradient.beta_radius
+    if radius >= SMALLEST_RADIUS or not estimator_of(config.gradient.method).magnifies_rounding:
+        return []
+    return [
+        f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides rounding errors of float32 by "
+        "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry, in "
+        f"float64, does not show this. Use {SMALLEST_RADIUS:g} or more, or hep_exact, which takes no nudge."
+    ]
+
+
+def _adjoint_notices(config: Config) -> list[str]:
+    """Say that iterated adjoints grow without bounds in examples that have not settled."""
+    method, steps = config.gradient.method, config.gradient.adjoint_steps
+    learns = config.relaxation.unsettled == "learn"
+    if not estimator_of(method).iterates_adjoint or not learns or steps <= MOST_ADJOINT_STEPS:
+        return []
+    return [
+        f"gradient.method = {method}: where an example has not settled, its adjoint grows with each of the "
+        f"{steps} iterations, and a few such examples can undo what the others teach (METHOD §3). Use "
+        "relaxation.unsettled=skip, or gradient.adjoint_steps=20 as in the published code."
+    ]
