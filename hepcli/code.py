@@ -141,8 +141,8 @@ def check_same(files: Sequence[CodeFile], table: Mapping[str, Any], label: str) 
         if kept.get(file.name, file.sha256) != file.sha256:
             raise CodeError(
                 f"{file.path} has changed since {label} was started with it.",
-                f"Leave out --code {file.path}: {label} keeps a copy. New parts may be in a file of another "
-                "name, or start a new run with another --out.",
+                f"Leave out --code {file.path}: {label} keeps a copy. Put new components in a file with "
+                "another name, or start a new run with another --out.",
             )
 
 

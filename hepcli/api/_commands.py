@@ -153,7 +153,7 @@ def measure(
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
         CodeError: a file with own parts is missing, has changed or cannot be loaded.
-        ConfigError: more examples than there are, or no whole number of them.
+        ConfigError: `examples` exceeds the split, or is not a whole number.
         DatasetError: the data set is missing or damaged.
     """
     model = opened(model)

@@ -38,7 +38,7 @@ def estimate(
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
         images: pixels of 0 … 255.
         labels: classes.
-        method: estimator, such as "rbp"; None for the one of its settings. Those without feedback
+        method: estimator, such as "rbp"; None for the model's own. Those without feedback
             (`feedforward`, `dual_propagation`, `predictive_coding`) compute it in the network without its
             feedback connections, whose signals and gradients are not comparable with the others'.
         overrides: settings of [gradient] and [relaxation] to change, such as ``{"gradient.num_points": 4}``.
@@ -50,7 +50,7 @@ def estimate(
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
-        CodeError: an own estimator or solver returns something else than it must.
+        CodeError: a registered estimator or solver returns the wrong shape or type.
         ConfigError: a method or setting that is not allowed or does not suit this network.
         ValueError: the images are not such an array, or there is not one label per image.
 

@@ -110,7 +110,7 @@ class Model:
     @property
     @in_session
     def weights_as_read(self) -> Params:
-        """What the network computes with: `params`, but for the limits of `[hardware]`."""
+        """What the network computes with: `params`, as limited by `[hardware]`."""
         self._task.make_current()
         return self._task.weights_as_read(
             {name: dict(own) for name, own in self.params.items()}, self.config, self.step
@@ -298,7 +298,7 @@ def init_model(
         overrides: settings to change, such as ``{"network.initial_angle_deg": 45.0}``.
         init_from: a run, RUN:STEP, RUN:best or a file of weights, .safetensors or .npz; arrays that match by
             name (`CONNECTION.kernel`, (in, out) or (height, width, in, out), `CONNECTION.bias`, and those
-            of `readout`) and shape are used, which of them are not is a warning.
+            of `readout`) and shape are used; a warning names those that do not match.
         data_dir: where data sets are kept; None for the default folder.
         code: files with own parts.
 

@@ -71,7 +71,7 @@ def register_loss(name: str, loss: Loss) -> None:
     Args:
         name: lower-case letters, digits and _.
         loss: `hepcli.networks.Loss(value, derivative)` of output and targets (batch, classes); the derivative
-            by the output must be holomorphic in it where nudges are complex.
+            with respect to the output must be holomorphic in it where nudges are complex.
 
     Raises:
         CodeError: the name is taken, or `loss` is not a Loss.
@@ -317,7 +317,7 @@ def register_measure(
         of_all: whether examples without a fixed point count too.
 
     Raises:
-        CodeError: the name is taken, by another key of the records too.
+        CodeError: the name is taken, or is already a key of the records.
 
     Example:
         The largest activity of the hidden units at the run's own free state.
@@ -352,7 +352,7 @@ def register_tracker(name: str) -> Callable[[Part], Part]:
     What is decorated is a class, or a function that returns an object: called with the configuration
     (`hepcli.api.Config`), the run folder (a path) and the lines of metrics.jsonl that there are already (of a
     resumed run), as dictionaries. Its `log(line)` is given every later one; where it has `figure(file)`, that
-    gets the curves as PNG, and `close(finished=…)` is called at the end. One that fails midway is given up
+    gets the curves as PNG, and `close(finished=…)` is called at the end. One that fails midway is dropped
     with a notice.
 
     Args:

@@ -83,7 +83,7 @@ class Silent:
             self.notice(text)
         if 0 < record.epochs == record.epochs_done:
             done = "The only epoch is" if record.epochs == 1 else f"All {record.epochs} epochs are"
-            self.notice(f"{done} done; --epochs N trains until N in total.")
+            self.notice(f"{done} done; --epochs N trains to N epochs in total.")
 
     def batch_done(self, record: BatchDone) -> None:
         """A step was dispatched."""

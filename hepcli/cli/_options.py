@@ -56,7 +56,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result to stdout as a JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress, and no tables beside the result.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress and tables.")]
 
 
 class FigureFormat(StrEnum):

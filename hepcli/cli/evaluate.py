@@ -31,8 +31,8 @@ _TITLES = {
 
 
 _LEGEND = """log10 residual: mean of log10 ‖F(u)‖ after the free phase; settled: examples
-with a residual so small that they count as at a fixed point; non-finite:
-examples whose state overflowed"""
+whose residual is small enough to count as a fixed point; non-finite: examples
+whose state overflowed"""
 
 
 class EvalSplitChoice(StrEnum):

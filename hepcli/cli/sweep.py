@@ -29,8 +29,8 @@ Together = Annotated[
     bool,
     typer.Option(
         "--together",
-        help="Train runs that differ only in seed, beta, lambda, learning rate or angle together, in one "
-        "program: for GPUs; on a processor, --jobs is faster.",
+        help="Train runs that differ only in seed, beta, lambda, learning rate or angle together in one "
+        "program. For GPUs; on a CPU, --jobs is faster.",
     ),
 ]
 FailFast = Annotated[
@@ -169,7 +169,7 @@ def sweep_command(
         typer.Option(
             "--against",
             metavar="LABEL",
-            help="With --report, also tabulate the differences of all others from this place on an axis, "
+            help="With --report, also tabulate how all other conditions differ from the one with this label, "
             "paired by seed, with confidence intervals.",
             show_default=False,
         ),
@@ -193,7 +193,7 @@ def sweep_command(
 ) -> None:
     """Run a grid of settings and seeds, and summarise it in a table and a figure.
 
-    Running the same command again, or elsewhere at the same time, joins the work. The paths of the files are
+    Running the same command again, or elsewhere at the same time, joins the sweep. The paths of the files are
     printed to stdout at the end; progress goes to stderr.
     """
     from hepcli.experiments.sweeps.definition import SweepRequest

@@ -205,8 +205,8 @@ def _read_npz(path: Path) -> dict[SplitName, Pair]:
 def _check_all_used(path: Path, names: Sequence[str], used: Sequence[str]) -> None:
     if unused := [name for name in names if name not in used]:
         raise DatasetError(
-            f"{path} also contains {', '.join(unused)}, which would be left out beside {', '.join(used)}.",
-            "Take it out, or name both splits train_images, train_labels, test_images, test_labels.",
+            f"{path} also contains {', '.join(unused)}, which would be ignored next to {', '.join(used)}.",
+            "Remove it, or name both splits train_images, train_labels, test_images, test_labels.",
         )
 
 

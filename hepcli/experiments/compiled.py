@@ -250,8 +250,8 @@ def network_of_method(network: Network, gradient: GradientSettings) -> Network:
     estimator = estimator_of(gradient.method)
     if estimator.is_contrastive and not network.linear_drive:
         raise ConfigError(
-            f"gradient.method = {gradient.method}: its energy is not defined where a connection between "
-            "layers pools.",
+            f"gradient.method = {gradient.method}: its energy is not defined if a connection between "
+            "layers has pooling.",
             "Use gradient.method=hep, which works with any layer, or layers without pooling "
             "(pool_size = pool_stride = 1).",
         )
@@ -270,7 +270,7 @@ def _check_own_activations(config: Config) -> None:
         found = jax.eval_shape(function, given)
         if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (given.shape, given.dtype):
             raise CodeError(
-                f"{defined_at(function)}: activation {name} makes {found} of {given}.",
+                f"{defined_at(function)}: activation {name} returns {found} for {given}.",
                 "It acts on each element: return an array of the same shape and type.",
             )
         if not looks_holomorphic(function):

@@ -147,7 +147,7 @@ def _source(request: MeasureRequest) -> _Source:
         raise ConfigError(
             "A saved run brings its own settings: --preset cannot be combined with it."
             if both
-            else "There is nothing to measure: neither a saved run nor, for an untrained network, --preset.",
+            else "There is nothing to measure: give a saved run or, for an untrained network, --preset.",
             "Run hep measure-asymmetry RUN_FOLDER   or hep measure-asymmetry --preset NAME.",
         )
     if request.checkpoint is not None:

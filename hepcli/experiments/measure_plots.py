@@ -266,7 +266,7 @@ def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
         if any(value is not None for one in series for value in one.y)
     )
     caption += f"; {_used(records[-1])} at the end (test error: all); error bars: standard error"
-    title = "Asymmetry along the run"
+    title = "Asymmetry over training"
     return FigureData(title=title, caption=caption, panels=shown, columns=4, shared_legend=True)
 
 

@@ -148,8 +148,8 @@ class Measurement:
             notes.append(f"{method} has no error vector: {undefined}.")
         if real_only := self._task.network.real_only:
             notes.append(
-                f"{real_only[0]} is not holomorphic, so nudges must be real; the figures show complex "
-                "nudges and "
+                f"{real_only[0]} is not holomorphic, so nudges must be real; the figures, which show "
+                "complex nudges, "
                 "are not drawn. Use sigmoid, dsilu, tanh, softplus or linear to get them."
             )
         if angle is None and not self._task.network.pairs:

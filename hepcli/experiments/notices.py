@@ -40,7 +40,7 @@ def _rounding_notices(config: Config) -> list[str]:
     if radius >= SMALLEST_RADIUS or not estimator_of(config.gradient.method).magnifies_rounding:
         return []
     return [
-        f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides rounding errors of float32 by "
+        f"gradient.beta_radius = {radius:g}: {config.gradient.method} divides float32 rounding errors by "
         "|β|, which changes gradients by about 1e-6/|β| of their size (METHOD §3). hep measure-asymmetry, in "
         f"float64, does not show this. Use {SMALLEST_RADIUS:g} or more, or hep_exact, which takes no nudge."
     ]
@@ -54,6 +54,6 @@ def _adjoint_notices(config: Config) -> list[str]:
         return []
     return [
         f"gradient.method = {method}: where an example has not settled, its adjoint grows with each of the "
-        f"{steps} iterations, and a few such examples can undo what the others teach (METHOD §3). Use "
+        f"{steps} iterations, and a few such examples can undo what is learned from others (METHOD §3). Use "
         "relaxation.unsettled=skip, or gradient.adjoint_steps=20 as in the published code."
     ]

@@ -153,7 +153,7 @@ class Run:
         done, epochs = -(-step // self.num_batches), self.config.run.epochs
         if epochs < done:
             raise ConfigError(
-                f"run.epochs = {epochs}: the run in {self.folder.path} is already in or past epoch {done}.",
+                f"run.epochs = {epochs}: the run in {self.folder.path} has already reached epoch {done}.",
                 f"Choose at least {done} epochs, or start a new run from its weights with --init-from "
                 f"{self.folder.path}.",
             )
@@ -169,7 +169,7 @@ class Run:
             if is_over(self.history[:epoch], patience):
                 raise ConfigError(
                     f"run.patience = {patience}: the run in {self.folder.path} would have ended after epoch "
-                    f"{epoch}, but is in or past epoch {begun}.",
+                    f"{epoch}, but has already reached epoch {begun}.",
                     "Choose a larger run.patience, or start a new run with it.",
                 )
 

@@ -181,7 +181,7 @@ class SavedRun:
         if given != own:
             raise ConfigError(
                 f"data.validation_examples = {given}: the run in {self.folder} was trained with {own}, which "
-                "decides what its validation examples are.",
+                "determines which examples those are.",
                 "Leave it out.",
             )
 
@@ -193,7 +193,7 @@ class SavedRun:
                 continue
             if any(f"{key}.".startswith(f"{name}.") for name in _OF_TRAINING):
                 raise ConfigError(
-                    f"{key} = {_shown(given)}: it matters in training alone, and the run in {self.folder} "
+                    f"{key} = {_shown(given)}: it matters only in training, and the run in {self.folder} "
                     f"was trained with {_shown(own)}.",
                     "Leave it out, or train a run with it.",
                 )
@@ -218,7 +218,7 @@ class SavedRun:
             return self.restore(self.chosen_step(step))
         if self.named_step is not None:
             raise ConfigError(
-                f"{self.checkpoint} is step {self.named_step}, but the best one is asked for.",
+                f"{self.checkpoint} is step {self.named_step}, but the best one was requested.",
                 f"Give the run: {self.folder}.",
             )
         newest = self._newest_for_best()

@@ -71,8 +71,8 @@ class SplitMeter:
             return None
         return (
             f"The first {self._examples} examples of this split of {name} contain only {seen} of its {there} "
-            "classes, so measures of them do not stand for the split. Measure more, or import the data set "
-            "again in mixed order."
+            "classes, so measures of them are not representative. Measure more, or import the data set "
+            "again with its examples shuffled."
         )
 
     @property

@@ -199,8 +199,8 @@ class Task:
             parts = data.accumulate * parts_that_fit(_OVER_TRACE * needed, memory)
             raise ConfigError(
                 f"data.batch_size = {data.batch_size}: a training step needs at least "
-                f"{needed / 2**30:.1f} GiB of memory, and there are {memory / 2**30:.1f} GiB.",
-                f"Set data.accumulate={parts}, which takes each batch in parts (results change "
+                f"{needed / 2**30:.1f} GiB of memory, but only {memory / 2**30:.1f} GiB is available.",
+                f"Set data.accumulate={parts}, which processes each batch in parts (results change "
                 "by rounding only), or relaxation.free_precision=bfloat16, or train a smaller network.",
             )
 

@@ -54,7 +54,7 @@ def check_installed(config: Config) -> None:
         if package is not None and importlib.util.find_spec(package) is None:
             raise ConfigError(
                 f"{assigned('run.trackers', list(config.run.trackers))}: {package} is not installed.",
-                f"Type: python -m pip install 'hepcli[{name}]'   or leave {name} out.",
+                f"Run: python -m pip install 'hepcli[{name}]'   or leave {name} out.",
             )
 
 
@@ -78,7 +78,7 @@ class Trackers:
         if folder.writes:
             for name in dict.fromkeys(config.run.trackers):
                 if name not in TRACKERS:  # of a resumed run, trained in a program that had registered it
-                    self._news.append(f"There is no tracker {name} here; it no longer follows this run.")
+                    self._news.append(f"There is no tracker {name} here; it no longer logs this run.")
                     continue
                 self._open[name] = TRACKERS[name](config, folder, history, self._news)
 

@@ -250,7 +250,7 @@ class GradientSettings:
                 )
             if num_points != 1:
                 message = (
-                    f"needs gradient.num_points = 1: {num_points} nudges cancel that error by themselves"
+                    f"needs gradient.num_points = 1: {num_points} nudges cancel the first-order error anyway"
                 )
                 raise Faults([Fault(key, message)])
         return beta_sign

@@ -362,7 +362,7 @@ def test_what_matters_in_training_alone_cannot_be_changed_afterwards(tiny, finis
     }
     ours |= {"optimizer.learning_rate_multipliers.readout": 0.5, "checkpoints.keep_latest": 9}
     for key, value in ours.items():
-        with pytest.raises(ConfigError, match=f"{key} = .*: it matters in training alone"):
+        with pytest.raises(ConfigError, match=f"{key} = .*: it matters only in training"):
             hepcli.load_run(finished, overrides={key: value})
 
 
@@ -404,7 +404,7 @@ def test_warnings_are_those_of_the_line_that_called(finished, tmp_path):
 
 def test_the_best_step_of_a_step_is_refused(finished):
     step = max((finished / "checkpoints").glob("[0-9]*"), key=lambda step: int(step.name))
-    with pytest.raises(ConfigError, match=r"is step \d+, but the best one is asked for"):
+    with pytest.raises(ConfigError, match=r"is step \d+, but the best one was requested"):
         hepcli.load_run(step, step="best")
 
 

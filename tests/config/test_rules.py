@@ -40,7 +40,7 @@ def test_contrasts_need_connections_both_ways():
 def test_one_nudge_may_have_a_random_sign(method):
     random = [f"gradient.method={method}", "gradient.beta_sign=random"]
     load_config("quickstart", [*random, "gradient.num_points=1"])
-    rule = "needs gradient.num_points = 1: 2 nudges cancel that error by themselves"
+    rule = "needs gradient.num_points = 1: 2 nudges cancel the first-order error anyway"
     assert message("quickstart", *random) == f'gradient.beta_sign = "random": {rule}'
 
 

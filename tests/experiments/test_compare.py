@@ -102,11 +102,11 @@ def test_a_figure_says_in_what_else_its_runs_differ(tmp_path, drawn):
     )  # fmt: skip
     notices = compare([one, two])[1]
     assert notices == (
-        "The runs differ in more than gradient.num_points, by which they are told apart: "
+        "The runs differ in more than gradient.num_points, by which they are grouped: "
         "relaxation.free_steps, network.layers.",
     )
     caption = figure_of(drawn[0]).caption
-    assert "; seeds 0–1 (1 of them each); the runs also differ in" in caption.replace(
+    assert "; seeds 0–1 (1 per condition); the runs also differ in" in caption.replace(
         "2 of 2 runs not finished; ", ""
     )
     assert "relaxation.free steps, network.layers" in caption
@@ -120,7 +120,7 @@ def test_a_mean_of_runs_of_different_lengths_says_so(tmp_path, drawn):
     lines = (runs[1] / "metrics.jsonl").read_text().splitlines(keepends=True)
     (runs[1] / "metrics.jsonl").write_text(lines[0])
     compare(runs)
-    assert "late epochs: of the runs that got so far" in figure_of(drawn[1]).caption
+    assert "late epochs: only the runs that reached them" in figure_of(drawn[1]).caption
 
 
 def test_where_a_run_is_trained_and_followed_makes_no_curve_of_its_own(tmp_path, drawn):

@@ -163,5 +163,5 @@ def test_another_method_may_need_another_setting_of_training(tmp_path, small):
     list(train(TrainRequest(None, (*small, "relaxation.persistent_state=true"), {"run.epochs": 1}, folder)))
     plain = "relaxation.persistent_state=false"
     assert evaluate(folder, overrides=["gradient.method=dyadic_ep", plain])[0]["step"] == 10
-    with pytest.raises(ConfigError, match="it matters in training alone"):
+    with pytest.raises(ConfigError, match="it matters only in training"):
         evaluate(folder, overrides=[plain])

@@ -95,7 +95,7 @@ def test_a_run_that_no_longer_improves_is_over_and_stays_so(tmp_path, small):
     again = list(train(TrainRequest(out=tmp_path / "s0", resume=True)))
     assert [type(record) for record in again] == [RunStarted, Finished]
     with pytest.raises(
-        ConfigError, match=r"run\.patience = 1: .* would have ended after epoch 2, but is in or past"
+        ConfigError, match=r"run\.patience = 1: .* would have ended after epoch 2, but has already reached"
     ):
         list(train(TrainRequest(None, ["run.patience=1"], out=tmp_path / "s0", resume=True)))
     record, _ = evaluate(tmp_path / "s0", step="best")

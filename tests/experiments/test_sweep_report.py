@@ -77,7 +77,7 @@ def test_a_figure_says_where_points_have_different_numbers_of_seeds(tmp_path):
     folder, _ = fake_sweep(tmp_path, [0.8, 0.9, 1.0] + [0.5] * 15)
     assert "; seeds 0–2; mean" in figure_of(collect(folder.path)).caption
     part, _ = fake_sweep(tmp_path / "part", [0.8, 0.9, None, None, 0.5] + [0.5] * 13)
-    assert "; seeds 0–2 (2 to 3 of them each); mean" in figure_of(collect(part.path)).caption
+    assert "; seeds 0–2 (2 to 3 per condition); mean" in figure_of(collect(part.path)).caption
 
 
 def test_grids_that_share_a_point_are_reported(tmp_path):
@@ -482,7 +482,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     lines = list(csv.DictReader((tmp_path / "table.differences.csv").read_text().splitlines()))
     assert float(lines[0]["mean"]) == pytest.approx(-2)
     assert r"$-$2.00" in (tmp_path / "table.tex").read_text()
-    with pytest.raises(ConfigError, match="no such place") as error:
+    with pytest.raises(ConfigError, match="no axis has this label") as error:
         report(tmp_path, against="5")
     assert "0.05" in error.value.advice
 
@@ -574,7 +574,7 @@ def test_what_cannot_be_compared_is_said_and_stays_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.5] * 3 + [0.6, None, None] + [None] * 3 + [None] * 9)
     made = report(tmp_path, against="N = 1")  # as the table shows it
     assert made.grids[1].rows[0] == ("0.05", "−10.00 (1)", "–")
-    with pytest.raises(ConfigError, match="no other condition has a finished run of a seed"):
+    with pytest.raises(ConfigError, match="no other condition has a finished run with the same"):
         report(tmp_path, against="0.5")
 
 

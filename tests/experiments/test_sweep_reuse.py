@@ -104,11 +104,11 @@ def test_only_whole_runs_of_the_configuration_are_reused(first, request_, tmp_pa
     assert list(planned.reused.values()) == [right]
     assert any("belongs to another run. The run is not reused." in note for note in planned.notes)
     other = plan(request_("second", [0.0])._replace(epochs=2, reuse=[first]))
-    assert other.notes == (f"None of the runs that are left to do is finished in {first}.",)
+    assert other.notes == (f"None of the remaining runs is finished in {first}.",)
 
 
 SAYS = {
-    "earlier_schedules": ([{"step": 10, "epochs": 1}], "so it followed another schedule"),
+    "earlier_schedules": ([{"step": 10, "epochs": 1}], "so its learning-rate schedule differs"),
     "dataset_sha256": ("0" * 64, "was trained on other examples than the data set fashion_mnist_mini"),
 }
 

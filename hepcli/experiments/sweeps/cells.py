@@ -93,7 +93,7 @@ def place_of(result: Collection, text: str) -> Place:
         raise ConfigError(f"--against {text}: several axes have this label.", f"Write {every}.")
     known = [place.label for place in places]
     raise ConfigError(
-        f"--against {text}: there is no such place on an axis{did_you_mean(text, known) or '.'}",
+        f"--against {text}: no axis has this label{did_you_mean(text, known) or '.'}",
         f"Choose one of: {', '.join(known)}." if known else "There are no axes.",
     )
 
@@ -121,8 +121,8 @@ def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
             found.append(_difference(cell, base, seeds))
     if not found:
         raise ConfigError(
-            f"--against {place.label}: no other condition has a finished run of a seed that it has.",
-            "Choose another place, or finish more runs.",
+            f"--against {place.label}: no other condition has a finished run with the same seed.",
+            "Choose another label, or finish more runs.",
         )
     return found
 

@@ -98,7 +98,7 @@ def collect_runs(
     notices += _of_examples(outcomes)
     unnamed = unnamed_keys(flat, varied, _SEED)
     if unnamed:
-        named = f"{', '.join(varied)}, by which they are told apart" if varied else "their seeds"
+        named = f"{', '.join(varied)}, by which they are grouped" if varied else "their seeds"
         notices.append(f"The runs differ in more than {named}: {', '.join(unnamed)}.")
     views_of = default_views(axes)
     return Collection(title, axes, outcomes, *views_of, tuple(notices), with_unfinished, tuple(unnamed))

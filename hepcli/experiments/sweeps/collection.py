@@ -158,6 +158,6 @@ def notes_of_schedules(run: Path, summary: Mapping[str, Any] | None) -> list[str
     if not earlier:
         return []
     return [
-        f"{run} was resumed with another number of epochs, so it followed another schedule than a run of "
-        "that length from the start."
+        f"{run} was resumed with a different number of epochs, so its learning-rate schedule differs from "
+        "that of an uninterrupted run of this length."
     ]

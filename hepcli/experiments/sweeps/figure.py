@@ -111,16 +111,16 @@ def _caption(result: Collection) -> str:
     means = _means(result, shown)
     each = sorted({len({outcome.seed for outcome in runs}) for runs in means})
     number = f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
-    parts.append(seeds_text(seeds) + (f" ({number} of them each)" if each[0] < len(seeds) else ""))
+    parts.append(seeds_text(seeds) + (f" ({number} per condition)" if each[0] < len(seeds) else ""))
     if max(map(len, means)) > 1:
         parts.append("mean ± sample standard deviation")
     if result.figure.kind == "curves" and _lengths_differ(result):
-        parts.append("late epochs: of the runs that got so far")
+        parts.append("late epochs: only the runs that reached them")
     pending, every = len(result.outcomes) - len(done), len(result.outcomes)
     if pending and len(shown) > len(done):
         parts.append(f"{pending} of {every} runs not finished")
     elif pending:
-        parts.append(f"the {len(done)} finished of {every} runs")
+        parts.append(f"only the {len(done)} finished runs of {every}")
     if result.unnamed:
         some, rest = result.unnamed[:_MOST_UNNAMED], len(result.unnamed) - _MOST_UNNAMED
         names = ", ".join(map(symbol_of, some))

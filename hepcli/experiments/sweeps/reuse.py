@@ -65,7 +65,7 @@ def find_reusable(
         if found:
             notes.append(f"{len(found)} of {len(points)} runs are finished in {place} and copied from there.")
         elif wanted:
-            notes.append(f"None of the runs that are left to do is finished in {place}.")
+            notes.append(f"None of the remaining runs is finished in {place}.")
         runs |= found
     return Reusable(runs, tuple(dict.fromkeys(notes)))
 
@@ -131,9 +131,9 @@ def _why_not(run: Path, summary: Mapping[str, Any], own: str, data_dir: Path | N
     if config_hash(config) != own:
         return f"{run / SUMMARY_FILE} belongs to another run."
     if summary.get("earlier_schedules"):
-        return f"{run} was resumed with another number of epochs, so it followed another schedule."
+        return f"{run} was resumed with a different number of epochs, so its learning-rate schedule differs."
     if config.run.init_from:
-        return f"{run} began with the weights of {config.run.init_from}, which may have changed since."
+        return f"{run} started from the weights of {config.run.init_from}, which may have changed since."
     examples = fingerprint(find_spec(config.data.name, data_dir))
     if examples is not None and "dataset_sha256" not in summary:
         return (

@@ -91,7 +91,7 @@ def search_note(record: dict[str, Any]) -> str:
     note = f"Best: trial {best['trial']} ({where}), {value}."
     if shares:
         listed = ", ".join(f"{axis} {share:.0%}" for axis, share in shares.items())
-        note += f" Importance (shares, whether or not any axis matters): {listed}."
+        note += f" Importance (shares of 100 %, even if no axis matters): {listed}."
     return note
 
 

@@ -58,7 +58,7 @@ def difference_grid(
     texts = {tuple(one.labels.items()): _difference_text(one) for one in found}
     header, rows = _crossed(result, cells_beside(cells, place), texts, value_title(result.table.value))
     note = (
-        "Mean over the seeds that both have (their number in brackets) and its "
+        "Mean over the shared seeds (number of seeds in brackets) and its "
         f"{100 * CONFIDENCE:.0f} % confidence interval, paired by seed (paired t)."
     )
     return Grid(title, header, rows, len(result.table.rows), note)
