@@ -11,8 +11,8 @@ from hepcli.files import legible, replacing
 FigureFormat = Literal["png", "pdf", "svg"]
 FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 
-# Okabe & Ito (2008), told apart by colour-blind eyes too; their yellow is too pale for lines on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito (2008), told apart by colour-blind eyes too; grey for their yellow, too pale for lines on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 BLACK = _COLOURS.index("#000000")
 """The look of what no legend names."""
 _MARKERS = "os^Dv<P>X*"

@@ -76,7 +76,7 @@ def test_data_of_figures_are_json_without_nan(tmp_path):
 
 
 def test_series_differ_in_more_than_colour():
-    looks = [look_of(place) for place in range(7)]
+    looks = [look_of(place) for place in range(8)]
     assert len({look.color for look in looks}) == len({look.marker for look in looks}) == len(looks)
     assert all(a.linestyle != b.linestyle for a, b in itertools.pairwise(looks))
 

@@ -22,6 +22,7 @@ import hepcli
 from hepcli.engine import leading_eigenvalues, step_product
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
+from hepcli.experiments.figures import BLACK
 from hepcli.training import normalizer
 from tests.results.records import FOLDER
 
@@ -131,6 +132,7 @@ def figure(groups: dict[str, Columns]) -> FigureData:
                 y=numbers(100 * largest[:count].sum() / largest.sum() for count in counts),
             )
         )  # fmt: skip
+    gains.append(inverse_distance(gains[0]))
     panels = (
         Panel(kind="points", x=Scale(label="|1 − ρ|, distance from criticality", log=True),
               y=Scale(label="signal / output error, median", log=True), series=tuple(gains)),
@@ -142,6 +144,12 @@ def figure(groups: dict[str, Columns]) -> FigureData:
         f"{EXAMPLES:,} training images a network; bins of equal counts on the left"
     )
     return FigureData(title="Who carries the error signal", caption=caption, panels=panels, columns=2)
+
+
+def inverse_distance(gain: Series) -> Series:
+    """What a signal that grows like 1/(1 − ρ) would be, from the most critical bin on."""
+    x, y = np.asarray(gain.x, float), np.asarray(gain.y, float)
+    return Series(label="∝ 1/(1 − ρ)", x=gain.x, y=numbers(y[0] * x[0] / x), look=BLACK)
 
 
 if __name__ == "__main__":

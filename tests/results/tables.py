@@ -14,14 +14,14 @@ from tests.results.records import FOLDER
 RESULTS = FOLDER.parent / "RESULTS.md"
 _LAST = 10
 SIGNALS = {
-    "radius_median": "spectral radius of a step, median",
+    "radius_median": "spectral radius of a synchronous step, median",
     "radius_99": "spectral radius, 99 % quantile",
     "gain_median": "signal over output error, median",
     "gain_99": "signal over output error, 99 % quantile",
     "rank_correlation_gain": "rank correlation of that ratio with the spectral radius",
     "rank_correlation_error": "rank correlation of signal and output error",
     "share_of_top_hundredth": "share of the signal of the hundredth with the largest",
-    "settled_among_top": "settled among that hundredth",
+    "settled_among_top": "settled among that hundredth (20 examples a network)",
     "unsettled": "examples that do not settle",
     "share_of_unsettled": "their share of the signal",
     "near_critical": "examples with a radius above 0.97",
@@ -57,8 +57,9 @@ def table(name: str) -> str:
 
 
 def _facts(record: dict[str, Any]) -> Iterator[str]:
-    count = len(record["runs"])
-    yield f"`{record['command']}`, commit `{record['commit']}`, {count} runs. {record['machine']}"
+    count, hours = len(record["runs"]), sum(run["minutes"] for run in record["runs"]) / 60
+    what = f"{count} runs, {hours:.1f} hours"
+    yield f"`{record['command']}`, commit `{record['commit']}`, {what}. {record['machine']}"
     yield ""
 
 
