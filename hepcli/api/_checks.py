@@ -87,8 +87,8 @@ def checked_measure(name: str, measure: Callable[[Any], Any]) -> Callable[[Any],
     return checked
 
 
-def checked_signal(name: str, signal: ErrorSignal) -> ErrorSignal:
-    """The error signal, refused where it is none of the network it was asked for."""
+def checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> ErrorSignal:
+    """The error signal, refused where it is none of the network, or has no record where one is promised."""
 
     def checked(free: FreePhase) -> tuple[State, PhaseReport | None]:
         place = f"{defined_at(signal)}: estimator {name}"
@@ -104,6 +104,13 @@ def checked_signal(name: str, signal: ErrorSignal) -> ErrorSignal:
             raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _ESTIMATOR)
         if any(np.issubdtype(e.dtype, np.complexfloating) for e in vector.values()):
             raise CodeError(f"{place} returned complex numbers; an error vector is real.", _ESTIMATOR)
+        if (record is None) == has_record:
+            raise CodeError(
+                f"{place} returned {'no' if has_record else 'a'} record of its nudged phases.",
+                "Return report(phase), of hepcli.engine, or register it with has_nudged_record=False."
+                if has_record
+                else "Return None in its place, or leave out has_nudged_record=False.",
+            )
         return dict(vector), record
 
     return checked

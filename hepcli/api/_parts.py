@@ -100,8 +100,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
     """Register an estimator of the learning signal, for `gradient.method`.
 
     What is decorated is either a function from the end of a free phase (`hepcli.engine.FreePhase`) to the
-    error vector, real (batch, *units) per layer, and the record of its phases or None; or a whole
-    `hepcli.engine.Estimator`.
+    error vector, real (batch, *units) per layer, and the record of its phases, or with
+    ``has_nudged_record=False`` None; or a whole `hepcli.engine.Estimator`.
 
     Args:
         name: lower-case letters, digits and _.
@@ -147,7 +147,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
             return part
         check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
         check_takes(f"estimator {name}", part, "free")  # type: ignore[arg-type]
-        signal = checked_signal(name, part)  # type: ignore[arg-type]
+        has_record = traits.get("has_nudged_record", True)
+        signal = checked_signal(name, part, has_record=has_record)  # type: ignore[arg-type]
         try:
             estimator = Estimator(local_learning(signal), signal, **traits)
         except TypeError as error:

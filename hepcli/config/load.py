@@ -61,7 +61,8 @@ def load_config(
         preset: name of a shipped preset, path of a TOML file, or its tables; None is `quickstart`.
         overrides: `dotted.key=value` texts of --set; the last one wins where two set a key.
         flags: dotted key to the value of an option of its own, such as --seed; None is not given.
-        is_new: whether it is for a new run, which may not do all that runs of older versions do.
+        is_new: whether it is for a new run, which may not do all that runs of older versions do; of another
+            one only what is set here may not.
 
     Returns:
         The configuration with the source of every value.
@@ -85,6 +86,7 @@ def try_config(
     """Resolve as `load_config` does, but return the configuration or None, and every problem."""
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, problems = read_settings(overrides, flags or {})
+    before = copy.deepcopy(tables)
     for key, value in settings.items():
         if problem := _assign(tables, key, value):
             problems.append(problem)
@@ -93,8 +95,11 @@ def try_config(
     _load_code(tables, preset)
     config, result = validate(tables)
     problems.extend(result)
-    if config is not None and is_new:
-        problems.extend(new_run_problems(config))
+    if config is not None:
+        old = None if is_new or not settings else validate(before)[0]
+        known = [] if old is None else new_run_problems(old)
+        if is_new or settings:
+            problems.extend(problem for problem in new_run_problems(config) if problem not in known)
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []

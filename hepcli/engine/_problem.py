@@ -13,7 +13,7 @@ from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
-from hepcli.settings import CYCLIC, RelaxationSettings, flow_levels
+from hepcli.settings import CYCLIC, SOLVERS, RelaxationSettings, flow_levels
 
 
 class FreePhase(NamedTuple):
@@ -73,7 +73,14 @@ def one_pass_up(problem: Problem) -> RelaxationSettings | None:
     levels = flow_levels(tuple(problem.system.layers), tuple(problem.system.edges))
     if levels is None:
         return None
-    return replace(problem.relaxation, free_steps=len(levels), nudged_steps=len(levels), order=CYCLIC)
+    relaxation, count = problem.relaxation, len(levels)
+    free, nudged = (
+        "alternating" if SOLVERS.is_own(name) else name  # one of the user's own may need more passes
+        for name in (relaxation.solver, relaxation.nudged_solver)
+    )
+    return replace(
+        relaxation, free_steps=count, nudged_steps=count, order=CYCLIC, solver=free, nudged_solver=nudged
+    )
 
 
 _PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference", "sign")

@@ -22,6 +22,7 @@ from hepcli.networks import (
     copy_gradients,
     derives_its_value,
     drives_linearly,
+    leads_back,
     looks_holomorphic,
 )
 from hepcli.settings import (
@@ -278,10 +279,12 @@ def _check_own_activations(config: Config) -> None:
 
 
 def _check_own_parts(network: Network) -> None:
-    """Check that own kinds of layers are linear where they say so, and that an own loss has its derivative.
+    """Check that own kinds of layers are linear where they say so, and an own loss has its derivative.
+
+    Linear ones must lead back by the transpose, too: angles and ties of kernels mean nothing without.
 
     Raises:
-        CodeError: one is not, or it has not.
+        CodeError: one is not, does not or has not.
     """
     loss = network.own_loss
     if loss is not None and not derives_its_value(loss, network.num_classes):
@@ -296,6 +299,17 @@ def _check_own_parts(network: Network) -> None:
                 f"layer kind {connection.layer.kind}: connection {connection.name} is not linear in the "
                 "activities, although is_linear says that it is.",
                 "Correct one of the two; estimators take short cuts where a drive is linear.",
+            )
+    forward = {connection.name: connection for connection in network.connections}
+    for connection in network.of_own_kind:
+        if connection.partner is None or not connection.kind.is_linear(connection):
+            continue
+        if not leads_back(connection, forward[connection.partner]):
+            raise CodeError(
+                f"layer kind {connection.layer.kind}: with the kernel of {connection.partner}, "
+                f"{connection.name} is not its transpose.",
+                "Kernels with two axes are transposed for feedback, others are not: give `down` a kernel "
+                "(above, below), or keep the axes in another number.",
             )
 
 

@@ -132,7 +132,25 @@ def starting_params(task: Task, config: Config, data_dir: Path | None = None) ->
         return Initial(fresh, {}, [], None)
     initial = initial_params(source, fresh, data_dir)
     task.make_current()  # another run may compute in other numbers, and with other parts
-    return initial
+    return _with_mixed_feedback(initial, task, config)
+
+
+def _with_mixed_feedback(initial: Initial, task: Task, config: Config) -> Initial:
+    """Mix feedback kernels that begin fresh with their forward partners that do not, at the initial angle."""
+    begins_fresh = initial.record["begins_fresh"]
+    pairs = [
+        (feedback, forward)
+        for feedback, forward in task.network.untied_pairs
+        if f"{feedback}.kernel" in begins_fresh and f"{forward}.kernel" not in begins_fresh
+    ]
+    if not pairs:
+        return initial
+    loaded = {name: dict(own) for name, own in initial.params.items()}
+    params = jax.device_get(task.mixed(loaded, pairs, config))
+    names = ", ".join(feedback for feedback, _ in pairs)
+    angle = f"network.initial_angle_deg = {config.network.initial_angle_deg:g}"
+    notice = f"Their fresh feedback kernels are mixed with the forward ones as {angle} says: {names}."
+    return initial._replace(params=params, notices=[*initial.notices, notice])
 
 
 def leak_notice(

@@ -5,7 +5,7 @@ from hepcli.networks._feedback import copy_gradients, rotate_feedback, weight_an
 from hepcli.networks._kinds import LayerKind
 from hepcli.networks._losses import Loss
 from hepcli.networks._network import Connection, Network, build_network, dense_network
-from hepcli.networks._own_parts import derives_its_value, drives_linearly, looks_holomorphic
+from hepcli.networks._own_parts import derives_its_value, drives_linearly, leads_back, looks_holomorphic
 
 __all__ = [
     "Connection",
@@ -18,6 +18,7 @@ __all__ = [
     "derives_its_value",
     "drives_linearly",
     "dsilu",
+    "leads_back",
     "logistic",
     "looks_holomorphic",
     "rotate_feedback",

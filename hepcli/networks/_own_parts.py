@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from hepcli.networks._feedback import as_feedback
 from hepcli.networks._losses import Loss
 
 if TYPE_CHECKING:
@@ -65,6 +66,26 @@ def drives_linearly(connection: "Connection") -> bool:
     joint = np.asarray(drive(2 * below - 3 * other_below, 2 * above - 3 * other_above))
     apart = np.asarray(2 * drive(below, above) - 3 * drive(other_below, other_above))
     return bool(np.abs(joint - apart).max() <= _MOST * np.abs(apart).max() + _ROUNDING)
+
+
+def leads_back(feedback: "Connection", forward: "Connection") -> bool:
+    """Whether feedback with the kernel of its forward partner, as it starts from 0°, is its transpose.
+
+    Args:
+        feedback: linear in the activities.
+        forward: its partner.
+
+    Returns:
+        Whether above · up(below) = below · down(above), for four examples.
+    """
+    module, shape = forward.kind.module(forward)
+    kernel = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
+    below, above = _normal(0, (4, *forward.below)), _normal(1, (4, *forward.above))
+    up = forward.kind.up(forward, kernel, below)
+    down = feedback.kind.down(feedback, as_feedback(kernel), below, above)
+    forth, back = (np.asarray(one).reshape(4, -1).sum(axis=1) for one in (up * above, down * below))
+    size = np.linalg.norm(up) * np.linalg.norm(above)
+    return bool(np.abs(forth - back).max() <= _MOST * size + _ROUNDING)
 
 
 def derives_its_value(loss: Loss, num_classes: int) -> bool:

@@ -264,6 +264,16 @@ def test_overrides_that_an_estimate_would_ignore_are_refused(run):
         hepcli.estimate(run, images[:4], labels[:4], overrides={"hardware.weight_bits": 4})
 
 
+def test_an_estimate_takes_no_precision_that_a_run_may_not_have(tiny):
+    """With one nudge the rounding of a free phase in half precision would be divided by |β|."""
+    half = {"relaxation.free_precision": "bfloat16", "gradient.num_points": 2}
+    model = hepcli.init_model("quickstart", tiny | half)
+    images, labels, *_ = model.split("train")
+    assert hepcli.estimate(model, images[:4], labels[:4]).error_vector
+    with pytest.raises(ConfigError, match="hep subtracts the state of the free phase"):
+        hepcli.estimate(model, images[:4], labels[:4], overrides={"gradient.num_points": 1})
+
+
 def test_an_estimate_without_feedback(run):
     images, labels, *_ = run.split("train")
     found = hepcli.estimate(run, images[:4], labels[:4], "feedforward")

@@ -157,7 +157,12 @@ def test_functions_that_take_other_arguments_are_refused(decorator, called):
     ("head", "wrong", "right", "key"),
     [
         ("measure('own')\ndef own(measured):", "measured.none", "measured.own.phase.residual", None),
-        ("estimator('own')\ndef own(free):", "free.none", "(free.phase.state, None)", "gradient.method"),
+        (
+            "estimator('own', has_nudged_record=False)\ndef own(free):",
+            "free.none",
+            "(free.phase.state, None)",
+            "gradient.method",
+        ),
         ("optimizer('own')\ndef own(settings, decay):", "optax.stateless(1)", "decay", "optimizer.name"),
     ],
 )
@@ -247,6 +252,71 @@ def test_an_activation_that_is_registered_again_is_tested_again(tiny):
 def test_a_layer_kind_must_be_linear_if_it_says_so(mine):
     with pytest.raises(CodeError, match="layer kind mine: connection l1-l2 is not linear"):
         hepcli.init_model("quickstart", mine(jnp.sin, is_linear=True))
+
+
+def test_feedback_of_a_linear_layer_kind_is_the_transpose_of_its_partner(tiny):
+    """Kernels of one shape in both directions would be transposed once too often, without an error."""
+    dense = LAYER_KINDS["dense"]
+
+    class Mine:
+        is_linear, module, up = dense.is_linear, dense.module, dense.up
+
+        def down(self, connection, kernel, below, above):
+            return above @ kernel.T
+
+    @dataclass(frozen=True, kw_only=True)
+    class MineLayer(DenseLayer):
+        kind: Literal["mine"] = "mine"
+
+    hepcli.register_layer_kind("mine", MineLayer, Mine())
+    square = {"network.layers.l2.kind": "mine", "network.layers.l2.units": 16}
+    with pytest.raises(CodeError, match="with the kernel of l1-l2, l2-l1 is not its transpose"):
+        hepcli.init_model("quickstart", tiny | square)
+
+
+def test_a_solver_of_ones_own_leaves_networks_without_feedback_exact(tiny):
+    """Which need as many passes as there are layers, and no more."""
+
+    class Damped(_Step):
+        def __init__(self, settings):
+            self.order = settings.order
+
+        def step(self, dynamics, state, count):
+            moved = dynamics.move(state, dynamics.layers, count, 0)
+            return jax.tree.map(lambda u, v: (u + v) / 2, state, moved)
+
+    hepcli.register_solver("damped")(Damped)
+    scores = []
+    for solver in ("damped", "alternating"):
+        own = {"gradient.method": "feedforward", "relaxation.solver": solver}
+        model = hepcli.init_model("quickstart", tiny | own)
+        scores.append(model.states(model.split("test").images[:8]).scores)
+    assert np.allclose(*scores)
+
+
+def test_an_estimator_without_a_record_says_so(tiny):
+    """Else metrics.jsonl would have a residual of 1, and nothing settled."""
+    own = tiny | {"gradient.method": "own"}
+    hepcli.register_estimator("own")(lambda free: (free.phase.state, None))
+    with pytest.raises(CodeError, match="returned no record of its nudged phases") as error:
+        _signal(hepcli.init_model("quickstart", own))
+    assert "has_nudged_record=False" in error.value.advice
+    hepcli.register_estimator("own", has_nudged_record=False)(lambda free: (free.phase.state, None))
+    assert _signal(hepcli.init_model("quickstart", own)).nudged is None
+
+
+def test_rules_that_clamp_the_output_learn_from_the_squared_error_alone(tiny):
+    def weights(targets):
+        return 1 + targets[..., :1]
+
+    own = Loss(
+        lambda output, targets: jnp.sum(weights(targets) * (output - targets) ** 2, -1) / 2,
+        lambda output, targets: weights(targets) * (output - targets),
+    )
+    hepcli.register_loss("weighted", own)
+    settings = {"network.loss": "weighted", "network.readout": False, "gradient.method": "coupled_learning"}
+    with pytest.raises(ConfigError, match='"weighted": coupled_learning clamps'):
+        hepcli.init_model("quickstart", tiny | settings)
 
 
 def test_a_layer_kind_that_is_not_holomorphic_takes_real_nudges_only(mine, tiny):

@@ -173,6 +173,13 @@ def test_orders_that_are_refused(order, words):
     assert words in message(f"relaxation.order={order}")
 
 
+def of_a_run(resolved, key, value):
+    """The relaxation of a run of an older version, which can be opened and resumed with other settings."""
+    tables = resolved.config.model_dump(mode="json")
+    tables["relaxation"][key] = value
+    return load_config(tables, ["run.seed=3"], is_new=False).config.relaxation
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -191,7 +198,9 @@ def test_orders_that_are_refused(order, words):
 def test_no_difference_from_a_state_in_half_precision(overrides, words):
     half = "relaxation.free_precision=bfloat16"
     assert words in message(half, *overrides)
-    assert load_config(None, [half, *overrides], is_new=False)
+    assert of_a_run(load_config(None, overrides), "free_precision", "bfloat16").free_precision == "bfloat16"
+    with pytest.raises(ConfigError, match="free_precision"):  # nor may a run be opened so
+        load_config(None, [half, *overrides], is_new=False)
     assert load_config(None, overrides)
     assert load_config(None, [half])
 
@@ -219,6 +228,6 @@ def test_cycles_without_an_order(solver):
         in text
     )
     assert load_config(SMALL, ["relaxation.order=cyclic", "relaxation.solver=synchronous"])
-    old = load_config(SMALL, ["relaxation.order=cyclic", f"relaxation.solver={solver}"], is_new=False)
-    assert old.config.relaxation.order == "cyclic"  # runs of older versions can be opened and resumed
+    own = load_config(SMALL, [f"relaxation.solver={solver}"])
+    assert of_a_run(own, "order", "cyclic").order == "cyclic"
     assert load_config(SMALL, ['relaxation.order=[["h1", "h3", "out"], ["h2"], ["h4"]]'])

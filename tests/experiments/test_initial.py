@@ -106,6 +106,17 @@ def test_what_does_not_fit_begins_fresh_and_is_listed(tmp_path, source, small):
     assert not any("l2" in name and "kernel" in name for name in taken)
 
 
+def test_feedback_that_begins_fresh_has_the_initial_angle_to_what_was_taken(tmp_path, small):
+    """A tied source has no feedback kernels; at 0° those of its successor start as its forward ones."""
+    tied = TrainRequest(None, (*small, "network.tied=true"), {"run.epochs": 1}, tmp_path / "tied")
+    list(train(tied))
+    flags = {"run.epochs": 1, "run.init_from": str(tmp_path / "tied")}
+    started = next(iter(train(TrainRequest(None, (*small, "run.seed=1"), flags, tmp_path / "new"))))
+    assert "mixed with the forward ones as network.initial_angle_deg = 0 says" in started.notices[-1]
+    at_start = weights_of(tmp_path / "new", 0)
+    assert np.allclose(at_start["l2-l1.kernel"], at_start["l1-l2.kernel"].T, rtol=1e-6)
+
+
 FRESH = {"a-b": {"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 class LayerKind(Protocol):
     """What a connection does whose upper end is a layer of this kind.
 
-    All functions are pure, take a real kernel, and real or complex activities with any leading axes.
+    All functions are pure, take a real kernel, and real or complex activities with any leading axes. A
+    feedback kernel begins as, is tied to and is compared with that of its forward partner: with two axes its
+    transpose, with any other number the kernel itself. With it, `down` must be the transpose of `up` where
+    they are linear.
     """
 
     def is_linear(self, connection: "Connection") -> bool:
