@@ -42,7 +42,7 @@ def test_the_guide_names_every_recorded_value():
 
 def test_the_examples_in_the_guide_are_right(tmp_path):
     text = (ROOT / "hepcli" / "GUIDE.md").read_text(encoding="utf-8")
-    preset, definition = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    definition, preset = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "mine.toml").write_text(preset, encoding="utf-8")
     assert load_config(str(tmp_path / "mine.toml")).config.network.layers["l2"].units == 128
     assert len(expand(parse_sweep(definition, "guide"))) == 12

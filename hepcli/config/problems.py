@@ -18,7 +18,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     The name alone comes first because a right name in the wrong table, or in none, is the
     commonest slip: `free_steps` for `relaxation.free_steps`. In a list of tables those beside it come first.
     """
-    keys = list(known)
+    keys = [known_key for known_key in known if not key.startswith(f"{known_key}.")]  # not its own table
     table, _, name = _IN_LIST.sub("", key).rpartition(".")
     if _IN_LIST.search(key):
         beside = [known_key for known_key in keys if known_key.rpartition(".")[0] == table]
