@@ -1,4 +1,4 @@
-"""A user's own parts: files that register them, loaded, kept with runs, and noticed when they change.
+"""A user's own components: files that register them, loaded, kept with runs, and noticed when they change.
 
 A file is run as a module of its own, once; what it registers belongs to it. A run keeps a copy of its files,
 and their SHA-256 in its configuration, so that whatever opens the run loads what it was trained with.
@@ -192,7 +192,7 @@ def place_in_code(error: BaseException) -> str | None:
 
 
 def error_in_code(error: Exception) -> CodeError | None:
-    """An error that arose in a user's own part, as one of ours; None where it is not theirs."""
+    """An error that arose in a user's own component, as one of ours; None where it is not theirs."""
     place = place_in_code(error)
     if place is None:
         return None

@@ -23,7 +23,7 @@ class ConfigError(HepError):
 
 
 class CodeError(HepError):
-    """A file of a user's own parts that fails, has changed, or takes a name that is taken."""
+    """A file of a user's own components that fails, has changed, or takes a name that is taken."""
 
 
 class DatasetError(HepError):

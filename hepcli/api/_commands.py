@@ -59,7 +59,7 @@ def train(
         resume: continue the run in `out` exactly from its last checkpoint.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves, "png", "pdf" or "svg".
-        code: files with own parts; the run keeps copies.
+        code: files with own components; the run keeps copies.
         on_event: given every record of the run's progress; without it notices become warnings.
         stop: asked after every step; True saves and ends the run, which can be resumed.
 
@@ -70,7 +70,7 @@ def train(
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         DatasetError: the data set is missing or damaged.
         CheckpointError: there is nothing intact to resume from.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         OutputError: the folder holds a run, is in use, or cannot be written.
         DivergenceError: the loss became NaN or infinite.
 
@@ -121,7 +121,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: no examples are held out for validation.
         DatasetError: the data set is missing or damaged.
     """
@@ -152,7 +152,7 @@ def measure(
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: `examples` exceeds the split, or is not a whole number.
         DatasetError: the data set is missing or damaged.
     """

@@ -242,14 +242,14 @@ def load_run(
             names, else the newest intact one.
         overrides: settings to change, such as ``{"relaxation.free_steps": 500}``.
         data_dir: where data sets are kept; None for the default folder.
-        code: files with own parts, besides those that the run keeps.
+        code: files with own components, besides those that the run keeps.
 
     Returns:
         The run, with the parameters of that step.
 
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed.
         DatasetError: there is no such data set.
 
@@ -300,14 +300,14 @@ def init_model(
             name (`CONNECTION.kernel`, (in, out) or (height, width, in, out), `CONNECTION.bias`, and those
             of `readout`) and shape are used; a warning names those that do not match.
         data_dir: where data sets are kept; None for the default folder.
-        code: files with own parts.
+        code: files with own components.
 
     Returns:
         The network with parameters from `run.seed`, or `init_from`.
 
     Raises:
         CheckpointError: `init_from` is missing or damaged, or of another network.
-        CodeError: a file with own parts is missing or cannot be loaded.
+        CodeError: a file with own components is missing or cannot be loaded.
         ConfigError: settings that are not allowed.
         DatasetError: there is no such data set.
     """

@@ -78,7 +78,7 @@ def _reader_is_gone() -> bool:
 
 
 def _known(error: Exception) -> HepError | None:
-    """An error of a user's own part, of a device without room or of the system in words; None for others."""
+    """An error of own components, of a device without room or of the system in words; None for others."""
     from hepcli.code import error_in_code
 
     if own := error_in_code(error):

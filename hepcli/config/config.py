@@ -57,7 +57,7 @@ class Config(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_empty_code(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Runs without own parts have no [code] table."""
+        """Runs without own components have no [code] table."""
         tables: dict[str, object] = dump(self)
         if not self.code.files:
             tables.pop("code", None)

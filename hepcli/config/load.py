@@ -106,7 +106,7 @@ def try_config(
 
 
 def _load_code(tables: Mapping[str, Any], preset: object) -> None:
-    """Load the own parts that tables name, of a run's config.toml from the copies beside it."""
+    """Load the own components that tables name, of a run's config.toml from the copies beside it."""
     code = tables.get("code")
     if isinstance(code, Mapping) and code.get("files"):
         is_file = isinstance(preset, str) and is_path(preset)

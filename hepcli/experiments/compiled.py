@@ -68,8 +68,8 @@ class Compiled:
     Args:
         config: the configuration, with its numbers only where they are compiled in.
         sizes: of its data set.
-        fixes_numbers: whether the step of a single run has them compiled in: own parts may be written for
-            numbers of Python, not for traced ones.
+        fixes_numbers: whether the step of a single run has them compiled in: own components may be written
+            for numbers of Python, not for traced ones.
 
     Raises:
         ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
@@ -220,7 +220,7 @@ _kept: OrderedDict[object, Compiled] = OrderedDict()
 def compiled_for(config: Config, spec: DatasetSpec) -> Compiled:
     """What is compiled for a configuration: that of the latest runs which differ in numbers alone, or anew.
 
-    With own parts it is always made anew: their names may stand for others than before.
+    With own components it is always made anew: their names may stand for others than before.
 
     Raises:
         ConfigError, CodeError: as `Compiled`.

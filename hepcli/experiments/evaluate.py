@@ -35,14 +35,14 @@ def evaluate(
             names, else the newest intact one.
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
-        code: files with own parts, besides those of the run.
+        code: files with own components, besides those of the run.
 
     Returns:
         The record with the keys of `hep eval --json`, and notices for the user.
 
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed, or the run holds out no examples to go by.
         DatasetError: the data set is missing or damaged.
     """

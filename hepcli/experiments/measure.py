@@ -39,7 +39,7 @@ class MeasureRequest(NamedTuple):
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.
         figure_format: of the figures.
-        code: files with own parts, besides those of a saved run.
+        code: files with own components, besides those of a saved run.
         init_from: a run or a file whose weights the untrained network gets.
     """
 
@@ -98,7 +98,7 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
         ConfigError: settings that are not allowed, or more examples than there are.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         DatasetError: the data set is missing or damaged.
         OutputError: the results cannot be written.
     """

@@ -29,7 +29,7 @@ class TrainRequest(NamedTuple):
         resume: continue the run in `out`.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves.
-        code: files with own parts; a run that is resumed has its own copies.
+        code: files with own components; a run that is resumed has its own copies.
     """
 
     preset: str | Mapping[str, object] | None = None

@@ -115,7 +115,7 @@ class RunFolder:
             )
 
     def write_code(self, names: Sequence[str]) -> None:
-        """Keep copies of loaded files with own parts."""
+        """Keep copies of loaded files with own components."""
         if not names or not self.writes:
             return
         with self.writing():

@@ -143,12 +143,12 @@ class SavedRun:
         overrides: KEY=VALUE texts, such as relaxation.free_steps=500.
         data_dir: where data sets are kept.
         flags: dotted key to value, as `overrides`.
-        code: files with own parts, besides those of the run.
+        code: files with own components, besides those of the run.
         reads_data: whether examples are read, which must then be those of the training.
 
     Raises:
         CheckpointError: not a run, or one without a checkpoint.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: an override that is not allowed, or a damaged config.toml.
         DatasetError: the data set is missing or damaged.
     """

@@ -156,7 +156,7 @@ class Task:
         return batches
 
     def make_current(self) -> None:
-        """Compute in the numbers of the configuration, and with its own parts, again: others have theirs."""
+        """Compute in the numbers of the configuration, and with its components, again: others have theirs."""
         fix_numbers(self.config.run.matmul_precision)
         load_again(self._code)
 
@@ -219,7 +219,7 @@ class Task:
             self.feed(name)
 
     def trace_own_parts(self, params: Gradient) -> None:
-        """Trace the user's own parts; whatever error they raise is raised."""
+        """Trace the user's own components; whatever error they raise is raised."""
         self._compiled.trace_own_parts(params)
 
     def fresh_params(self, config: Config | None = None) -> Gradient:

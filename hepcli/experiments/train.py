@@ -38,7 +38,7 @@ def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> It
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         DatasetError: the data set is missing or damaged.
         CheckpointError: there is nothing intact to resume from, or to take weights from.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         OutputError: the folder holds a run, is in use, or cannot be written.
         DivergenceError: the loss left the finite numbers.
         ProcessError: of several processes, another one failed.

@@ -36,14 +36,14 @@ def export(
         step: which step; "best" for the best on the validation examples, None for the one `checkpoint`
             names, else the newest intact one.
         data_dir: where data sets are kept; that of the run must be known, for the shapes of the weights.
-        code: files with own parts, besides those of the run.
+        code: files with own components, besides those of the run.
 
     Returns:
         The file, and notices for the user.
 
     Raises:
         CheckpointError: not a run, no such step, or nothing intact.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: `out` ends in something else, or there is no best step.
         DatasetError: the data set is not known.
         OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Whether a user's own parts continue to complex states, and are what they say, as far as samples show."""
+"""Whether a user's own components continue to complex states, and are what they say, on samples."""
 
 import functools
 from collections.abc import Callable

@@ -44,7 +44,7 @@ class SweepRequest(NamedTuple):
         shard: I/N text; None for all points.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the figure it ends in.
-        code: files with own parts; the sweep keeps copies.
+        code: files with own components; the sweep keeps copies.
         search: --search text, on top of the [search] of the definition.
         fail_fast: stop at the first point that fails for good.
         reuse: where finished runs of the same configuration may lie, to be copied.

@@ -148,7 +148,7 @@ class SweepFolder:
             self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
 
     def keep_code(self, definition: SweepDefinition) -> None:
-        """Keep copies of the files with own parts, for workers; raises OutputError."""
+        """Keep copies of the files with own components, for workers; raises OutputError."""
         self._writer.write_code(code_table(definition).get("files", ()))
 
     def load_code(self) -> None:

@@ -46,7 +46,7 @@ def plan(request: SweepRequest) -> Plan:
 
     Raises:
         CheckpointError: there are no weights where runs should take some from.
-        CodeError: a file with own parts is missing, has changed or cannot be loaded.
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: anything in it that is not allowed, the folder is of another sweep, or no finished run
             is where some should be reused.
         DatasetError: a run might be reused, and its data set is missing or damaged.
