@@ -137,6 +137,7 @@ def test_what_the_program_around_it_set_stays_set_and_changes_nothing(run, name,
 def test_devices_are_the_same_whatever_the_program_around_draws_with(finished, command):
     run = hepcli.load_run(finished, overrides={"hardware.mismatch_std": 0.5})
     before, usual = command(run), jax.config.jax_default_prng_impl
+    assert before != command(hepcli.load_run(finished))  # the deviations are read at all
     jax.config.update("jax_default_prng_impl", "rbg")
     try:
         assert command(run) == before

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hepcli.cli import app
+from hepcli.cli.evaluate import _format
 from hepcli.config import load_config, preset_text, read_config
 
 SMALL = [
@@ -19,6 +20,10 @@ SMALL = [
     *("--set", "relaxation.free_steps=12", "--set", "relaxation.nudged_steps=4"),
 ]
 HEP = [sys.executable, "-c", "from hepcli.cli import main; main()"]
+
+
+def test_shares_are_shown_in_percent_and_accuracies_as_errors():
+    assert (_format("converged", 0.975), _format("top1", 0.8125)) == ("97.50 %", "18.75 %")
 
 
 def hep(*args, **options):

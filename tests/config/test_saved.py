@@ -190,3 +190,8 @@ def test_hash_follows_values_only():
     one = load_config(None, [f"{key}.in-l1=2", f"{key}.readout=3"]).config
     other = load_config(None, [f"{key}.readout=3.0", f"{key}.in-l1=2.0"]).config
     assert config_hash(one) == config_hash(other)
+
+
+def test_other_layers_differ_by_their_keys_not_by_their_order():
+    a, b = (load_config(preset).config for preset in ("fashion-mnist", "cifar10-hopfield-resnet-small"))
+    assert "network.layers" not in {key for key, *_ in differences(a, b)}

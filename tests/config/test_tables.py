@@ -6,6 +6,7 @@ import pytest
 
 from hepcli.config import Config, config_hash, load_config
 from hepcli.errors import ConfigError
+from hepcli.settings import HardwareSettings
 
 
 def message(*overrides):
@@ -224,3 +225,9 @@ def test_noise_forbids_what_waits_for_rest(key, value):
 def test_devices_belong_to_no_hash():
     one, two = (load_config(None, [f"run.devices={n}"]).config for n in (0, 2))
     assert config_hash(one) == config_hash(two)
+
+
+def test_hardware_changes_weights_where_any_of_its_imperfections_does():
+    for key, value in (("weight_bits", 4), ("mismatch_std", 0.1), ("read_noise_std", 0.1)):
+        assert HardwareSettings(**{key: value}).changes_weights, key
+    assert not HardwareSettings(update_step=0.1).changes_weights  # it is not read, but written

@@ -88,6 +88,12 @@ def test_the_limit_is_the_true_gradient_whatever_the_asymmetry(name, method):
     assert np.all(found[method].nudged.settled)
 
 
+def test_corrected_passes_update_layer_by_layer_where_the_correction_closes_the_loop():
+    """It leads against the connections; without it a pass around a loop of three counts as three steps."""
+    nudged = of_case("loop")["asymep"].nudged
+    assert np.all(nudged.passes == make_problem(CASES["loop"]).relaxation.nudged_steps)
+
+
 @pytest.mark.parametrize("name", ASYMMETRIC)
 def test_four_points_beat_the_asymmetry(name):
     found = of_case(name)

@@ -157,3 +157,17 @@ def test_estimates_of_other_places_are_drawn_apart():
     whole = of(0, 3)
     np.testing.assert_allclose(np.concatenate([of(0, 1), of(1, 3)], axis=1), whole, rtol=1e-5)
     assert len(np.unique(np.asarray(whole))) == whole.size
+
+
+def test_the_residual_of_an_eigenvalue_is_that_of_its_vector():
+    """Two vectors span too little of six directions: ‖M x − λ x‖ is large, and is what is returned."""
+    matrix, key = np.diag(np.arange(1.0, 7)), jax.random.key(0)
+    value, residual = leading_eigenvalues(
+        lambda state: {"a": state["a"] @ matrix}, {"a": jnp.zeros((1, 6))}, key, 2
+    )
+    start = np.asarray(jax.random.normal(key, (1, 6), jnp.float64))[0]
+    basis, _ = np.linalg.qr(np.stack([start, matrix @ start], axis=1))
+    values, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
+    vector = basis @ vectors[:, -1]
+    assert complex(value[0]) == pytest.approx(values[-1])
+    assert float(residual[0]) == pytest.approx(np.linalg.norm(matrix @ vector - values[-1] * vector))

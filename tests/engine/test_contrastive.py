@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import estimate
+from hepcli.engine import estimate, free_phase
+from hepcli.engine._estimators import contrastive
 from hepcli.networks import dense_network
 from hepcli.settings import GradientSettings
 
@@ -194,3 +195,13 @@ def test_a_drive_that_is_not_linear_is_refused():
     problem = make_conv_problem("shared", "contrastive_ep")
     with pytest.raises(ValueError, match="drive is linear"):
         jax.eval_shape(lambda: estimate(problem).gradient)
+
+
+def test_clamping_by_a_part_stops_at_that_part_of_the_tolerance(monkeypatch):
+    """The displacement is divided by η, and so is what is left of it when a phase stops."""
+    problem = make_problem(DENSE, "coupled_learning")
+    problem = problem._replace(relaxation=replace(problem.relaxation, tolerance=1e-3))
+    seen = []
+    monkeypatch.setattr(contrastive, "run_phase", lambda *arguments: seen.append(arguments[-1]))
+    contrastive.clamped_phase(free_phase(problem), 0.25)
+    assert seen[0].tolerance == 0.25e-3

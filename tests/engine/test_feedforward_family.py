@@ -106,3 +106,10 @@ def test_a_network_with_feedback_is_refused(method):
     problem = problem._replace(gradient=replace(problem.gradient, method=method))
     with pytest.raises(ValueError, match="without feedback"):
         estimate(problem)
+
+
+def test_a_residual_is_one_of_the_signal_however_small_the_nudge():
+    """What is left of a difference is of second order in β, and divided by β as the signal is."""
+    problem = problem_of(nudged_steps=1)
+    residuals = [found(problem, "dual_propagation", radius).nudged.residual for radius in (0.02, 0.01)]
+    np.testing.assert_allclose(residuals[0], 2 * np.asarray(residuals[1]), rtol=0.05)

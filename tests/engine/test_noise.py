@@ -141,3 +141,23 @@ def test_larger_nudges_and_more_points_average_noise_away(method):
     print(f"{method}: {wide:.2e} {narrow:.2e} {more:.2e}")
     assert narrow / wide == pytest.approx(4, rel=0.1)
     assert wide / more == pytest.approx(np.sqrt(3), rel=0.1)
+
+
+def test_every_step_has_noise_of_its_own():
+    """Linear feedback w on itself sums independent noise to s²/(1 − w²), the same one to s²/(1 − w)²."""
+    network = dense_network((("out", 3),), (("in", "out"), ("out", "out")), 2, 3, "linear")
+    problem = many_times(0.04, solver="synchronous", steps=40)
+    params = {"in-out": problem.params["in-l1"], "readout": problem.params["readout"]}
+    problem = problem._replace(system=network, params=params | {"out-out": {"kernel": 0.6 * jnp.eye(3)}})
+    spread = np.std(free_state(problem)["out"], axis=0)
+    np.testing.assert_allclose(spread, 0.04 / np.sqrt(1 - 0.6**2), rtol=0.05)
+
+
+def test_every_visit_of_an_online_estimate_has_noise_of_its_own():
+    """It averages away over cycles, by less than √4, as a visit starts from the state of the last."""
+    spread = []
+    for cycles in (1, 4):
+        problem = many_times(0.04, method="online_hep", steps=1, num_points=4, online_cycles=cycles)
+        found = on_arrays(lambda p: estimate(p).error_vector["out"], problem)
+        spread.append(np.std(found, axis=0).mean())
+    assert 1.4 < spread[0] / spread[1] < 2

@@ -3,10 +3,12 @@
 import functools
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import estimate, example_norm, free_phase, signal_sums
+from hepcli.engine import Phase, estimate, example_norm, free_phase, signal_sums
+from hepcli.engine._estimators.hep import NudgeCircle
 from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import CASES, distance, leaves, make_problem, on_arrays
@@ -109,6 +111,23 @@ def test_online_hep_skips_by_its_mean_state():
     assert 0 < learned.sum() < len(learned)
     everything = on_arrays(estimate, problem._replace(relaxation=replace(relaxation, unsettled="learn")))
     assert distance(found.gradient, everything.gradient) > 1e-3
+
+
+def test_an_example_of_online_hep_has_settled_where_it_has_at_every_visit():
+    problem = reference().problem("online_hep", num_points=4, beta_radius=0.01)
+    relaxation = replace(problem.relaxation, nudged_steps=5, converged_residual=0.1)
+    nudged = on_arrays(lambda own: estimate(own).nudged, problem._replace(relaxation=relaxation))
+    np.testing.assert_array_equal(nudged.settled, np.asarray(nudged.residual) <= 0.1)
+
+
+def test_a_circle_has_settled_where_all_of_its_points_have():
+    def phase(residual):
+        residual = jnp.asarray(residual)
+        return Phase({}, residual, residual <= 0.1, residual < 2, jnp.full(residual.shape, 7))
+
+    record = NudgeCircle(1.0, phase([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]), phase([[0.0, 1.0, 0.0]])).record
+    assert record.settled.tolist() == [True, False, False]
+    np.testing.assert_array_equal(record.settled, record.residual <= 0.1)
 
 
 @pytest.mark.parametrize("method", ["hep", "rbp", "bptt"])

@@ -76,7 +76,7 @@ def test_the_promised_keys(run, tmp_path):
 def test_along_a_run(run, tmp_path):
     *measured, done = records(checkpoint=run, all_steps=True, out=tmp_path / "out")
     steps = done.result["steps"]
-    assert [record["step"] for record in steps] == [0, 10, 20]
+    assert [(record["step"], record["epoch"]) for record in steps] == [(0, 0), (10, 1), (20, 2)]
     assert [found.record for found in measured] == steps
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["test_top1"] for record in steps] == [None, *(line["test"]["top1"] for line in history)]

@@ -27,6 +27,11 @@ def test_every_class_is_held_out_by_its_share():
     assert held_out(LABELS, 0, seed=3).size == 0
 
 
+def test_what_is_left_of_the_shares_goes_to_the_largest_remainders():
+    labels = np.repeat([0, 1, 2], [500, 300, 197])  # of 101: 50.65, 30.39 and 19.96
+    assert np.bincount(labels[held_out(labels, 101, seed=0)]).tolist() == [51, 30, 20]
+
+
 @pytest.mark.parametrize(
     ("count", "what"),
     [
@@ -100,6 +105,9 @@ def test_a_run_that_no_longer_improves_is_over_and_stays_so(tmp_path, small):
         list(train(TrainRequest(None, ["run.patience=1"], out=tmp_path / "s0", resume=True)))
     record, _ = evaluate(tmp_path / "s0", step="best")
     assert record["step"] == summary["selection"]["step"] == 9
+    manifest = json.loads((tmp_path / "s0" / "checkpoints" / "9" / "manifest.json").read_text())
+    first = json.loads((tmp_path / "s0" / "metrics.jsonl").read_text().splitlines()[0])
+    assert manifest["metric"] == first["validation"]["top1"]
     validated, _ = evaluate(tmp_path / "s0", "validation", "best")
     own = json.loads((tmp_path / "s0" / "summary.json").read_text())["selection"]["validation"]
     assert (validated["examples"], validated["top1"]) == (100, pytest.approx(own["top1"]))

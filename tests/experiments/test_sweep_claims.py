@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from hepcli.experiments.sweeps import claims
 from hepcli.experiments.sweeps.claims import (
     DONE,
     FAILED,
@@ -111,7 +112,18 @@ def test_two_attempts_then_failed_until_asked_again(tmp_path):
     assert [failure["what"] for failure in journal.failures()] == ["first", "second"]
     journal.retry()
     assert journal.state() == "waiting"
+    journal.claim().settle(FAILED, what="third", advice="")
+    assert journal.state() == "waiting"  # a retry is for two new attempts
     assert journal.claim() is not None
+
+
+def test_claims_expire_by_the_clock_that_dates_their_files(tmp_path, monkeypatch):
+    """That of a file server, which this machine's may be far from."""
+    journal = Journal(tmp_path)
+    assert journal.append(1, "claimed", owner() | {"host": "another machine"})
+    now = time.time()
+    monkeypatch.setattr(claims.time, "time", lambda: now + 1000)
+    assert journal.state() == "running"
 
 
 def test_a_point_that_kills_process_after_process_fails_for_good(tmp_path):

@@ -71,6 +71,15 @@ def test_mean_and_spread_over_the_seeds(tmp_path):
     assert "| 0.5 | 50.00 ± 0 (3)" in (tmp_path / "table.md").read_text()
     assert r"| \|β\| |" in (tmp_path / "table.md").read_text()
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    panel = figure_of(collect(tmp_path)).panels[0]
+    assert (panel.series[0].y[0], panel.series[0].error[0]) == (pytest.approx(10), pytest.approx(10))
+
+
+def test_an_axis_is_logarithmic_from_a_decade_on(tmp_path):
+    for x, is_log in (("N", False), ("|β|", True)):  # 1, 2, 4; 0.05, 0.5
+        figure = {"kind": "lines", "x": x, "series": [{"N": "|β|", "|β|": "N"}[x]]}
+        folder, _ = fake_sweep(tmp_path / x.strip("|"), [0.8] * 18, figure=figure)
+        assert figure_of(collect(folder.path)).panels[0].x.log == is_log
 
 
 def test_a_figure_says_where_points_have_different_numbers_of_seeds(tmp_path):

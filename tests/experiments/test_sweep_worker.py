@@ -6,10 +6,11 @@ import pytest
 
 from hepcli.config import check_sweep, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError
+from hepcli.experiments.sweeps.claims import Journal
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
-from hepcli.experiments.sweeps.worker import Job, WorkRequest, _Settling, work
+from hepcli.experiments.sweeps.worker import Job, WorkRequest, _claim, _Settling, work
 
 pytestmark = pytest.mark.usefixtures("small_data")
 
@@ -38,6 +39,23 @@ def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small)
     assert folder.journal(bad).state() == "failed"
     assert folder.journal(bad).failures()[-1]["what"].startswith("The loss of step")
     assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
+
+
+def test_claims_are_released_where_another_fails(tmp_path, small, monkeypatch):
+    """Left open they would count as deaths of the worker."""
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
+    folder, points = make_sweep(tmp_path, small, axis)
+    claim = Journal.claim
+
+    def full_disk(journal, step):
+        if journal.folder == folder.journal(points[1]).folder:
+            raise OutputError("no space is left", "Make some.")
+        return claim(journal, step)
+
+    monkeypatch.setattr(Journal, "claim", full_disk)
+    with pytest.raises(OutputError, match="no space"):
+        _claim(folder, points, together=True)
+    assert states(folder, points[0]) == ["claimed", "released"]
 
 
 def test_a_run_that_is_over_early_does_not_stop_those_beside_it(tmp_path, small):

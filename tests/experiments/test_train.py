@@ -1,9 +1,11 @@
 """Runs: exact resume, refusals that lose nothing, and every preset and method taking steps."""
 
+import itertools
 import json
 import shutil
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +24,14 @@ from hepcli.errors import (
     OutputError,
     ProcessError,
 )
+from hepcli.experiments import group
 from hepcli.experiments.evaluate import evaluate
+from hepcli.experiments.evaluated import evaluate_runs
 from hepcli.experiments.group import Group
 from hepcli.experiments.measure import MeasureRequest, measure
+from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
+from hepcli.experiments.timing import timing_of
 from hepcli.experiments.train import BatchDone, Finished, Interrupted, RunStarted, TrainRequest, train
 from hepcli.experiments.weights import export
 from hepcli.settings import ESTIMATORS
@@ -84,6 +90,10 @@ def test_a_run_folder_holds_what_was_promised(small, whole_run):
 def test_a_finished_run_has_curves(small, whole_run):
     run(whole_run, small, resume=True)
     assert (whole_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    panels = json.loads((whole_run / "curves.figure.json").read_text())["panels"]
+    top1 = json.loads((whole_run / "summary.json").read_text())["test"]["top1"]
+    ends = [series["y"][-1] for panel in panels for series in panel["series"]]
+    assert any(end == pytest.approx(100 * (1 - top1)) for end in ends)
     assert (whole_run / "curves.figure.json").exists()
 
 
@@ -161,15 +171,50 @@ def test_times_that_are_none_are_said_and_lost(whole_run, small, line):
     assert records[-1].summary["training_seconds"] is None
 
 
-def test_what_an_epoch_resumed_in_its_middle_took_is_unknown(tmp_path, small):
+def test_what_an_epoch_resumed_in_its_middle_took_is_unknown(tmp_path, small, monkeypatch):
     folder = tmp_path / "stopped"
     run(folder, small, epochs=1, stop_after=4)
+    seconds = itertools.count()
+    monkeypatch.setattr(group, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     summary = run(folder, small, epochs=1, resume=True)[-1].summary
     assert summary["training_seconds"] is None
-    assert summary["images_per_second"] > 0
+    assert summary["images_per_second"] == 6 * 100  # of the six steps that were left, in a second
     assert json.loads((folder / "timing.jsonl").read_text())["seconds"] is None
     again = run(folder, small, epochs=1, resume=True)  # which is no damage
     assert again[0].notices == ()
+
+
+def test_the_rate_of_a_run_is_the_median_of_its_epochs():
+    """The first of them holds the compilation."""
+    lines = [{"seconds": 1.0, "images_per_second": rate} for rate in (100, 1000, 900)]
+    assert timing_of(lines, 3) == {"training_seconds": 3.0, "images_per_second": 900}
+    assert timing_of([*lines, lines[0] | {"seconds": None}], 4)["training_seconds"] is None
+    assert timing_of(lines, 4)["training_seconds"] is None
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    fake = SimpleNamespace(_trained_on=np.arange(100, 200), config=load_config(None, ["run.seed=3"]).config)
+    orders = [Run.order(fake, epoch) for epoch in (0, 1, 0)]
+    assert all(np.array_equal(np.sort(order), fake._trained_on) for order in orders)
+    assert np.array_equal(orders[0], orders[2])
+    assert not np.array_equal(orders[0], orders[1])
+
+
+def test_the_weights_are_read_at_the_step_of_the_evaluation():
+    """With noise on reading they are others at every step; `hep eval` takes that of the checkpoint."""
+    steps = []
+    task = SimpleNamespace(
+        weights_as_read=lambda params, config, step: steps.append(step) or params,
+        split=lambda name: SimpleNamespace(labels=np.zeros(3)),
+        feed=lambda name: None,
+        evaluator=lambda *arguments, **options: {},
+    )
+    data, state = SimpleNamespace(eval_batch_size=2), SimpleNamespace(params={})
+    fake = SimpleNamespace(
+        task=task, config=SimpleNamespace(data=data), state=state, step=7, held_out=np.array([])
+    )
+    evaluate_runs([fake], lambda: False)
+    assert steps == [7]
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(tmp_path, small, whole_run):
@@ -214,6 +259,12 @@ def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
     text = (folder / "config.toml").read_text()
     assert tomllib.loads(text)["run"]["epochs"] == EPOCHS
     assert text == (whole_run / "config.toml").read_text()  # with where every value came from
+
+
+def test_an_epoch_that_has_begun_cannot_be_left_out(tmp_path, small):
+    run(tmp_path / "run", small, epochs=2, stop_after=15)
+    with pytest.raises(ConfigError, match=r"run\.epochs = 1: .* has already reached epoch 2"):
+        run(tmp_path / "run", small, epochs=1, resume=True)
 
 
 def test_fewer_epochs_than_are_done_are_refused(small, whole_run):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hepcli.networks import _winograd
-from hepcli.networks._convolution import _convolve, _convolve_transposed
+from hepcli.networks._convolution import ConvWeights, _convolve, _convolve_transposed
+from hepcli.settings import ConvLayer
 
 from ..engine.conv_cases import conv, naive_convolution
 
@@ -76,3 +77,13 @@ def test_float32_loses_no_more_than_a_digit_to_filtering():
     assert found.dtype == jnp.float32
     expected = np.stack([naive_convolution(layer, KERNEL, image) for image in images])
     assert np.abs(found - expected).max() < 4e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("weights", ["shared", "local"])
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+def test_kernels_begin_with_the_spread_of_their_fan_in_times_their_gain(weights, gain):
+    layer = ConvLayer(kind="conv", channels=16, pool_size=1, pool_stride=1, weights=weights, gain=gain)
+    below = jnp.zeros((1, 8, 8, 4))
+    kernel = np.asarray(ConvWeights(layer, False).init(jax.random.key(0), below)["params"]["kernel"])
+    expected = gain / np.sqrt(3 * 3 * 4)
+    assert kernel.std() == pytest.approx(expected, rel=4 / np.sqrt(2 * kernel.size))

@@ -114,6 +114,18 @@ def test_known_angles():
     assert float(angles["total"]) == pytest.approx(np.degrees(np.arccos((0.5 - 4) / 5)), abs=1e-3)
 
 
+def test_a_tied_pair_counts_in_the_total():
+    """Forward along one axis, feedback at 60°, both of norm 1; and a shared kernel of norm 2 at 0°."""
+    params = {
+        "a-b": {"kernel": jnp.asarray([[1.0], [0.0]])},
+        "b-a": {"kernel": jnp.asarray([[0.5, np.sqrt(0.75)]])},
+        "b-c": {"kernel": jnp.asarray([[2.0]])},
+    }
+    angles = weight_angle_deg(params, (("b-a", "a-b"),), tied=("b-c",))
+    assert float(angles["b-c"]) == 0
+    assert float(angles["total"]) == pytest.approx(np.degrees(np.arccos((0.5 + 4) / 5)), abs=1e-3)
+
+
 @pytest.mark.parametrize("angle", [0.0, 1e-4, 1e-3, 0.1])
 def test_small_angles_are_no_rounding(angle):
     kernel = np.random.default_rng(0).standard_normal((30, 20))

@@ -14,6 +14,7 @@ from hepcli.engine import ReferenceSettings, estimate
 from hepcli.networks import dense_network
 from hepcli.settings import ESTIMATORS, GradientSettings
 from hepcli.training import AsymmetryMeter, MeterSettings, batch_size_for, summarise
+from hepcli.training._summary import _statistic
 
 from .tiny import NETWORK, RELAXATION, params, split
 
@@ -215,3 +216,19 @@ def test_batch_sizes():
     assert batch_size_for(522) == 256
     assert 1 <= batch_size_for(60_000) < 64
     assert batch_size_for(10**8) == 1
+
+
+def test_the_error_of_a_mean_falls_with_the_root_of_the_examples():
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    assert _statistic(values) == pytest.approx((2.5, math.sqrt(5 / 3) / 2))
+    assert _statistic(np.tile(values, 100)).standard_error == pytest.approx(math.sqrt(1.25) / 20, rel=2e-3)
+
+
+def test_the_stability_map_is_of_the_steps_of_the_run():
+    """After one of them nothing has settled; the circles beside it run on until it has."""
+    images, labels = split()
+    relaxation = replace(RELAXATION, nudged_steps=1)
+    own = AsymmetryMeter(NETWORK, 3, meter().settings._replace(relaxation=relaxation))
+    betas, circles = jnp.asarray([0.1 + 0.1j]), (jnp.asarray([0.1]), (1, 2, 3))
+    found = own.pictures(in_float64(), images[:1], labels[:1], betas, *circles)
+    assert np.all(np.asarray(found.residual_map) > 1e-4)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.training import Evaluator, means
+from hepcli.training import Evaluator, Feed, Layout, means
 
 from . import tiny
 
@@ -80,3 +80,13 @@ def test_an_evaluator_goes_with_its_last_user():
     del own
     gc.collect()
     assert gone() is None
+
+
+def test_every_batch_has_noise_of_its_own():
+    """Of eight equal examples the second four are not right or wrong as the first four are."""
+    images, labels = (np.repeat(np.asarray(part)[:1], 8, axis=0) for part in tiny.split())
+    noisy = Evaluator(tiny.NETWORK, 3, replace(tiny.RELAXATION, noise_std=0.1), num_draws=2)
+    losses = [
+        float(noisy(tiny.params(), Feed(images[:n], labels[:n], Layout(), True), 4)["loss"]) for n in (4, 8)
+    ]
+    assert losses[1] != pytest.approx(2 * losses[0], rel=1e-5)

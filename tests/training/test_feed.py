@@ -11,6 +11,7 @@ from hepcli.training import (
     Feed,
     Layout,
     epoch_steps,
+    normalizer,
 )
 from hepcli.training import _feed as feed_module
 
@@ -103,3 +104,9 @@ def test_a_flipped_and_cropped_image_is_a_window_of_the_padded_one(border, mode)
     seen = [windows[one.tobytes()] for one in many]
     assert len(set(seen)) == 50
     assert 150 < sum(flip for flip, _, _ in seen) < 250
+
+
+def test_inputs_are_scaled_channel_by_channel_by_mean_and_wide_deviation():
+    data = DataSettings("mine", mean=(0.5, 0.2), std=(0.25, 0.1), std_scale=2.0)
+    pixels = jnp.asarray([[[[255, 255], [0, 51]]]], jnp.uint8)
+    np.testing.assert_allclose(normalizer(data)(pixels)[0, 0], [[1, 4], [-1, 0]], atol=1e-6)

@@ -93,6 +93,14 @@ def test_stochastic_updates_are_multiples_and_right_on_average():
     assert np.array_equal(found["bias"], updates["in-l1"]["bias"])
 
 
+def test_every_step_rounds_by_draws_of_its_own():
+    """Else a weight would always be rounded to the same side, and drift."""
+    updates, settings = {"in-l1": {"kernel": jnp.full((4, 4), 0.005)}}, HardwareSettings(update_step=0.01)
+    found = np.array([taken(updates, settings, 0, step)["in-l1"]["kernel"] for step in (*range(100), 0)])
+    np.testing.assert_array_equal(found[0], found[-1])
+    assert np.all(np.abs(found[:-1].mean(axis=0) - 0.005) < 4 * 0.0005)
+
+
 def test_nearest_updates_lose_what_is_small():
     updates = {"in-l1": {"kernel": jnp.asarray([0.004, 0.006, -0.016])}}
     settings = HardwareSettings(update_step=0.01, update_rounding="nearest")

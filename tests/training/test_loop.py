@@ -152,6 +152,16 @@ def test_homeostasis_weighs_into_the_step(weight):
     assert (float(state.totals["homeostatic_loss"]) > 0) == (weight > 0)
 
 
+def test_homeostasis_is_a_mean_over_all_examples_also_where_none_teaches():
+    settings, losses = tiny.learning("hep_exact", weight=0.5), []
+    for unsettled in ("learn", "skip"):
+        relaxation = replace(settings.relaxation, unsettled=unsettled, converged_residual=-1.0)
+        step = tiny.make_step(settings._replace(relaxation=relaxation))
+        state, _ = step(tiny.start(), *tiny.batch(10))
+        losses.append(float(state.totals["homeostatic_loss"]))
+    assert losses[1] == pytest.approx(losses[0])
+
+
 @pytest.mark.parametrize("method", ["hep", "bptt"])
 def test_a_batch_in_parts_teaches_what_it_teaches_as_a_whole(method):
     """Gradient, homeostasis with its draws, noise and records; only memory differs."""
