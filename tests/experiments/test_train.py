@@ -29,6 +29,7 @@ from hepcli.experiments.evaluate import evaluate
 from hepcli.experiments.evaluated import evaluate_runs
 from hepcli.experiments.group import Group
 from hepcli.experiments.measure import MeasureRequest, measure
+from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
 from hepcli.experiments.timing import timing_of
@@ -473,7 +474,8 @@ def test_large_presets_trace_at_full_width(preset):
         assert task.network.unit_shapes == shapes
 
 
-def test_measures_after_every_epoch(tmp_path, small):
+def test_measures_after_every_epoch(tmp_path, small, monkeypatch):
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})  # takes longer than the rest
     run(tmp_path / "run", (*small, "run.measure_examples=3", "network.initial_angle_deg=70"), epochs=2)
     text = (tmp_path / "run/metrics.jsonl").read_text()
     lines = [json.loads(line)["asymmetry"] for line in text.splitlines()]
