@@ -238,7 +238,7 @@ def scan_circles(
         phases: the nudged phases that start there, `Estimator.nudged_phases`.
         exact: the limit, per layer.
         radii: |β| (radii,), real.
-        numbers: values of N.
+        numbers: values of N, at least one of them above 2.
 
     Returns:
         Errors and residuals per example.

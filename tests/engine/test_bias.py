@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from hepcli.engine import (
+    PhaseReport,
     ReferenceSettings,
+    _bias,
     compare,
     estimate,
     free_phase,
@@ -171,3 +173,19 @@ def test_what_has_no_fixed_point_is_flagged():
     settled, _, residual = on_arrays(measure, problem._replace(params=strong))
     assert not np.all(settled)
     assert np.all(np.asarray(residual)[~np.asarray(settled)] > 1e-8)
+
+
+@pytest.mark.parametrize("left", ["hep_exact", "rbp"])
+def test_references_are_solved_where_both_of_them_are(monkeypatch, left):
+    """Either may converge far more slowly than the other."""
+    problem = make_problem(ASYMMETRIC["layered"])
+    start = free_phase(problem).phase.state
+
+    def solver(residual):
+        report = PhaseReport(*(jnp.full(BATCH, value) for value in (residual, True, True, 9)))
+        return lambda free: (start, report)
+
+    for name in ("hep_exact", "rbp"):
+        monkeypatch.setattr(_bias, name, solver(1.0 if name == left else 1e-12))
+    found = references(problem, start, ReferenceSettings(max_steps=2))
+    assert not np.any(found.solved)
