@@ -80,13 +80,12 @@ class Config(BaseModel):
             problems += _feedforward_problems(self)
         if estimator.is_contrastive:
             problems += _contrast_problems(self)
-        if estimator.clamps_output:
-            rule = f"{self.gradient.method} clamps layer out to the targets; "
+        if estimator.clamps_output and (self.network.readout or self.network.loss != "squared_error"):
+            name = "readout" if self.network.readout else "loss"
+            key, method = assigned(f"network.{name}", getattr(self.network, name)), self.gradient.method
+            rule = f"{method} clamps layer out to the targets; "
             rule += 'set network.readout=false and network.loss="squared_error"'
-            wanted = {"readout": False, "loss": "squared_error"}
-            given = {name: getattr(self.network, name) for name in wanted}
-            wrong = [name for name in wanted if given[name] != wanted[name]][:1]
-            problems += [Fault(assigned(f"network.{name}", given[name]), rule) for name in wrong]
+            problems.append(Fault(key, rule))
         if self.gradient.beta_radius > estimator.largest_radius:
             key = assigned("gradient.beta_radius", self.gradient.beta_radius)
             most = f"must be at most {estimator.largest_radius:g} with {self.gradient.method}"

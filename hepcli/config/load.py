@@ -95,11 +95,10 @@ def try_config(
     _load_code(tables, preset)
     config, result = validate(tables)
     problems.extend(result)
+    old = None if is_new else validate(before)[0]
     if config is not None:
-        old = None if is_new or not settings else validate(before)[0]
         known = [] if old is None else new_run_problems(old)
-        if is_new or settings:
-            problems.extend(problem for problem in new_run_problems(config) if problem not in known)
+        problems.extend(problem for problem in new_run_problems(config) if problem not in known)
     if config is None or problems:
         return None, problems
     return ResolvedConfig(config, complete_sources(config, sources), name), []

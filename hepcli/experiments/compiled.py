@@ -293,18 +293,17 @@ def _check_own_parts(network: Network) -> None:
             "value.",
             "Correct one of the two: learning follows the derivative, and what is reported is the value.",
         )
+    by_name = {connection.name: connection for connection in network.connections}
     for connection in network.of_own_kind:
-        if connection.kind.is_linear(connection) and not drives_linearly(connection):
+        if not connection.kind.is_linear(connection):
+            continue
+        if not drives_linearly(connection):
             raise CodeError(
                 f"layer kind {connection.layer.kind}: connection {connection.name} is not linear in the "
                 "activities, although is_linear says that it is.",
                 "Correct one of the two; estimators take short cuts where a drive is linear.",
             )
-    forward = {connection.name: connection for connection in network.connections}
-    for connection in network.of_own_kind:
-        if connection.partner is None or not connection.kind.is_linear(connection):
-            continue
-        if not leads_back(connection, forward[connection.partner]):
+        if connection.partner and not leads_back(connection, by_name[connection.partner]):
             raise CodeError(
                 f"layer kind {connection.layer.kind}: with the kernel of {connection.partner}, "
                 f"{connection.name} is not its transpose.",

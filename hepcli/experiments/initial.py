@@ -17,6 +17,7 @@ from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.sources import split_source
 from hepcli.experiments.task import Task
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
+from hepcli.networks import rotate_feedback
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -127,30 +128,20 @@ def starting_params(task: Task, config: Config, data_dir: Path | None = None) ->
     Raises:
         CheckpointError, ConfigError: as `initial_params`.
     """
-    fresh: Params = jax.device_get(task.fresh_params(config))
     if not (source := config.run.init_from):
-        return Initial(fresh, {}, [], None)
-    initial = initial_params(source, fresh, data_dir)
+        return Initial(jax.device_get(task.fresh_params(config)), {}, [], None)
+    initial = initial_params(source, jax.device_get(task.unmixed_params(config)), data_dir)
     task.make_current()  # another run may compute in other numbers, and with other parts
-    return _with_mixed_feedback(initial, task, config)
-
-
-def _with_mixed_feedback(initial: Initial, task: Task, config: Config) -> Initial:
-    """Mix feedback kernels that begin fresh with their forward partners that do not, at the initial angle."""
-    begins_fresh = initial.record["begins_fresh"]
-    pairs = [
-        (feedback, forward)
-        for feedback, forward in task.network.untied_pairs
-        if f"{feedback}.kernel" in begins_fresh and f"{forward}.kernel" not in begins_fresh
-    ]
-    if not pairs:
-        return initial
-    loaded = {name: dict(own) for name, own in initial.params.items()}
-    params = jax.device_get(task.mixed(loaded, pairs, config))
-    names = ", ".join(feedback for feedback, _ in pairs)
-    angle = f"network.initial_angle_deg = {config.network.initial_angle_deg:g}"
-    notice = f"Their fresh feedback kernels are mixed with the forward ones as {angle} says: {names}."
-    return initial._replace(params=params, notices=[*initial.notices, notice])
+    fresh, angle = initial.record["begins_fresh"], config.network.initial_angle_deg
+    pairs = [pair for pair in task.network.untied_pairs if f"{pair[0]}.kernel" in fresh]
+    params = jax.device_get(rotate_feedback(initial.params, pairs, angle))
+    notices = list(initial.notices)
+    if onto_loaded := [feedback for feedback, forward in pairs if f"{forward}.kernel" not in fresh]:
+        notices.append(
+            "Their fresh feedback kernels are mixed with the forward ones as network.initial_angle_deg = "
+            f"{angle:g} says: {', '.join(onto_loaded)}."
+        )
+    return initial._replace(params=params, notices=notices)
 
 
 def leak_notice(

@@ -225,14 +225,12 @@ class Task:
     def fresh_params(self, config: Config | None = None) -> Gradient:
         """Fresh parameters from the run's seed, feedback mixed at the initial angle."""
         config = config or self.config
-        params = self.network.init(jax.random.key(config.run.seed))
-        return rotate_feedback(params, self.network.untied_pairs, config.network.initial_angle_deg)
+        pairs = self.network.untied_pairs
+        return rotate_feedback(self.unmixed_params(config), pairs, config.network.initial_angle_deg)
 
-    def mixed(self, params: Gradient, pairs: Sequence[tuple[str, str]], config: Config) -> Gradient:
-        """Parameters with feedback kernels of pairs, (feedback, forward), that start at the initial angle."""
-        fresh = self.network.init(jax.random.key(config.run.seed))
-        kernels = {name: {**params[name], "kernel": fresh[name]["kernel"]} for name, _ in pairs}
-        return rotate_feedback({**params, **kernels}, pairs, config.network.initial_angle_deg)
+    def unmixed_params(self, config: Config) -> Gradient:
+        """Fresh parameters from the run's seed, all kernels independent."""
+        return self.network.init(jax.random.key(config.run.seed))
 
     def weights_as_read(self, params: Gradient, config: Config, step: int) -> Gradient:
         """The weights that the network of a run computes with after a step; `params` where they are exact."""

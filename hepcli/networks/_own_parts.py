@@ -78,8 +78,7 @@ def leads_back(feedback: "Connection", forward: "Connection") -> bool:
     Returns:
         Whether above · up(below) = below · down(above), for four examples.
     """
-    module, shape = forward.kind.module(forward)
-    kernel = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
+    kernel = _fresh_kernel(forward)
     below, above = _normal(0, (4, *forward.below)), _normal(1, (4, *forward.above))
     up = forward.kind.up(forward, kernel, below)
     down = feedback.kind.down(feedback, as_feedback(kernel), below, above)
@@ -158,9 +157,7 @@ def _is_holomorphic(
 
 def _sample(connection: "Connection") -> tuple[Callable[[Array, Array], Array], Array, Array]:
     """A fresh connection as a function of the activities at its lower and upper end, and four of each."""
-    module, shape = connection.kind.module(connection)
-    kernel = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
-
+    kernel = _fresh_kernel(connection)
     untied = replace(connection, is_tied=False)  # the kernel is its own
     ends = (connection.pre, connection.post) if connection.is_forward else (connection.post, connection.pre)
 
@@ -168,6 +165,12 @@ def _sample(connection: "Connection") -> tuple[Callable[[Array, Array], Array], 
         return untied.drive({connection.name: {"kernel": kernel}}, dict(zip(ends, activities, strict=True)))
 
     return drive, _normal(0, (4, *connection.below)), _normal(1, (4, *connection.above))
+
+
+def _fresh_kernel(connection: "Connection") -> Array:
+    module, shape = connection.kind.module(connection)
+    kernel: Array = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
+    return kernel
 
 
 def _normal(seed: int, shape: tuple[int, ...]) -> Array:

@@ -49,7 +49,7 @@ class Layout:
         return None if self._mesh is None else _sharding(self._mesh, None)
 
     def one_for_each(self, act: Callable[[Any, Any], tuple[Any, Any]]) -> "OneForEach":
-        """A program that each device runs by itself, on its own component of a batch."""
+        """A program that each device runs by itself, on its own part of a batch."""
         return OneForEach(act, self.devices)
 
     def replicate(self, tree: Any) -> Any:
