@@ -140,7 +140,8 @@ def measure(
 ) -> dict[str, Any]:
     """Measure how far a network's error signal deviates from the gradient, and why; no files are written.
 
-    Everything is computed in float64.
+    Everything is computed in float64, but for the run's own free phase where `relaxation.free_precision` is
+    lower.
 
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.

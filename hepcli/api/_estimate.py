@@ -44,8 +44,10 @@ def estimate(
         overrides: settings of [gradient] and [relaxation] to change, such as ``{"gradient.num_points": 4}``.
 
     Returns:
-        NumPy arrays: `error_vector` per layer (batch, *units), real, None for `bptt`; `gradient` of the mean
-        loss, connection -> kernel and bias, which a step of gradient descent would subtract; `state`, the
+        NumPy arrays: `error_vector` per layer (batch, *units), real, None for `bptt`; `gradient` of the
+        mean loss, connection -> kernel and bias, which a step of gradient descent would subtract (over
+        settled examples with ``relaxation.unsettled = "skip"``; of rules that follow no gradient of the
+        loss, their own); `state`, the
         pre-activations; `free` and `nudged`, residual and flags of the phases.
 
     Raises:

@@ -47,7 +47,8 @@ class States(NamedTuple):
         activities: σ(u), likewise.
         scores: of the classes, float32.
         residual: ‖F(u)‖ over all layers, float32.
-        settled: whether that is at most `relaxation.converged_residual`.
+        settled: whether that is at most `relaxation.converged_residual`, or what the rounding of a lower
+            `relaxation.free_precision` leaves (METHOD §1).
         finite: whether no layer holds a NaN or an infinity.
         passes: passes run.
     """
@@ -82,8 +83,8 @@ class Model:
         """A copy of this model with a copy of other parameters, in float32; no traced ones of `jax.grad`.
 
         Args:
-            params: real floating-point arrays, connection or ``readout`` -> kernel, (in, out) or (height,
-                width, in, out), and bias.
+            params: real floating-point arrays, connection or ``readout`` -> kernel and bias; kernels are
+                (in, out), of convolutions (height, width, channels below, channels above), feedback too.
 
         Raises:
             ValueError: they are of another network, or not finite.
@@ -297,8 +298,9 @@ def init_model(
             `quickstart`.
         overrides: settings to change, such as ``{"network.initial_angle_deg": 45.0}``.
         init_from: a run, RUN:STEP, RUN:best or a file of weights, .safetensors or .npz; arrays that match by
-            name (`CONNECTION.kernel`, (in, out) or (height, width, in, out), `CONNECTION.bias`, and those
-            of `readout`) and shape are used; a warning names those that do not match.
+            name (`CONNECTION.kernel`, `CONNECTION.bias`, and those of `readout`) and shape are used; a
+            warning names those that do not match. Kernels are (in, out), of convolutions (height, width,
+            channels below, channels above), feedback too, and `local` ones (rows, columns, height, …).
         data_dir: where data sets are kept; None for the default folder.
         code: files with own components.
 

@@ -42,10 +42,10 @@ _BIASES = {"finite_nudge": "finite nudge", "asymmetry": "asymmetry", "total": "t
 _COSINES = ("cos. finite", "cos. asymm.", "cos. total", "cos. grad.")
 _LEGEND = """angle: weight angle, °; S: symmetry of the Jacobian; homeo.: homeostatic loss;
 radius: spectral radius of one step; resid.: mean log10 residual; cos.: cosine
-of the error signal with its limit for small nudges (finite), of that limit with
-the true signal (asymm.), of the error signal with the true one (total), and of
-the parameter gradient with that of bptt (grad.); test error in %; used: number
-of examples used"""
+of the error signal with that of hep exact (finite), of hep exact's with the true
+signal (asymm.), of the error signal with the true one (total), and of the
+parameter gradient with that of bptt (grad.); test error in %; used: number of
+examples used"""
 
 
 @handle_errors
@@ -98,7 +98,8 @@ def measure_command(
     Splits the bias of the error signal into the part due to finite nudges (the run's estimator compared with
     hep exact) and the part due to asymmetry (hep exact compared with recurrent backpropagation). With
     --preset instead of CHECKPOINT, an untrained network is measured, or, with --init-from, one with given
-    weights. Everything is computed in float64.
+    weights. Everything is computed in float64, but for the run's own free phase where
+    `relaxation.free_precision` is lower.
     """
     from hepcli.experiments.measure import Measured, MeasureRequest, StepSkipped, measure
     from hepcli.experiments.measurement import StepMeasured

@@ -38,8 +38,8 @@ def free_phase(problem: Problem, start: State | None = None) -> FreePhase:
     machine epsilon of that precision times ‖u‖. `finite` is that of the lower precision, whose range is
     smaller.
 
-    Without feedback the phase is one pass from the input up, whatever steps and order the settings name: that
-    is the fixed point.
+    Without feedback the phase is one pass from the input up (with synchronous steps, as many as there are
+    levels), whatever steps and order the settings name: that is the fixed point.
 
     A phase ends after its steps whatever its examples do: one that is slow, or alternates between two states,
     keeps the last of them, with its residual.

@@ -99,7 +99,8 @@ class Phase(NamedTuple):
     Attributes:
         state: pre-activations (..., batch, *units).
         residual: ‖F(state)‖ per example, Euclidean over all layers.
-        settled: residual at most `converged_residual`.
+        settled: residual at most `converged_residual`, after a free phase in lower precision at least its
+            rounding.
         finite: no layer holds a NaN or an infinity.
         passes: passes run.
     """

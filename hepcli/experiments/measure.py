@@ -86,7 +86,8 @@ class _Source(NamedTuple):
 def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[MeasureEvent]:
     """Measure a saved or an untrained network.
 
-    All is computed in float64, so that the references are converged far below the biases.
+    All but a free phase in lower precision is computed in float64, so that the references are converged far
+    below the biases.
 
     Args:
         request: what to measure.

@@ -27,7 +27,8 @@ _PICTURE_UNITS = 2**13  # state units of all examples in the figures: 8 of the p
 class SplitMeter:
     """Measures how far a network's learning signal is from the gradient, and why.
 
-    All is computed in float64, so that the references are converged far below the biases.
+    All but a free phase in lower precision is computed in float64, so that the references are converged far
+    below the biases.
 
     Args:
         meter: of the network.

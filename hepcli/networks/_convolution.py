@@ -23,7 +23,7 @@ class Kernel(NamedTuple):
         shape: (layer, image below) -> shape of the kernel, that of feedback the same.
         init: LeCun-normal initialiser of that shape.
         convolve: (kernel, image padded as the layer says, (..., height, width, pre), stride) -> (..., post).
-        bias_shape: (layer, image below) -> one bias for each set of weights.
+        bias_shape: (layer, image below) -> one bias for each channel, of `local` weights for each unit.
         flip: kernel -> the kernel of this kind whose convolution is the transposed one, for padding ``same``
             and stride 1; None where there is none.
     """

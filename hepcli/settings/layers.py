@@ -37,7 +37,8 @@ class DenseLayer:
         kind: the kind of layer.
         units: number of units.
         activation: of this layer; `same` as `network.activation`.
-        gain: factor of the LeCun-normal kernels of connections into the layer at the start.
+        gain: factor of the LeCun-normal kernels at the start, between this layer and those below it, in both
+            directions, and from the layer to itself.
     """
 
     __pydantic_config__ = STRICT
@@ -77,7 +78,8 @@ class ConvLayer:
         pool_temperature: of the softmax pooling; near 0, from 1e-6 on, the maximum.
         weights: `shared` by all places, or `local`, a kernel for each.
         activation: of this layer; `same` as `network.activation`.
-        gain: factor of the LeCun-normal kernels of connections into the layer at the start.
+        gain: factor of the LeCun-normal kernels at the start, between this layer and those below it, in both
+            directions, and from the layer to itself.
     """
 
     __pydantic_config__ = STRICT

@@ -140,7 +140,10 @@ class RelaxationSettings:
         order: the groups: `cyclic` the cyclic classes of the graph, `even_odd` every other layer and then the
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase, not counting what `anderson` tried in vain.
-        nudged_steps: most steps of a nudged phase.
+        nudged_steps: most steps of a nudged phase, or of the derivative of `hep_exact` and `asymep_exact`; for
+            `online_hep` steps per point, for `bptt` steps to go back, for `dual_propagation` and
+            `predictive_coding` updates of single levels, each one a pass. `rbp` and `neumann_rbp` have
+            `adjoint_steps`.
         tolerance: an example stops relaxing once a pass changes its state by less than this, in nudged phases
             by less than this times |beta|; 0 always runs all steps.
         nudged_solver: of nudged phases and adjoint iterations (`dyadic_ep` has none); `same` as `solver`.
@@ -157,7 +160,8 @@ class RelaxationSettings:
             evaluation and the run's own error signal; states then never settle. Methods whose second phase is
             no relaxation have it in the free phase only (METHOD §1).
         persistent_state: start the free phase of a training example from its end state of the previous epoch;
-            the states of all examples are kept on every device and in checkpoints.
+            the states of all examples are kept on every device and in checkpoints. Evaluation and measures
+            start from zero.
     """
 
     __pydantic_config__ = STRICT
@@ -212,8 +216,9 @@ class GradientSettings:
         method: estimator of the error vector or gradient; `feedforward` is backpropagation through the
             network without its feedback, which is then left out wherever the network is used.
         num_points: nudges on the circle (`hep`, `asymep`, `contrastive_ep`, `online_hep`).
-        beta_radius: radius |beta| of that circle, or the nudge of `dyadic_ep`, `dual_propagation`,
-            `predictive_coding`; for `coupled_learning`, at most 1, the share of the way to the targets.
+        beta_radius: radius |beta| of that circle, or the nudge of `dual_propagation` and `predictive_coding`
+            (and of `dyadic_ep`, where it matters only with noise); for `coupled_learning`, at most 1, the
+            share of the way to the targets.
         online_cycles: turns of the circle (`online_hep`).
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.
         beta_sign: of the single nudge of num_points = 1: `positive`, or `random` for every batch, so that the
@@ -276,7 +281,7 @@ class OptimizerSettings:
     """How parameters follow the gradient.
 
     Attributes:
-        name: optimiser.
+        name: optimiser; `adamw` has β₁ = 0.9, β₂ = 0.999 and ε = 1e-8.
         learning_rate: step size at the start.
         schedule: `cosine` decays the learning rate to 0 over all steps.
         momentum: share of the last step that is kept (`sgd`).
@@ -285,7 +290,8 @@ class OptimizerSettings:
         learning_rate_multipliers: connection or `readout` to a factor of the learning rate.
         weight_decay_multipliers: the same for the weight decay.
         feedback_learning: `gradient` trains top-down kernels like all others; `kolen_pollack` gives them
-            the gradient of their forward partners, transposed, so that the decay of both aligns them;
+            the gradient of their forward partners (dense: transposed), so that the decay of both aligns them
+            (with `hardware.update_step` only as far as rounding allows, which is drawn for each);
             `fixed` leaves them as they are, whatever the homeostatic loss says (feedback alignment).
     """
 

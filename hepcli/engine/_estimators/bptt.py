@@ -25,8 +25,8 @@ def bptt(problem: Problem) -> Estimate:
 
     Returns:
         The estimate, with no error vector and no nudged phase. `signal` is the gradient of each example's
-        loss by a constant input to each unit: at a fixed point the error vector of `neumann_rbp` with as
-        many terms.
+        loss by a constant input to each unit: at a fixed point, with synchronous steps, the error vector of
+        `neumann_rbp` with as many terms.
 
     Source: METHOD §3.
     """
