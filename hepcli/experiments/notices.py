@@ -53,7 +53,8 @@ def _adjoint_notices(config: Config) -> list[str]:
     if not estimator_of(method).iterates_adjoint or not learns or steps <= MOST_ADJOINT_STEPS:
         return []
     return [
-        f"gradient.method = {method}: where an example has not settled, its adjoint may grow with each of the "
-        f"{steps} iterations, and a few such examples can undo what is learned from others (METHOD §3). Use "
-        "relaxation.unsettled=skip, or gradient.adjoint_steps=20, as the published code does on Fashion-MNIST."
+        f"gradient.method = {method}: where an example has not settled, its adjoint may grow with each of "
+        f"the {steps} iterations, and a few such examples can undo what is learned from others (METHOD §3). "
+        "Use relaxation.unsettled=skip, or gradient.adjoint_steps=20, as the published code does on "
+        "Fashion-MNIST."
     ]

@@ -140,9 +140,9 @@ class RelaxationSettings:
         order: the groups: `cyclic` the cyclic classes of the graph, `even_odd` every other layer and then the
             rest, `sequential` layer by layer, or lists of layers. Adjoint iterations go backwards.
         free_steps: most steps of a free phase, not counting what `anderson` tried in vain.
-        nudged_steps: most steps of a nudged phase, or of the derivative of `hep_exact` and `asymep_exact`; for
-            `online_hep` steps per point, for `bptt` steps to go back, for `dual_propagation` and
-            `predictive_coding` updates of single levels, each one a pass. `rbp` and `neumann_rbp` have
+        nudged_steps: most steps of a nudged phase, or of the derivative of `hep_exact` and `asymep_exact`;
+            for `online_hep` steps per point, for `bptt` steps to go back, for `dual_propagation` and
+            `predictive_coding` updates of single levels, each once a pass. `rbp` and `neumann_rbp` have
             `adjoint_steps`.
         tolerance: an example stops relaxing once a pass changes its state by less than this, in nudged phases
             by less than this times |beta|; 0 always runs all steps.
