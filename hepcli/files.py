@@ -75,17 +75,14 @@ def write_once(path: Path, text: str) -> bool:
 
 def _place_once(draft: Path, path: Path, text: str) -> bool:
     """`write_once` without hard links: whoever holds the folder's lock puts its file in place whole."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        if not lock(folder):  # no locks either: only here may a reader meet half of it
+    with held(path.parent) as alone:
+        if not alone:  # no locks either: only here may a reader meet half of it
             return create(path, text)
         if path.exists():
             return False
         os.replace(draft, path)
         sync(path.parent)
         return True
-    finally:
-        os.close(folder)  # and so lets go of the lock, as death does
 
 
 def lock(handle: int, *, shared: bool = False, wait: bool = True) -> bool:
@@ -104,6 +101,20 @@ def lock(handle: int, *, shared: bool = False, wait: bool = True) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a folder against others that do so, and wait for them first; death lets go of it.
+
+    Yields:
+        Whether it is held; not where its file system knows no locks.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield lock(handle)
+    finally:
+        os.close(handle)
 
 
 def check_writable(folder: Path) -> None:

@@ -349,6 +349,20 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None
     store.close()
 
 
+def test_a_save_is_tried_though_the_one_before_it_failed(tmp_path: Path) -> None:
+    """There may be room by then, and what was trained since would be lost."""
+    blocked = tmp_path / "checkpoints"
+    blocked.write_text("")
+    store = CheckpointStore(blocked)
+    store.save(1, small_state(1), {}, None)
+    store._pending[1].exception()
+    blocked.unlink()
+    with pytest.raises(OutputError, match="Step 1 could not be saved"):
+        store.save(2, small_state(2), {}, None)
+    store.close()
+    assert store.steps() == [2]
+
+
 def test_the_error_that_ends_the_block_is_not_hidden_by_a_failed_save(tmp_path: Path) -> None:
     def interrupted_after_a_save() -> None:
         with CheckpointStore(tmp_path / "file" / "checkpoints") as store:

@@ -138,12 +138,20 @@ class CheckpointStore:
             replace: save a step anew that is there; once the new one is written whole.
 
         Raises:
-            OutputError: when the previous save failed.
+            OutputError: when the previous save failed; this one is tried all the same.
             ValueError: when the step is negative.
         """
-        self.wait()  # one copy of the state in memory at a time
         if step < 0:
             raise ValueError(f"step must be 0 or more, not {step}")
+        try:
+            self.wait()  # one copy of the state in memory at a time
+        finally:
+            self._begin(step, state, metadata, metric, replace=replace)
+
+    def _begin(
+        self, step: int, state: PyTree, metadata: Mapping[str, Any], metric: float | None, *, replace: bool
+    ) -> None:
+        """Copy the state, and have the writing thread save it."""
         if self._intact is not None and step in self._intact and not replace:
             return
         # A real copy: on CPU np.asarray would alias a buffer that the next step may overwrite by donation.

@@ -1,7 +1,9 @@
 """Interrupts: the first asks to stop after the step, the second stops at once."""
 
+import _thread
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +12,9 @@ from hepcli.cli._errors import EXIT_INTERRUPTED
 from hepcli.cli._stderr import attempt, show_cursor
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+_TELLING_S = 1.0
+"""Within which the notice is printed, unless whoever reads it does not."""
 
 
 @contextmanager
@@ -24,31 +29,28 @@ def stop_requests(notify: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     Yields:
         A function that tells whether to stop.
     """
-    requested, told = False, False
+    requested, told = False, threading.Event()
 
     def tell() -> None:
-        nonlocal told
-        if told:
-            return
-        told = True
         try:
             attempt(notify)
-        except RuntimeError as error:
-            if "reentrant" not in str(error):
-                raise
-            told = False  # the signal came in the middle of another line: after the step, then
+        finally:
+            told.set()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal requested
         if requested and number == signal.SIGINT:
             show_cursor()
             os._exit(EXIT_INTERRUPTED)  # a save under way is written under another name: nothing is torn
-        requested = True
-        tell()
+        if not requested:
+            requested = True
+            # In a thread, since it waits for locks of the display that this one may hold; and not by
+            # `Thread.start`, which takes one, too.
+            _thread.start_new_thread(tell, ())
 
     def stop() -> bool:
         if requested:
-            tell()
+            told.wait(_TELLING_S)
         return requested
 
     # What is ignored stays so: that is how nohup, and a script's background jobs, are kept alive.

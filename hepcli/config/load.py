@@ -22,7 +22,7 @@ from hepcli.config.presets import DEFAULT_PRESET
 from hepcli.config.problems import describe
 from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
-from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
+from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind, undecodable
 
 SEE_KEYS = f"Run `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 
@@ -124,6 +124,8 @@ def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
     """
     # A missing table is checked as an empty one, so that errors name the keys it must hold.
     full = {name: {} for name in Config.model_fields} | dict(tables)
+    if problems := list(undecodable(full)):
+        return None, problems
     try:
         return Config.model_validate_json(_to_json(full)), []
     except ValidationError as error:

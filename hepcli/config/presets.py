@@ -54,8 +54,9 @@ def preset_text(name: str) -> str:
     if name not in presets and name in _files(SWEEPS):
         raise ConfigError(f"{name} is a sweep, not a preset.", f"Run `hep sweep {name}`.")
     if name not in presets:
+        hint = did_you_mean(name, [*presets, *_files(SWEEPS)])
         raise ConfigError(
-            f'there is no preset "{name}"{did_you_mean(name, presets)} (presets: {", ".join(presets)})',
+            f'there is no preset "{name}"{hint} (presets: {", ".join(presets)})',
             "Run `hep presets` to see them; your own preset is given as a path ending in .toml.",
         )
     return presets[name].read_text(encoding="utf-8")

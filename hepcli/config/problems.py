@@ -17,21 +17,29 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
 
     The name alone comes first because a right name in the wrong table, or in none, is the
     commonest slip: `free_steps` for `relaxation.free_steps`. In a list of tables those beside it come first.
+    Within a table names alone are compared: that of the table makes all keys in it look alike.
     """
     keys = [known_key for known_key in known if not key.startswith(f"{known_key}.")]  # not its own table
     table, _, name = _IN_LIST.sub("", key).rpartition(".")
-    if _IN_LIST.search(key):
-        beside = [known_key for known_key in keys if known_key.rpartition(".")[0] == table]
-        if hint := did_you_mean(f"{table}.{name}", beside):
-            return hint
+    beside = {own.rpartition(".")[2]: own for own in keys if own.rpartition(".")[0] == table}
+    in_table = _nearest_name(name, beside)
+    if in_table and _IN_LIST.search(key):
+        return in_table
     same_name = [known_key for known_key in keys if known_key.rpartition(".")[2] == name]
     if len(same_name) == 1:
         return f"; did you mean {same_name[0]}?"
-    if hint := did_you_mean(key, same_name or keys):
+    if in_table:
+        return in_table
+    if hint := did_you_mean(key, same_name or [own for own in keys if own not in beside.values()]):
         return hint
-    by_name = {known_key.rpartition(".")[2]: known_key for known_key in keys}
-    close = difflib.get_close_matches(name, list(by_name), n=1)
-    return f"; did you mean {by_name[close[0]]}?" if close else ""
+    return _nearest_name(name, {known_key.rpartition(".")[2]: known_key for known_key in keys})
+
+
+def _nearest_name(name: str, keys: Mapping[str, str]) -> str:
+    """`nearest_key` for a name, of the names of keys: one that begins with it, or else looks like it."""
+    begun = [own for own in keys if own.startswith(name) and len(name) > 1]
+    close = begun or difflib.get_close_matches(name, list(keys), n=1)
+    return f"; did you mean {keys[close[0]]}?" if close else ""
 
 
 def describe(error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]) -> list[Fault]:

@@ -18,6 +18,7 @@ from hepcli.config.search import SearchTable
 from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, TableView
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
+from hepcli.settings import undecodable
 
 SWEEP_FILE = "sweep.toml"
 """The definition in the folder of a sweep."""
@@ -97,10 +98,12 @@ def parse_sweep(text: str, label: str) -> SweepDefinition:
 def check_sweep(tables: Mapping[str, Any], label: str) -> SweepDefinition:
     """Check tables against the models; raises ConfigError with every problem."""
     full = {"sweep": {}} | dict(tables)
-    try:
-        return SweepDefinition.model_validate_json(json.dumps(full, default=str))
-    except ValidationError as error:
-        problems = list(dict.fromkeys(describe(error, full, _known_keys())))
+    problems = list(undecodable(full))
+    if not problems:
+        try:
+            return SweepDefinition.model_validate_json(json.dumps(full, default=str))
+        except ValidationError as error:
+            problems = list(dict.fromkeys(describe(error, full, _known_keys())))
     if len(problems) == 1:
         raise ConfigError(f"{label}: {problems[0]}", SEE_SWEEPS)
     lines = "".join(f"\n  {problem}" for problem in problems)

@@ -17,6 +17,7 @@ from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.sources import split_source
 from hepcli.experiments.task import Task
 from hepcli.experiments.weights import SUFFIXES, flat, read_weights
+from hepcli.files import file_digest
 from hepcli.networks import rotate_feedback
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -201,6 +202,7 @@ def _read(
         arrays, metadata = read_weights(path)
         names = ("config_hash", "step")
         origin: dict[str, Any] = {"file": source, **{name: metadata.get(name) for name in names}}
+        origin["sha256"] = file_digest(path)
         return arrays, origin, [], _trained(metadata)
     run = SavedRun(path, data_dir=data_dir, reads_data=False)
     if step is not None and step != "best" and not step.isdecimal():

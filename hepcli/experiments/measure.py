@@ -12,16 +12,15 @@ from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figures import FigureFormat, attempt
 from hepcli.experiments.initial import Initial, starting_params
 from hepcli.experiments.measurement import Measurement, StepMeasured
+from hepcli.experiments.partial import PARTIAL_FILE, PartialMeasures
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.set_aside import set_aside
 from hepcli.experiments.sources import INIT_KEY, short_source
 from hepcli.experiments.task import Task
-from hepcli.files import check_writable
+from hepcli.files import check_writable, held
 
 MEASURES_FILE = "measures.json"
-PARTIAL_FILE = "measures.partial.json"
-"""The steps that are measured already, until all are."""
 
 
 class MeasureRequest(NamedTuple):
@@ -109,16 +108,22 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
     with folder.writing():
         check_writable(folder.path)
     records: list[dict[str, Any]] = []
-    for outcome in _steps(measurement, source, request):
+    for outcome in _steps(measurement, source, request, folder):
         if isinstance(outcome, StepMeasured):
             records.append(outcome.record)
-            if request.all_steps:
-                folder.write_json(PARTIAL_FILE, {"steps": records})
         yield outcome
+    notice = source.task.split(request.split_name).notice
+    with folder.writing(), held(folder.path):  # figures are those of the measures beside them
+        done = _write(request, measurement, folder, records)
+    yield done._replace(notices=(*filter(None, [notice]), *done.notices))
+
+
+def _write(
+    request: MeasureRequest, measurement: Measurement, folder: RunFolder, records: Sequence[dict[str, Any]]
+) -> Measured:
+    """Write the measures, and draw them."""
     result: dict[str, Any] = {"steps": records} if request.all_steps else dict(records[0])
-    notices = [source.task.split(request.split_name).notice]
-    with folder.writing():
-        notices.append(set_aside(folder.path / MEASURES_FILE, result))
+    notices = [set_aside(folder.path / MEASURES_FILE, result)]
     figures: list[str] = []
 
     def draw() -> None:
@@ -133,12 +138,12 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
                 figures.append(file)
 
     folder.write_json(MEASURES_FILE, result | {"figures": figures})  # what was measured, before any picture
-    with folder.writing():
+    if request.all_steps:
         (folder.path / PARTIAL_FILE).unlink(missing_ok=True)
     notices.append(attempt(draw, "The figures"))
     result |= {"figures": figures}
     folder.write_json(MEASURES_FILE, result)
-    yield Measured(folder.path, result, tuple(filter(None, notices)))
+    return Measured(folder.path, result, tuple(filter(None, notices)))
 
 
 def _source(request: MeasureRequest) -> _Source:
@@ -176,7 +181,7 @@ def _source(request: MeasureRequest) -> _Source:
 
 
 def _steps(
-    measurement: Measurement, source: _Source, request: MeasureRequest
+    measurement: Measurement, source: _Source, request: MeasureRequest, folder: RunFolder
 ) -> Iterator[StepMeasured | StepSkipped]:
     """One network, or with --all-steps every step of the run that is intact."""
     run = source.weights
@@ -192,14 +197,21 @@ def _steps(
     measured = 0
     if missing := run.missing_step():
         yield StepSkipped(missing)
+    partial = PartialMeasures(folder, str(run.path_of(0).parent), measurement)
+    notices = tuple(partial.notices)
     for step in run.store.folders():
         try:
-            outcome = measurement.saved(run, step)
+            if step in partial.steps:
+                outcome = StepMeasured(partial.steps[step], ())
+            else:
+                outcome = measurement.saved(run, step)
+                partial.add(outcome.record)
         except CheckpointError as error:
             failed = error
             yield StepSkipped(error.what)
         else:
             measured += 1
-            yield outcome
+            yield outcome._replace(notices=(*notices, *outcome.notices))
+            notices = ()
     if failed is not None and not measured:
         raise failed

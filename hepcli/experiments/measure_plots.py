@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.engine import estimator_of
+from hepcli.engine import CircleScan, estimator_of
 from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
 from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
 from hepcli.experiments.figures import BLACK
@@ -62,7 +62,8 @@ def pictures_of(
         caption: the run's data set and settings.
 
     Returns:
-        Name to figure; without a fixed point among the examples drawn, only the biases.
+        Name to figure; without a fixed point among the examples drawn, only the biases, and without complex
+        nudges neither of the two over them.
     """
     where = "untrained" if record["checkpoint"] is None else f"epoch {record['epoch']:g}"
     figures = {"biases": _biases(record, where, f"{caption}; {_used(record)}")}
@@ -72,8 +73,10 @@ def pictures_of(
     one = f"{caption}; {where}; the first {record['split']} example with a fixed point"
     if result.jacobian is not None and result.one_step is not None:
         figures["spectrum"] = _spectrum(np.asarray(result.jacobian), np.asarray(result.one_step), one)
-    figures["stability-map"] = _stability_map(result, axes, few)
-    figures["convergence"] = _convergence(result, axes, few)
+    if result.residual_map is not None:
+        figures["stability-map"] = _stability_map(result, axes, few)
+    if result.circles is not None:
+        figures["convergence"] = _convergence(result.circles, np.asarray(result.kept), axes, few)
     return figures
 
 
@@ -183,11 +186,11 @@ def _colour_limits(values: NDArray[Any]) -> tuple[float, float]:
     return float(max(low, -8.0)), float(max(high, max(low, -8.0) + 2))
 
 
-def _convergence(result: Pictures, axes: PictureAxes, caption: str) -> FigureData:
+def _convergence(circles: CircleScan, chosen: NDArray[Any], axes: PictureAxes, caption: str) -> FigureData:
     """The error of the Cauchy sum against N and |β|; open markers where the median phase is unsettled."""
-    errors = np.median(np.asarray(result.circles.relative_error)[:, :, result.kept], axis=-1)
+    errors = np.median(np.asarray(circles.relative_error)[:, :, chosen], axis=-1)
     errors = np.maximum(errors, _LOWEST)
-    residuals = np.median(np.asarray(result.circles.residual)[:, :, result.kept], axis=-1)
+    residuals = np.median(np.asarray(circles.residual)[:, :, chosen], axis=-1)
     settled = residuals <= _SETTLED
     limit = circle_of(axes.method).limit.replace("_", " ")
     by_number = tuple(

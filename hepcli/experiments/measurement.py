@@ -79,6 +79,21 @@ class Measurement:
         record = self.record(restored.state.params, restored.step, path, test_top1)
         return StepMeasured(record, restored.damaged)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a record says of how it was measured."""
+        config = self._task.config
+        return {
+            "config_hash": config_hash(config),
+            "dataset": config.data.name,
+            "split": self._split_name,
+            "examples": self._examples,
+            "method": config.gradient.method,
+            "relaxation": asdict(config.relaxation),
+            "gradient": asdict(config.gradient),
+            "hardware": asdict(config.hardware),
+        }
+
     def record(
         self, params: Any, step: int, checkpoint: str | None, test_top1: float | None
     ) -> dict[str, Any]:
@@ -92,14 +107,7 @@ class Measurement:
         return {
             "step": step,
             "epoch": round(step / self._task.num_batches, 4),
-            "config_hash": config_hash(config),
-            "dataset": config.data.name,
-            "split": self._split_name,
-            "examples": self._examples,
-            "method": config.gradient.method,
-            "relaxation": asdict(config.relaxation),
-            "gradient": asdict(config.gradient),
-            "hardware": asdict(config.hardware),
+            **self.settings,
             "test_top1": test_top1,
             "weight_angle_deg": total_angle,
             "weight_angle_deg_by_pair": angles,
@@ -148,9 +156,9 @@ class Measurement:
             notes.append(f"{method} has no error vector: {undefined}.")
         if real_only := self._task.network.real_only:
             notes.append(
-                f"{real_only[0]} is not holomorphic, so nudges must be real; the figures, which show "
-                "complex nudges, "
-                "are not drawn. Use sigmoid, dsilu, tanh, softplus or linear to get them."
+                f"{real_only[0]} is not holomorphic, so nudges must be real; stability-map and convergence, "
+                "the figures over complex nudges, are not drawn. Use sigmoid, dsilu, tanh, softplus or "
+                "linear to get them."
             )
         if angle is None and not self._task.network.pairs:
             notes.append("No two layers are connected in both directions, so the weight angle is undefined.")
@@ -166,9 +174,9 @@ class Measurement:
 
     def figures(self, record: dict[str, Any]) -> dict[str, FigureData]:
         """The figures of the network measured last, by their names."""
-        if self._task.network.real_only:
-            return {}
-        self._report("figures: residuals over complex nudges, convergence of the Cauchy sum")
+        real_only = bool(self._task.network.real_only)
+        over_nudges = "residuals over complex nudges, convergence of the Cauchy sum"
+        self._report(f"figures: {'biases, spectrum' if real_only else over_nudges}")
         gradient = self._task.config.gradient
         radius = gradient.beta_radius if estimator_of(gradient.method).uses_circle else None
         reach = 4 * radius if radius else 2.0
@@ -176,7 +184,8 @@ class Measurement:
         axis, upper = map_axis(reach, points)
         betas = (axis[None, :] + 1j * upper[:, None]).ravel()  # the lower half are conjugates
         radii = sorted({*_PICTURE_RADII, *([radius] if radius else [])})
-        outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, _PICTURE_NUMBERS)
+        numbers = () if real_only else _PICTURE_NUMBERS
+        outcome = self._meter.pictures(self._params, _PICTURE_EXAMPLES, betas, radii, numbers)
         steps = self._task.config.relaxation.nudged_steps
-        axes = PictureAxes(axis, radii, _PICTURE_NUMBERS, gradient.method, radius, steps)
+        axes = PictureAxes(axis, radii, numbers, gradient.method, radius, steps)
         return pictures_of(record, outcome, axes, self._caption())

@@ -30,6 +30,7 @@ from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.experiments.timing import is_timing, machine_of, timing_of
 from hepcli.experiments.trackers import Trackers, check_installed
+from hepcli.files import legible
 from hepcli.training import (
     TrainState,
     check_finite,
@@ -106,7 +107,7 @@ class Run:
                 self.config.run.init_from, initial.trained, self.config, self.held_out, labels, parent
             )
             notices += [] if leak is None else [leak]
-        self.save(store)
+        self.keep(store)  # a folder that cannot hold a checkpoint shows now, not after an epoch
         return RunStarted(self.folder.path, self.config.run.epochs, 0, (), tuple(notices))
 
     def restore(self, store: CheckpointStore, step: int | None = None) -> RunStarted:
@@ -266,10 +267,14 @@ class Run:
         self.history.append(metrics)
         taken = seconds if whole else None
         self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
-        store.wait()  # what has epochs has a checkpoint; `save` would wait as long
+        metric = metrics["validation"]["top1"] if "validation" in metrics else None
+        try:
+            store.wait()  # what has epochs has a checkpoint; `save` would wait as long
+        except OutputError:
+            self.save(store, metric, replace=was_saved)  # there may be room again
+            raise
         self.folder.append_line(METRICS_FILE, metrics)
         self.folder.append_line(TIMING_FILE, self.timing[-1])
-        metric = metrics["validation"]["top1"] if "validation" in metrics else None
         self.save(store, metric, replace=was_saved)
         if self._trackers is not None:
             self._trackers.log(metrics)
@@ -332,7 +337,7 @@ class Run:
             return ()
         file = self._curves_file
         caption = settings_of(self.config, estimator_of(self.config.gradient.method).uses_circle)
-        title = self.folder.path.name
+        title = legible(self.folder.path.name)
         notice = attempt(lambda: draw_figure(curves_of(self.history, title, caption), file), file.name)
         return () if notice is None else (notice,)
 

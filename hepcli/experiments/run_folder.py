@@ -257,6 +257,8 @@ class RunFolder:
         if self.writes:
             with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
                 file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())  # where a summary survives a power failure, so does every epoch
 
     def rewrite_lines(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace a JSON Lines file: after a resume, the lines up to the checkpoint."""

@@ -222,9 +222,18 @@ class SavedRun:
                 f"Give the run: {self.folder}.",
             )
         newest = self._newest_for_best()
-        restored = self.restore(self._best_step(newest))
-        # The best of the damaged ones may have been better.
-        return restored._replace(damaged=(*newest.damaged, *restored.damaged))
+        while True:
+            best = self._best_step(newest)
+            try:
+                restored = self.restore(best)
+            except CheckpointError:
+                newest = self._newest_for_best()
+                if self._best_step(newest) == best:
+                    raise
+                # A training process has found a better one meanwhile, and deleted this one.
+            else:
+                # The best of the damaged ones may have been better.
+                return restored._replace(damaged=(*newest.damaged, *restored.damaged))
 
     def chosen_step(self, step: int | None) -> int | None:
         """The step to read: `step`, or the one the checkpoint's path names, or None for the newest.
@@ -284,7 +293,8 @@ class SavedRun:
         newest = max(self.store.folders(), default=0)
         for name, step in _last_steps(self.folder).items():
             if step > newest and not any(line.startswith(f"Step {step} ") for line in said):
-                return f"Step {step} has no checkpoint, although {self.folder / name} ends there."
+                may_come = "" if name == SUMMARY_FILE else ", unless it is being saved at this moment"
+                return f"Step {step} has no checkpoint, although {self.folder / name} ends there{may_come}."
         return None
 
     def path_of(self, step: int) -> Path:

@@ -23,7 +23,7 @@ def set_aside(file: Path, result: dict[str, Any]) -> str | None:
     differing = _differing(before, result)
     if differing == []:
         return None
-    number = next(n for n in itertools.count(1) if not any(file.parent.glob(f"*.{n}.*")))
+    number = _free_number(file.parent)
     kept = file.with_name(f"{file.stem}.{number}.json")
     file.rename(kept)
     _set_figures_aside(kept, before, number)
@@ -31,6 +31,15 @@ def set_aside(file: Path, result: dict[str, Any]) -> str | None:
     if differing is not None:
         what = f"holds measures made with different settings ({', '.join(differing)})"
     return f"{file} {what}; it is now {kept.name}."
+
+
+def free_name(file: Path) -> Path:
+    """A name like that of a JSON file, with a number that nothing beside it has."""
+    return file.with_name(f"{file.stem}.{_free_number(file.parent)}.json")
+
+
+def _free_number(folder: Path) -> int:
+    return next(n for n in itertools.count(1) if not any(folder.glob(f"*.{n}.*")))
 
 
 def _figures_of(record: Any) -> list[str]:

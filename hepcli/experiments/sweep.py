@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hepcli.data import find_spec, fingerprint, load_split
-from hepcli.errors import DatasetError, OutputError, SweepError
-from hepcli.experiments.run_folder import RunFolder, other_examples
+from hepcli.data import load_split
+from hepcli.errors import OutputError, SweepError
+from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.definition import SweepRequest
+from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.plan import Plan, plan
-from hepcli.experiments.sweeps.points import Point, resolve
+from hepcli.experiments.sweeps.points import resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings
 from hepcli.experiments.sweeps.report import Report, check_replaceable, report
 from hepcli.experiments.sweeps.reuse import copy_runs
@@ -62,9 +63,12 @@ def sweep(
         OutputError: the folder cannot be written.
         SweepError: workers keep dying.
     """
-    planned = prepare(request)
+    planned = prepare(request, stop=stop)
     watch = Watch(planned)
     yield SweepStarted(planned.folder, watch.num_points, planned.notes)
+    if stop():
+        yield SweepInterrupted(shlex.join(command))
+        return
     arguments = worker_arguments(planned.folder, request)
     jobs = max(1, min(request.jobs, watch.num_open))
     pool = Pool(PoolSettings(jobs, arguments, planned.folder / "logs"))
@@ -86,12 +90,15 @@ def sweep(
         yield SweepInterrupted(shlex.join(command))
 
 
-def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
+def prepare(
+    request: SweepRequest, planned: Plan | None = None, stop: Callable[[], bool] = lambda: False
+) -> Plan:
     """Make or join the folder of a request, once all that can be checked before has been.
 
     Args:
         request: what to run and where.
         planned: what it comes to, where that is known already.
+        stop: asked before every run that is copied; True leaves the others.
 
     Raises:
         ConfigError, DatasetError, OutputError: as `sweep` does.
@@ -102,7 +109,7 @@ def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
     trained = folder.points() if is_search and folder.holds_sweep else planned.points
     for name in sorted({resolve(point).config.data.name for point in planned.points}):
         load_split(name, "test", request.data_dir)
-        _check_trained_on(folder, trained, name, request.data_dir)
+        check_examples(folder, trained, name, request.data_dir)
     if not folder.holds_sweep:
         if RunFolder(planned.folder).holds_run:
             raise OutputError(f"{planned.folder} contains a run.", "Choose another --out.")
@@ -112,26 +119,8 @@ def prepare(request: SweepRequest, planned: Plan | None = None) -> Plan:
     if request.resume:
         for point in planned.own if planned.definition.search is None else folder.points():
             folder.journal(point).retry(is_lost=folder.is_lost(point))
-    copy_runs(folder, planned.own, planned.reused)
+    copy_runs(folder, planned.own, planned.reused, stop)
     return planned
-
-
-def _check_trained_on(folder: SweepFolder, points: Sequence[Point], name: str, data_dir: Path | None) -> None:
-    """Check that finished runs were trained on the examples that the others will be trained on.
-
-    Raises:
-        DatasetError: one was not.
-    """
-    own = fingerprint(find_spec(name, data_dir))
-    if own is None or not folder.holds_sweep:
-        return
-    for point in points:
-        summary = folder.run(point).read_summary() or {}
-        if summary.get("dataset") == name and summary.get("dataset_sha256", own) != own:
-            raise DatasetError(
-                other_examples(folder.run(point).path, name),
-                "Give the --data-dir it was trained with, or choose another --out.",
-            )
 
 
 def worker_arguments(folder: Path, request: SweepRequest) -> list[str]:

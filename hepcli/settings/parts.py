@@ -29,6 +29,10 @@ class Parts(MutableMapping[str, Any]):
             self._loaded[name] = getattr(import_module(module), attribute)
         return self._loaded[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one, which loads nothing."""
+        return name in self._places
+
     def __setitem__(self, name: str, part: Any) -> None:
         self._places.setdefault(name, "")
         self._loaded[name] = part

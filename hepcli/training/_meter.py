@@ -110,15 +110,15 @@ class Pictures(NamedTuple):
 
     Attributes:
         kept: examples with a fixed point and solved references (batch,).
-        residual_map: ‖F(u; β)‖ after the run's own nudged phase (points, batch).
-        circles: error of the Cauchy sum after `PICTURE_STEPS` nudged steps, and its residuals.
+        residual_map: ‖F(u; β)‖ after the run's own nudged phase (points, batch); None without complex nudges.
+        circles: error of the Cauchy sum after `PICTURE_STEPS` nudged steps, and its residuals; likewise.
         jacobian: J of the first kept example in activity coordinates; None where it is too large.
         one_step: the Jacobian of the one-step map at its u*; likewise.
     """
 
     kept: Array
-    residual_map: Array
-    circles: CircleScan
+    residual_map: Array | None
+    circles: CircleScan | None
     jacobian: Array | None
     one_step: Array | None
 
@@ -250,7 +250,7 @@ class AsymmetryMeter:
             labels: int (batch,).
             betas: complex nudges of the stability map (points,).
             radii: radii of the circles (radii,).
-            numbers: numbers of points on them.
+            numbers: numbers of points on them; none for a network that takes no complex nudges.
 
         Returns:
             Residuals, errors, and the matrices of one example where J is built.
@@ -266,6 +266,8 @@ class AsymmetryMeter:
             activity = activities(free.problem, u)
             jacobian = activity_jacobian_matrix(self.system, params, constant, activity)
             one_step = step_matrix(self.system, params, constant, u)
+        if not numbers:
+            return Pictures(kept, None, None, jacobian, one_step)
         relaxation = replace(
             self.settings.relaxation, nudged_steps=PICTURE_STEPS, tolerance=0.0, nudged_tolerance="same"
         )

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from hepcli.experiments.measurement import Measurement, StepMeasured, map_axis
 from hepcli.experiments.set_aside import set_aside
 from hepcli.experiments.train import TrainRequest, train
 from hepcli.experiments.weights import export
+from hepcli.files import held, lock
 
 pytestmark = pytest.mark.usefixtures("small_data")
 EXAMPLES = 5
@@ -201,6 +203,56 @@ def test_measures_of_other_settings_and_steps_are_kept(run, tmp_path, small, mon
     assert "(configuration)" in said(preset="quickstart", overrides=angle)[0]
 
 
+def test_steps_that_an_interrupted_command_measured_are_not_measured_again(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Measurement, "along", lambda measurement, records: {})
+    monkeypatch.setattr(Measurement, "figures", lambda measurement, record: {})
+    whole = records(checkpoint=run, out=tmp_path / "whole", all_steps=True)[-1].result
+    partial = tmp_path / "out/measures.partial.json"
+
+    def interrupted():
+        for outcome in measure(MeasureRequest(run, examples=EXAMPLES, out=tmp_path / "out", all_steps=True)):
+            assert isinstance(outcome, StepMeasured)
+            if outcome.record["step"] == 10:
+                return
+
+    interrupted()
+    records(checkpoint=run, out=tmp_path / "out")  # of a single step: what is there stays
+    assert [step["step"] for step in json.loads(partial.read_text())["steps"]] == [0, 10]
+    saved, measured = Measurement.saved, []
+
+    def spy(measurement, run, step):
+        measured.append(step)
+        return saved(measurement, run, step)
+
+    monkeypatch.setattr(Measurement, "saved", spy)
+    first, *_, done = records(checkpoint=run, out=tmp_path / "out", all_steps=True)
+    assert (measured, done.result) == ([20], whole)
+    assert first.notices == (f"2 steps were measured before: continuing {partial}.",)
+    assert not partial.exists()
+    interrupted()
+    first, *_ = records(checkpoint=run, out=tmp_path / "out", all_steps=True, split_name="train")
+    assert "steps of another run or other settings; it is now measures.partial." in first.notices[0]
+
+
+def test_no_other_command_writes_between_measures_and_their_figures(run, tmp_path, monkeypatch):
+    """Else the measures of one would be replaced without a word, and figures be of another's."""
+    locked = []
+
+    def figures(measurement, record):
+        with (tmp_path / "measures.json").open() as file:
+            assert json.load(file)["step"] == 20
+        handle = os.open(tmp_path, os.O_RDONLY)
+        locked.append(not lock(handle, wait=False))
+        os.close(handle)
+        return {}
+
+    monkeypatch.setattr(Measurement, "figures", figures)
+    records(checkpoint=run, out=tmp_path)
+    assert locked == [True]
+    with held(tmp_path) as alone:
+        assert alone
+
+
 @pytest.mark.parametrize("points", [13, 21])
 @pytest.mark.parametrize("radius", [0.05, 0.11, 0.45, 0.9, 1.8])
 def test_the_axis_of_a_map_has_a_zero(radius, points):
@@ -208,6 +260,13 @@ def test_the_axis_of_a_map_has_a_zero(radius, points):
     assert len(axis) == points == 2 * len(upper) - 1
     assert upper[0] == 0
     np.testing.assert_array_equal(axis, -axis[::-1])
+
+
+def test_where_nudges_must_be_real_the_other_figures_are_drawn(tmp_path, small):
+    overrides = (*small, "network.activation=hard_sigmoid")
+    done = records(preset="quickstart", overrides=overrides, out=tmp_path)[-1].result
+    assert done["figures"] == ["biases.png", "spectrum.png"]
+    assert any("is not holomorphic" in note for note in done["notes"])
 
 
 def test_a_repetition_with_groups_of_layers_is_one(run, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from hepcli.errors import OutputError
 from hepcli.experiments.sweeps import claims
 from hepcli.experiments.sweeps.claims import (
     DONE,
@@ -138,6 +139,32 @@ def test_a_point_that_kills_process_after_process_fails_for_good(tmp_path):
     assert journal.error().startswith("3 processes in a row died while running this point, at step 10.")
     journal.retry()
     assert journal.claim(10) is not None
+
+
+def test_a_retry_gives_new_attempts_to_what_killed_process_after_process(tmp_path):
+    """Though nobody has found out yet that it failed for good."""
+    journal = Journal(tmp_path)
+    for number in range(1, 4):
+        journal.append(number, "claimed", dead_owner() | {"step": 10})
+    journal.retry()
+    assert journal.claim(10) is not None
+    journal.retry()  # of a claim that is alive: nothing
+    assert journal.state() == "running"
+
+
+def test_a_claim_from_the_future_is_void(tmp_path):
+    """A clock was ahead when its owner died, and has been set right."""
+    journal = Journal(tmp_path)
+    assert journal.append(1, "claimed", owner() | {"host": "another machine"})
+    later = time.time() + 3600
+    os.utime(tmp_path / "000001.json", (later, later))
+    assert journal.state() == "waiting"
+
+
+def test_nothing_is_made_anew_where_a_sweep_was_moved(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written to"):
+        Journal(tmp_path / "gone/claims/point").append(1, "claimed", owner())
+    assert not (tmp_path / "gone").exists()
 
 
 def test_the_choice_of_a_trial_is_never_given_up(tmp_path):

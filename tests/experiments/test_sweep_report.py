@@ -258,6 +258,18 @@ def test_runs_of_other_examples_are_said(tmp_path):
     assert "s1 was trained on other examples of the data set own than" in notice
 
 
+def test_points_that_learned_from_or_began_with_others_are_named(tmp_path):
+    folder, points = fake_sweep(tmp_path, [0.5] * 18)
+    for seed, point in enumerate(points):
+        own = {"dataset": "own", "dataset_sha256": str(seed)}
+        own["init_from"] = {"config_hash": "a", "step": 10 + (seed == 17)}
+        file = folder.run(point).path / "summary.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    examples, starts = report(tmp_path).notices
+    assert f"{points[1].folder} was trained on other examples of the data set own than" in examples
+    assert f"{points[17].folder} began with other weights of quickstart than" in starts
+
+
 def test_a_summary_of_another_configuration_is_left_out_by_name(tmp_path):
     fake_ordinary_run(tmp_path / "a", 0.5)
     fake_ordinary_run(tmp_path / "b", 0.6, ("run.seed=1",))

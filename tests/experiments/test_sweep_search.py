@@ -5,13 +5,13 @@ import math
 
 import pytest
 
-from hepcli.config import check_sweep
+from hepcli.config import check_sweep, dump_config, load_config
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweeps import study
 from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.plan import plan
-from hepcli.experiments.sweeps.points import probe
+from hepcli.experiments.sweeps.points import probe, resolve
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.search import Search
 from hepcli.experiments.sweeps.trials import Trial
@@ -168,6 +168,29 @@ def test_a_configuration_that_is_not_allowed_fails_and_the_search_goes_on(tmp_pa
     ]
     assert [one.state for one in results] == ["waiting"] * 3 + ["failed"]
     assert "needs optimizer.weight_decay above 0" in results[3].error
+
+
+def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_path):
+    def join(project):
+        tables = {
+            "sweep": {"preset": str(project / "mine.toml"), "seeds": [0]},
+            "search": {"trials": 2},
+            "axis": [RATE],
+        }
+        folder = SweepFolder(project / "search")
+        folder.join(check_sweep(tables, "test"), ())
+        return Search(folder, folder.definition())
+
+    (tmp_path / "here").mkdir()
+    preset = dump_config(load_config("quickstart", ["data.validation_examples=500"]))
+    (tmp_path / "here/mine.toml").write_text(preset)
+    assert join(tmp_path / "here").propose()
+    (tmp_path / "here").rename(tmp_path / "there")
+    search = join(tmp_path / "there")
+    assert search.propose()
+    points = search.folder.points()
+    assert {point.preset for point in points} == {str(tmp_path / "there/mine.toml")}
+    assert [resolve(point).config.run.seed for point in points] == [0, 0]
 
 
 def test_more_trials_are_added_and_none_taken_away(tmp_path):

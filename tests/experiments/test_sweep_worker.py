@@ -5,8 +5,9 @@ import json
 import pytest
 
 from hepcli.config import check_sweep, dump_config, load_config
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import Journal
+from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
@@ -187,6 +188,43 @@ def test_a_sweep_moves_with_the_project_that_holds_its_preset(tmp_path, small):
     (tmp_path / "there/mine.toml").write_text(changed)
     with pytest.raises(ConfigError, match="has changed"):
         join(tmp_path / "there")
+
+
+def test_a_sweep_that_is_moved_away_is_not_trained_anew_where_it_was(tmp_path, small):
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
+    make_sweep(tmp_path / "here", small, axis)
+    worker = work(WorkRequest(tmp_path / "here"), lambda: False)
+    assert next(worker).endswith("started")
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises((OutputError, SweepError)):
+        list(worker)
+    assert not (tmp_path / "here").exists()
+    list(work(WorkRequest(tmp_path / "there"), lambda: False))
+    assert [point.state for point in collect(tmp_path / "there").outcomes] == ["done", "done"]
+
+
+def test_a_run_that_another_trains_keeps_no_worker_from_the_others(tmp_path, small):
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
+    folder, (busy, free) = make_sweep(tmp_path, small, axis)
+    with folder.run(busy).claimed():
+        lines = list(work(WorkRequest(tmp_path, wait=False), lambda: False))
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        "started",
+        "held by another process",
+        "started",
+        "done",
+    ]
+    assert (states(folder, busy), folder.state(free)) == (["claimed", "released"], "done")
+
+
+def test_examples_that_changed_since_are_not_trained_with(tmp_path, small, monkeypatch):
+    axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
+    folder, (first, second) = make_sweep(tmp_path, small, axis)
+    list(work(WorkRequest(tmp_path, shard="0/2"), lambda: False))
+    monkeypatch.setattr("hepcli.experiments.sweeps.examples.fingerprint", lambda spec: "others")
+    list(work(WorkRequest(tmp_path), lambda: False))
+    assert (folder.state(first), folder.state(second)) == ("done", "failed")
+    assert "was trained on other examples" in folder.journal(second).error()
 
 
 def test_a_shard_takes_its_points_alone(tmp_path, small):

@@ -20,7 +20,7 @@ def feedforward(problem: Problem) -> Estimate:
     Raises:
         ValueError: the network has a cycle.
 
-    Source: Rumelhart, Hinton & Williams (1986); METHOD §10.
+    Source: Rumelhart, Hinton & Williams (1986); METHOD §3.
     """
     settings = one_pass_up(problem)
     if settings is None:

@@ -49,7 +49,8 @@ class Journal:
     """The journal of one point.
 
     Args:
-        folder: where its entries lie; made with the first one.
+        folder: where its entries lie; made with the first one, in the folder of all journals, which is made,
+            too, but nothing above it: a sweep that was moved must not come back.
         expires_s: seconds without a heartbeat after which a claim is void.
     """
 
@@ -131,9 +132,12 @@ class Journal:
         return sum(1 for _ in dead)
 
     def retry(self, *, is_lost: bool = False) -> None:
-        """Give a point that failed for good new attempts, or one that was done and whose run `is_lost`."""
+        """Give new attempts to a point that failed, whose last process died, or whose run `is_lost`."""
         last = self.latest()
-        if last is not None and (last.state == FAILED or (is_lost and last.state == DONE)):
+        if last is None:
+            return
+        is_dead = last.state == CLAIMED and self._expired(last)
+        if last.state == FAILED or is_dead or (is_lost and last.state == DONE):
             self.append(last.number + 1, RETRY, {})
 
     def append(self, number: int, state: str, record: Mapping[str, Any]) -> bool:
@@ -148,7 +152,8 @@ class Journal:
         text = json.dumps({"state": state, "at": time.strftime("%Y-%m-%d %H:%M:%S"), **record}, indent=1)
         entry = self.folder / _name(number)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.parent.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             return create(entry, text)
         except OSError as error:
             raise OutputError(
@@ -178,7 +183,8 @@ class Journal:
         pid = entry.record.get("pid")
         if entry.record.get("host") == _host() and isinstance(pid, int) and not _is_alive(pid):
             return True
-        return self._now() - entry.file.stat().st_mtime > self._expires_s
+        # A claim from the future is void as well: a clock that was ahead has been set right since.
+        return abs(self._now() - entry.file.stat().st_mtime) > self._expires_s
 
     def _now(self) -> float:
         """The time by the clock that dates the files, which may not be this machine's."""

@@ -10,6 +10,7 @@ from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.collection import Collection, Outcome, default_views, notes_of_schedules
+from hepcli.experiments.sweeps.examples import notes_of_examples
 from hepcli.experiments.sweeps.telling import (
     mixed_keys,
     structural_keys,
@@ -95,7 +96,7 @@ def collect_runs(
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
-    notices += _of_examples(outcomes)
+    notices += notes_of_examples(outcomes)
     unnamed = unnamed_keys(flat, varied, _SEED)
     if unnamed:
         named = f"{', '.join(varied)}, by which they are grouped" if varied else "their seeds"
@@ -133,21 +134,6 @@ def _called(run: Path, taken: set[str]) -> str:
     parts = run.absolute().parts
     names = (legible("/".join(parts[-length:])) for length in range(1, len(parts) + 1))
     return next(name for name in names if name not in taken)
-
-
-def _of_examples(outcomes: Sequence[Outcome]) -> list[str]:
-    """What the user should know where a data set has not been the same for all runs."""
-    first: dict[str, tuple[str, Path]] = {}
-    notices: dict[str, str] = {}
-    for outcome in outcomes:
-        summary = outcome.summary or {}
-        if (digest := summary.get("dataset_sha256")) is not None:
-            name = summary["dataset"]
-            known, run = first.setdefault(name, (digest, outcome.folder))
-            if digest != known:
-                what = f"was trained on other examples of the data set {name} than {run}; means include both."
-                notices.setdefault(name, f"{outcome.folder} {what}")
-    return list(notices.values())
 
 
 def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:

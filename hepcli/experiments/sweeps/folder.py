@@ -69,6 +69,14 @@ class SweepFolder:
         """Whether a sweep was started here."""
         return (self.path / SWEEP_FILE).is_file()
 
+    def check_there(self) -> None:
+        """Check that the sweep is still where it was; raises SweepError."""
+        if not self.holds_sweep:
+            raise SweepError(
+                f"{self.path} was moved or deleted while its runs were training.",
+                "Nothing more was written. Continue where it is now: hep sweep --resume --out DIR",
+            )
+
     def join(self, definition: SweepDefinition, points: Sequence[Point], *, extend: bool = False) -> None:
         """Make the folder, or check that it is of the same sweep; safe when several do so at once.
 
@@ -175,9 +183,10 @@ class SweepFolder:
         Raises:
             SweepError: their file is missing or damaged.
         """
-        if self.definition().search is not None:
+        definition = self.definition()
+        if definition.search is not None:
             found = [point for trial in read_trials(self.path) for point in trial.points]
-            return found
+            return _with_presets(found, _presets(definition, []))
         file = self.path / POINTS_FILE
         try:
             records = json.loads(file.read_bytes())
@@ -262,6 +271,17 @@ def _presets(definition: SweepDefinition, points: Sequence[Point]) -> list[str]:
     grids = [definition.axis, *(grid.axis for grid in definition.grid)]
     places = [place.preset for axes in grids for axis in axes for place in axis.places]
     return [definition.sweep.preset, *filter(None, places), *(point.preset for point in points)]
+
+
+def _with_presets(points: Sequence[Point], presets: Sequence[str]) -> list[Point]:
+    """Points that read their presets where the definition does now, after a move; their hashes guard."""
+    there = {preset_name(preset): preset for preset in presets}
+    return [
+        point._replace(preset=there.get(preset_name(point.preset), point.preset))
+        if point.preset not in presets
+        else point
+        for point in points
+    ]
 
 
 def _listed(points: Sequence[Point]) -> str:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,18 +70,26 @@ def find_reusable(
     return Reusable(runs, tuple(dict.fromkeys(notes)))
 
 
-def copy_runs(folder: SweepFolder, points: Sequence[Point], runs: Mapping[str, Path]) -> None:
+def copy_runs(
+    folder: SweepFolder,
+    points: Sequence[Point],
+    runs: Mapping[str, Path],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Copy runs to their points, which are done then; points that others have begun meanwhile are theirs.
 
     Args:
         folder: of the sweep.
         points: of the sweep.
         runs: run folders by the hash of the point.
+        stop: asked before every run; True leaves the others.
 
     Raises:
         OutputError: one cannot be read or written.
     """
     for point in points:
+        if stop():
+            return
         if point.hash not in runs or not _is_open(folder, point):
             continue
         claim = folder.journal(point).claim()

@@ -68,6 +68,7 @@ class Watch:
         is_left_alone = False  # all workers were asked to end, by somebody else
         started, behind = time.monotonic(), None
         while True:
+            self._folder.check_there()
             points = self._progress()
             news = [p for p in points if p.point.hash not in settled and p.status.state in ENDED]
             settled.update(one.point.hash for one in news)

@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -12,6 +12,7 @@ from hepcli.code import place_in_code
 from hepcli.config import parse_shard
 from hepcli.errors import FolderBusyError, HepError, OutputError
 from hepcli.experiments.sweeps.claims import DONE, FAILED, PRUNED, RELEASED, Claim, Heart
+from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
 from hepcli.experiments.sweeps.search import Search, search_of
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 LARGEST_GROUP = {"cpu": 10, "gpu": 40}
 """Runs that train together, by platform: on a GPU twenty dense ones took 1.16 times as long as ten."""
-_BUSY_S = 2.0
+_BUSY_S = 30.0
+"""For which a point is left alone that another process trains, by `hep train` or after its claim expired."""
 
 
 class WorkRequest(NamedTuple):
@@ -80,13 +82,17 @@ def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
     search = search_of(folder)
     index, number = (0, 1) if request.shard is None else parse_shard(request.shard)
     points = folder.points()[index::number]
+    busy_until: dict[str, float] = {}
     while not stop():
+        folder.check_there()
         points = points if search is None else folder.points()
         if request.fail_fast and any(folder.state(point) == FAILED for point in points):
             return
-        jobs = _claim(folder, points, request.together)
+        free = [point for point in points if busy_until.get(point.hash, 0.0) <= time.monotonic()]
+        jobs = _claim(folder, free, request.together)
         if jobs:
-            yield from _run(folder, jobs, search, request.data_dir, stop)
+            for busy in (yield from _run(folder, jobs, search, request.data_dir, stop)):
+                busy_until[busy.hash] = time.monotonic() + _BUSY_S
         elif search is not None and search.propose():
             continue
         elif _is_over(folder, points, search, request.wait):
@@ -153,13 +159,14 @@ def _run(
     search: Search | None,
     data_dir: Path | None,
     stop: Callable[[], bool],
-) -> Iterator[str]:
-    """Train claimed points, several together, and settle their claims."""
+) -> Generator[str, None, list[Point]]:
+    """Train claimed points, several together, and settle their claims; return those that another trains."""
     with _Settling(jobs) as settling:
         names = ", ".join(job.point.folder for job in jobs)
         yield f"{names}: started"
         for job, outcome in _train(folder, jobs, search, data_dir, stop):
             yield f"{job.point.folder}: {settling.settle(job, outcome)}"
+    return settling.busy
 
 
 class _Settling:
@@ -167,6 +174,7 @@ class _Settling:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._open = {job.point.hash: job for job in jobs}
+        self.busy: list[Point] = []
         self._heart = Heart([job.claim for job in jobs])
 
     def __enter__(self) -> Self:
@@ -207,7 +215,7 @@ class _Settling:
             The same in words.
         """
         if isinstance(outcome, FolderBusyError):
-            time.sleep(_BUSY_S)  # its claim was judged dead, but it still holds the folder
+            self.busy.append(job.point)
             job.claim.settle(RELEASED)
             result = "held by another process"
         elif isinstance(outcome, HepError):
@@ -283,7 +291,8 @@ def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "Train
     from hepcli.experiments.request import TrainRequest
 
     run = folder.run(point)
-    resolve(point)  # its preset may have changed
+    config = resolve(point).config  # its preset may have changed, and so may its data set
+    check_examples(folder, folder.points(), config.data.name, data_dir)
     if run.holds_run:
         return TrainRequest(out=run.path, resume=True, data_dir=data_dir)
     return TrainRequest(
