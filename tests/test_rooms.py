@@ -19,7 +19,7 @@ ROOMS = {
     "networks": {"engine", "settings"},
     "training": {"networks", "engine", "settings", "errors"},
     "code": {"settings", "errors"},
-    "config": {"code", "settings", "errors"},
+    "config": {"code", "settings", "errors", "files"},
     "data": {"settings", "errors", "files"},
     "checkpoints": {"errors", "files"},
     "errors": set(),

@@ -19,10 +19,10 @@ from hepcli.config.config import (
 )
 from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
 from hepcli.config.presets import DEFAULT_PRESET
-from hepcli.config.problems import describe
+from hepcli.config.problems import describe, undecodable
 from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
-from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind, undecodable
+from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
 
 SEE_KEYS = f"Run `hep presets {DEFAULT_PRESET}` to see the keys and values of a preset."
 

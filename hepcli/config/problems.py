@@ -2,14 +2,27 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from hepcli.files import legible
 from hepcli.settings import Fault, Faults, assigned, did_you_mean
 
 _IN_LIST = re.compile(r" [^.]*(?=\.)")  # the name of a table in a list of them, as `_dotted` writes it
+
+
+def undecodable(value: object, key: str = "") -> Iterator[Fault]:
+    """What no file of ours can hold, in tables and whatever is in them: texts whose bytes are not UTF-8."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from undecodable(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from undecodable(inner, key)
+    elif isinstance(value, str) and (shown := legible(value)) != value:
+        yield Fault(assigned(legible(key), shown), "is not UTF-8")
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:

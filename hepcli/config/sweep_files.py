@@ -13,12 +13,11 @@ from hepcli.config.axes import Axis, AxisPoint
 from hepcli.config.compare import flatten
 from hepcli.config.extends import is_path
 from hepcli.config.presets import sweep_text
-from hepcli.config.problems import describe
+from hepcli.config.problems import describe, undecodable
 from hepcli.config.search import SearchTable
 from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, TableView
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
-from hepcli.settings import undecodable
 
 SWEEP_FILE = "sweep.toml"
 """The definition in the folder of a sweep."""

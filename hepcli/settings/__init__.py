@@ -47,7 +47,7 @@ from hepcli.settings.parts import (
     has_own_parts,
     is_own_name,
 )
-from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show, undecodable
+from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.tables import (
     CheckpointSettings,
     CodeSettings,
@@ -118,5 +118,4 @@ __all__ = [
     "pooled_size",
     "show",
     "split_activation",
-    "undecodable",
 ]

@@ -2,10 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
-
-from hepcli.files import legible
 
 
 class Fault(NamedTuple):
@@ -35,18 +33,6 @@ class Faults(ValueError):
     def __init__(self, problems: Iterable[Fault]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(map(str, self.problems)))
-
-
-def undecodable(value: object, key: str = "") -> Iterator[Fault]:
-    """What no file of ours can hold, in tables and whatever is in them: texts whose bytes are not UTF-8."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from undecodable(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from undecodable(inner, key)
-    elif isinstance(value, str) and (shown := legible(value)) != value:
-        yield Fault(assigned(legible(key), shown), "is not UTF-8")
 
 
 def show(value: object) -> str:

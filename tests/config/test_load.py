@@ -139,7 +139,7 @@ def test_flag_and_set_for_one_key():
         ("run.epochs.x=1", "run.epochs.x = 1: run.epochs is a value, not a table"),
         ("run.sed=3", "run.sed = 3: there is no such key; did you mean run.seed?"),
         ("relaxation.fre=3", "did you mean relaxation.free_steps?"),
-        ("relaxation.foo=3", "relaxation.foo = 3: there is no such key."),
+        ("relaxation.foo=3", "relaxation.foo = 3: there is no such key"),
         ("gradient.nu=3", "gradient.nu = 3: there is no such key; did you mean gradient.num_points?"),
         ("free_steps=3", "free_steps = 3: there is no such key; did you mean relaxation.free_steps?"),
         ("gradient.free_steps=3", "did you mean relaxation.free_steps?"),

@@ -4,7 +4,6 @@ import numpy as np
 
 from hepcli.engine import CircleScan
 from hepcli.experiments.measure_plots import PictureAxes, _convergence
-from hepcli.training import Pictures
 
 
 def test_markers_are_filled_where_the_median_circle_has_settled_and_what_was_left_out_counts_nowhere():
@@ -15,7 +14,7 @@ def test_markers_are_filled_where_the_median_circle_has_settled_and_what_was_lef
     error[:, :, 1] = 9
     scan = CircleScan(error, residual)
     axes = PictureAxes(np.zeros(3), (0.1, 0.5), (2, 4), "hep", 0.5, 20)
-    by_number, by_radius = _convergence(Pictures(kept, np.zeros((9, 4)), scan, None, None), axes, "").panels
+    by_number, by_radius = _convergence(scan, kept, axes, "").panels
     assert [series.settled for series in by_number.series] == [(True, True), (True, False)]
     assert [series.settled for series in by_radius.series] == [(True, True), (True, False)]
     assert all(y == 0.1 for panel in (by_number, by_radius) for series in panel.series for y in series.y)

@@ -1,5 +1,6 @@
 """`--reuse`: finished runs of other sweeps become points of this one, whole or not at all."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from hepcli.config import load_sweep
 from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
-from hepcli.experiments.sweep import prepare, sweep
+from hepcli.experiments.sweep import SweepInterrupted, prepare, sweep
 from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.plan import plan
@@ -77,6 +78,15 @@ def test_what_is_finished_elsewhere_is_not_trained_again(first, request_, tmp_pa
         assert ours == theirs | {"run": str(copy)}
     again = plan(request_("second", [0.0, 45.0, 90.0], reuse=[first]))  # the same command joins
     assert (again.notes, again.reused) == ((), {})
+
+
+def test_an_interrupt_while_runs_are_copied_starts_no_worker(first, request_):
+    asked = itertools.count()
+    request = request_("second", [0.0, 45.0, 90.0], reuse=[first])
+    started, ended = sweep(request, ["hep", "sweep", "again"], lambda: next(asked) > 0)
+    assert ended == SweepInterrupted("hep sweep again")
+    assert copies(SweepFolder(started.folder)) == [True, False, False]
+    assert not (started.folder / "logs").exists()
 
 
 @pytest.mark.parametrize("place", [".", "..", "runs", "runs/*-0.0-*"])
@@ -164,7 +174,7 @@ def test_a_point_whose_run_is_gone_is_trained_again_when_asked(first, request_, 
 
 
 def test_finished_points_of_other_examples_are_not_joined(first, request_, monkeypatch):
-    monkeypatch.setattr("hepcli.experiments.sweep.fingerprint", lambda spec: "1" * 64)
+    monkeypatch.setattr("hepcli.experiments.sweeps.examples.fingerprint", lambda spec: "1" * 64)
     summary = next(first.glob("runs/*-0.0-*")) / "summary.json"
     text = summary.read_text()
     summary.write_text(json.dumps(json.loads(text) | {"dataset_sha256": "0" * 64}))
