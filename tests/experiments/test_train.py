@@ -358,7 +358,7 @@ def test_nudges_that_rounding_outweighs_are_noticed(tmp_path, small, method, rad
 )
 def test_adjoints_that_grow_without_bounds_are_noticed(tmp_path, small, own, said):
     notices = run(tmp_path / "run", (*small, "gradient.method=rbp", *own))[0].notices
-    assert any("has not settled, its adjoint grows" in notice for notice in notices) == said
+    assert any("has not settled, its adjoint may grow" in notice for notice in notices) == said
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, small):
