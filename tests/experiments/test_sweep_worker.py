@@ -11,7 +11,8 @@ from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
-from hepcli.experiments.sweeps.worker import Job, WorkRequest, _claim, _Settling, work
+from hepcli.experiments.sweeps.settling import Job, Settling
+from hepcli.experiments.sweeps.worker import WorkRequest, _claim, work
 
 pytestmark = pytest.mark.usefixtures("small_data")
 
@@ -139,7 +140,7 @@ def test_claims_are_settled_though_one_cannot_be(tmp_path, small, monkeypatch):
         raise OutputError("The disk is full.", "Free disk space.")
 
     monkeypatch.setattr(jobs[0].claim, "settle", full)
-    with pytest.raises(ZeroDivisionError) as caught, _Settling(jobs) as settling:
+    with pytest.raises(ZeroDivisionError) as caught, Settling(jobs) as settling:
         raise ZeroDivisionError
     assert "disk is full" in caught.value.__notes__[0]
     assert states(folder, points[1])[-1] == "failed"

@@ -5,17 +5,16 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
-from hepcli.code import place_in_code
 from hepcli.config import parse_shard
-from hepcli.errors import FolderBusyError, HepError, OutputError
-from hepcli.experiments.sweeps.claims import DONE, FAILED, PRUNED, RELEASED, Claim, Heart
+from hepcli.errors import HepError, OutputError
+from hepcli.experiments.sweeps.claims import DONE, FAILED, PRUNED, RELEASED
 from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
 from hepcli.experiments.sweeps.search import Search, search_of
+from hepcli.experiments.sweeps.settling import Job, Outcome, Settling
 
 if TYPE_CHECKING:
     from hepcli.experiments.request import TrainRequest
@@ -47,17 +46,6 @@ class WorkRequest(NamedTuple):
     wait: bool = True
     cpus: Sequence[int] = ()
     data_dir: Path | None = None
-
-
-Outcome = str | HepError
-"""The state that a point came to, `DONE`, `PRUNED` or `RELEASED`, or its error."""
-
-
-class Job(NamedTuple):
-    """A point that this worker has claimed."""
-
-    point: Point
-    claim: Claim
 
 
 def work(request: WorkRequest, stop: Callable[[], bool]) -> Iterator[str]:
@@ -161,71 +149,12 @@ def _run(
     stop: Callable[[], bool],
 ) -> Generator[str, None, list[Point]]:
     """Train claimed points, several together, and settle their claims; return those that another trains."""
-    with _Settling(jobs) as settling:
+    with Settling(jobs) as settling:
         names = ", ".join(job.point.folder for job in jobs)
         yield f"{names}: started"
         for job, outcome in _train(folder, jobs, search, data_dir, stop):
             yield f"{job.point.folder}: {settling.settle(job, outcome)}"
     return settling.busy
-
-
-class _Settling:
-    """Keeps claims alive and settles them whatever happens, also when this worker breaks down."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self._open = {job.point.hash: job for job in jobs}
-        self.busy: list[Point] = []
-        self._heart = Heart([job.claim for job in jobs])
-
-    def __enter__(self) -> Self:
-        self._heart.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        failed: HepError | None = None
-        for job in list(self._open.values()):
-            try:
-                self._settle_after(job, error)
-            except HepError as own:  # the others are settled all the same
-                failed = own
-        self._heart.__exit__(kind, error, traceback)
-        if failed is not None and error is None:
-            raise failed
-        if failed is not None and error is not None:
-            error.add_note(str(failed))  # what ended the work matters more than what followed from it
-
-    def _settle_after(self, job: Job, error: BaseException | None) -> None:
-        if isinstance(error, HepError):
-            self.settle(job, error)
-        elif isinstance(error, Exception):
-            place = place_in_code(error)
-            what = f"{f'{place}: ' if place else ''}{type(error).__name__}: {error}"
-            job.claim.settle(
-                FAILED, what=what, advice="See the worker's log in the logs folder of the sweep."
-            )
-        else:
-            job.claim.settle(RELEASED)
-
-    def settle(self, job: Job, outcome: Outcome) -> str:
-        """Settle one claim with what came of it.
-
-        Returns:
-            The same in words.
-        """
-        if isinstance(outcome, FolderBusyError):
-            self.busy.append(job.point)
-            job.claim.settle(RELEASED)
-            result = "held by another process"
-        elif isinstance(outcome, HepError):
-            job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
-            result = f"failed: {outcome}"
-        else:
-            job.claim.settle(outcome)
-            result = "saved and released" if outcome == RELEASED else outcome
-        del self._open[job.point.hash]
-        return result
 
 
 def _train(
