@@ -47,8 +47,8 @@ def estimate(
         NumPy arrays: `error_vector` per layer (batch, *units), real, None for `bptt`; `gradient` of the
         mean loss, connection -> kernel and bias, which a step of gradient descent would subtract (over
         settled examples with ``relaxation.unsettled = "skip"``; of rules that follow no gradient of the
-        loss, their own); `state`, the
-        pre-activations; `free` and `nudged`, residual and flags of the phases.
+        loss, their own); `state`, the pre-activations; `free` and `nudged`, residual and flags of the
+        phases.
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
