@@ -77,6 +77,10 @@ def train_command(
     Without --preset, the preset `quickstart` is trained: bundled data, no internet access needed, under two
     minutes on two cores. The path of the run folder is printed to stdout at the end; progress goes to stderr.
     """
+    from hepcli.config import load_config
+
+    if not (resume or code):  # a typo is told before JAX is loaded
+        load_config(preset, settings or (), {"run.seed": seed, "run.epochs": epochs})
     from hepcli.api import train
     from hepcli.cli._display import make_display
     from hepcli.cli._signals import stop_requests
