@@ -1,6 +1,7 @@
 """Workers: failures, stops, and what is left of a killed run."""
 
 import json
+import os
 
 import pytest
 
@@ -200,6 +201,8 @@ def test_a_sweep_that_is_moved_away_is_not_trained_anew_where_it_was(tmp_path, s
     with pytest.raises((OutputError, SweepError)):
         list(worker)
     assert not (tmp_path / "here").exists()
+    for entry in (tmp_path / "there").rglob("claims/**/*.json"):
+        os.utime(entry, (0, 0))  # as a minute later, when the claim has expired
     list(work(WorkRequest(tmp_path / "there"), lambda: False))
     assert [point.state for point in collect(tmp_path / "there").outcomes] == ["done", "done"]
 
