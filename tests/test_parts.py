@@ -14,9 +14,11 @@ def test_every_part_can_be_loaded(parts):
     assert parts
     for name in parts:
         assert parts[name] is not None
+        assert not parts.is_own(name)
 
 
 def test_estimators_say_what_they_are():
+    assert settings.TRAITS.keys() == settings.ESTIMATORS.keys()
     for name, estimator in settings.ESTIMATORS.items():
         assert isinstance(estimator, Estimator), name
         assert (estimator.error_signal is None) <= (estimator.nudged_phases is None), name
@@ -34,6 +36,7 @@ def test_parts_of_ones_own():
     parts["own"] = len
     assert list(parts) == ["dumps", "own"]
     assert parts["own"] is len
+    assert [name for name in parts if parts.is_own(name)] == ["own"]
     del parts["own"]
     assert "own" not in parts
     with pytest.raises(KeyError):

@@ -90,9 +90,14 @@ def test_a_room_keeps_out_what_is_not_its_business(room):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"), [(["--help"], "measure"), (["train", "--set", "run.sed=1"], "run.seed")]
+    ("arguments", "shown"),
+    [
+        (["--help"], "measure"),
+        (["train", "--set", "run.sed=1"], "run.seed"),
+        (["presets", "cifar10"], "free_steps = 250"),
+    ],
 )
-def test_help_and_typos_are_shown_without_loading_jax(arguments, shown):
+def test_help_typos_and_presets_are_shown_without_loading_jax(arguments, shown):
     code = (
         f"import sys; sys.argv = ['hep', *{arguments}]\n"
         "from hepcli.cli import main\n"

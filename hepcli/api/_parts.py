@@ -105,7 +105,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
 
     Args:
         name: lower-case letters, digits and _.
-        **traits: of a function, fields of `hepcli.engine.Estimator`, such as ``uses_circle=True``.
+        **traits: of a function, fields of `hepcli.settings.Traits`, such as ``uses_circle=True``.
 
     Raises:
         CodeError: the name is taken, or a trait is unknown.
@@ -152,7 +152,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
         try:
             estimator = Estimator(local_learning(signal), signal, **traits)
         except TypeError as error:
-            raise CodeError(f"estimator {name}: {error}", "See help(hepcli.engine.Estimator).") from error
+            raise CodeError(f"estimator {name}: {error}", "See help(hepcli.settings.Traits).") from error
         code.register(ESTIMATORS, name, estimator)
         return part
 
@@ -351,10 +351,10 @@ def register_tracker(name: str) -> Callable[[Part], Part]:
     """Register a tracker, for `run.trackers`.
 
     What is decorated is a class, or a function that returns an object: called with the configuration
-    (`hepcli.api.Config`), the run folder (a path) and the lines of metrics.jsonl that there are already (of a
-    resumed run), as dictionaries. Its `log(line)` is given every later one; where it has `figure(file)`, that
-    gets the curves as PNG, and `close(finished=…)` is called at the end. One that fails midway is dropped
-    with a notice.
+    (`hepcli.config.Config`), the run folder (a path) and the lines of metrics.jsonl that there are already
+    (of a resumed run), as dictionaries. Its `log(line)` is given every later one; where it has
+    `figure(file)`, that gets the curves as PNG, and `close(finished=…)` is called at the end. One that fails
+    midway is dropped with a notice.
 
     Args:
         name: lower-case letters, digits and _.

@@ -57,7 +57,7 @@ def _lines(damaged: Mapping[int, str]) -> tuple[str, ...]:
 class Restored(NamedTuple):
     """A state read back from a checkpoint.
 
-    Args:
+    Attributes:
         step: the step it was saved at.
         state: the tree of the target, with NumPy leaves; random keys are JAX's.
         metadata: what was given to `save`, after a round trip through JSON.

@@ -11,7 +11,17 @@ import typer
 from hepcli.cli import _complete as complete
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._help import examples
-from hepcli.cli._options import Code, DataDir, FigureFormat, Format, Json, Quiet, Settings, user_path
+from hepcli.cli._options import (
+    Code,
+    DataDir,
+    FigureFormat,
+    Format,
+    Json,
+    Quiet,
+    Settings,
+    not_empty,
+    user_path,
+)
 from hepcli.cli._stderr import say
 from hepcli.errors import ConfigError
 
@@ -75,6 +85,7 @@ def sweep_command(
         str | None,
         typer.Option(
             "--preset",
+            parser=not_empty,
             metavar="NAME",
             autocompletion=complete.preset_names,
             help="Base preset to vary, a name or a TOML file, instead of SWEEP.",

@@ -13,7 +13,6 @@ from pydantic import (
 
 from hepcli.settings import (
     CYCLIC,
-    ESTIMATORS,
     INPUT,
     READOUT,
     STRICT,
@@ -34,6 +33,7 @@ from hepcli.settings import (
     cyclic_classes,
     did_you_mean,
     is_holomorphic,
+    traits_of,
 )
 
 MULTIPLIERS = ("learning_rate_multipliers", "weight_decay_multipliers")
@@ -68,7 +68,7 @@ class Config(BaseModel):
         names = multiplier_names(self.network.connections, self.network.readout)
         by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
         problems = multiplier_problems(by_key, names)
-        estimator = ESTIMATORS[self.gradient.method]
+        estimator = traits_of(self.gradient.method)
         if self.relaxation.persistent_state and not estimator.has_free_phase:
             key = assigned("relaxation.persistent_state", True)
             problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to false"))
@@ -141,11 +141,11 @@ def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list
     Returns:
         A problem where they do not.
     """
-    if not real_only or not ESTIMATORS[gradient.method].is_complex(gradient.num_points):
+    if not real_only or not traits_of(gradient.method).is_complex(gradient.num_points):
         return []
     why = f"{real_only[0]} is not holomorphic, so nudges must be real"
     use = 'use gradient.method = "hep" with gradient.num_points = 1 or 2, or "hep_exact"'
-    if ESTIMATORS[gradient.method].always_complex:
+    if traits_of(gradient.method).always_complex:
         return [Fault(assigned("gradient.method", gradient.method), f"{why}; {use}")]
     return [Fault(assigned("gradient.num_points", gradient.num_points), f"{why}; {use}")]
 
@@ -216,7 +216,7 @@ def _tracker_problems(config: Config) -> list[Fault]:
 
 def _one_sided_problems(config: Config) -> list[Fault]:
     """Check that no state from a free phase in half precision is subtracted: its rounding would remain."""
-    estimator, gradient = ESTIMATORS[config.gradient.method], config.gradient
+    estimator, gradient = traits_of(config.gradient.method), config.gradient
     precision = config.relaxation.free_precision
     is_circle = estimator.uses_circle and gradient.num_points == 1
     if precision == "float32" or not estimator.has_free_phase or estimator.is_feedforward:

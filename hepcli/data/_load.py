@@ -29,7 +29,7 @@ class DatasetInfo:
         train_examples: number of training examples.
         test_examples: number of test examples.
         num_classes: number of classes.
-        location: the file or folder it is read from; None when missing.
+        location: the file or folder it is read from; None when missing or of own code.
     """
 
     name: str

@@ -24,6 +24,7 @@ def relax(
     beta: Array | None = None,
     targets: Array | None = None,
     keys: Array | None = None,
+    mixes: bool = True,
 ) -> Phase:
     """Run a phase: relax `state` towards the fixed point of F( · ; β).
 
@@ -37,6 +38,8 @@ def relax(
         beta: nudge, one for all or (batch, *1); None for the free phase.
         targets: targets (batch, classes), needed with `beta`.
         keys: where the noise of each example grows from (batch,), needed where there is any.
+        mixes: whether the solver may mix; without it, and without a tolerance, the phase can be
+            differentiated in reverse mode.
 
     Returns:
         The final state with its true residual, per-example flags and passes.
@@ -56,7 +59,7 @@ def relax(
         update = network_update(system, params, shared | own["drive"], nudge, own["targets"])
         return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, keys=own["keys"])
 
-    return run_phase(dynamics_of, context, state, steps, settings)
+    return run_phase(dynamics_of, context, state, steps, settings, mixes=mixes)
 
 
 def split_drive(constant: State, state: State) -> tuple[State, State]:
@@ -69,10 +72,16 @@ def split_drive(constant: State, state: State) -> tuple[State, State]:
 
 
 def run_phase(
-    dynamics_of: DynamicsOf, context: Context, state: State, steps: int, settings: RelaxationSettings
+    dynamics_of: DynamicsOf,
+    context: Context,
+    state: State,
+    steps: int,
+    settings: RelaxationSettings,
+    *,
+    mixes: bool = True,
 ) -> Phase:
     """Run a phase of any dynamics; its residual is how far the synchronous step without noise would go on."""
-    end, passes = solve(settings, dynamics_of, context, state, steps)
+    end, passes = solve(settings, dynamics_of, context, state, steps, mixes=mixes)
     residual = example_norm(dynamics_of(context).change(end), 1)
     return Phase(end, residual, residual <= settings.converged_residual, all_finite(end, 1), passes)
 

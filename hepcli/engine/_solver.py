@@ -40,7 +40,13 @@ def make_solver(relaxation: RelaxationSettings) -> Solver:
 
 
 def solve(
-    settings: RelaxationSettings, dynamics_of: DynamicsOf, context: Context, state: State, steps: int
+    settings: RelaxationSettings,
+    dynamics_of: DynamicsOf,
+    context: Context,
+    state: State,
+    steps: int,
+    *,
+    mixes: bool = True,
 ) -> tuple[State, Int[Array, " batch"]]:
     """Run the solver of settings from a state.
 
@@ -50,6 +56,7 @@ def solve(
         context: of all examples.
         state: where to start, (batch, *units).
         steps: most steps in the sense of the synchronous dynamics.
+        mixes: whether a solver that mixes does so.
 
     Returns:
         The state, and the passes of each example.
@@ -61,4 +68,4 @@ def solve(
         return lambda state, count: solver.step(dynamics, state, count)
 
     passes = solver.num_passes(dynamics_of(context), steps)
-    return iterate(prepare, context, state, passes, settings.tolerance, solver.memory)
+    return iterate(prepare, context, state, passes, settings.tolerance, solver.memory if mixes else 0)

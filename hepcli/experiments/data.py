@@ -15,8 +15,9 @@ def list_data(data_dir: Path | None = None) -> list[dict[str, Any]]:
         data_dir: where data sets are kept; None for the default folder.
 
     Returns:
-        One record for each data set, ready for JSON: `name`, `state` (bundled, prepared or
-        missing), `train_examples`, `test_examples`, `num_classes` and `location` (null when missing).
+        One record for each data set, ready for JSON: `name`, `state` (bundled, prepared, missing, imported,
+        own code or damaged), `train_examples`, `test_examples`, `num_classes` and `location` (null when
+        missing or of own code).
     """
     records = [asdict(info) for info in data.list_datasets(data_dir)]
     for record in records:

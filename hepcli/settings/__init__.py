@@ -2,12 +2,14 @@
 
 Frozen records, free of JAX, that the configuration validates and all other rooms use as they are. To add a
 key: its line and its documentation in the record of its table (`tables.py`, `network.py`, `layers.py`), and
-its use. To add a part: one file in the room it belongs to, and one line in `parts.py`.
+its use. To add a part: one file in the room it belongs to, and one line in `parts.py`; of an estimator its
+traits in `estimators.py`, too.
 """
 
 from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
 from hepcli.settings.activations import SAME, is_holomorphic, split_activation
+from hepcli.settings.estimators import TRAITS, Traits, traits_of
 from hepcli.settings.layers import (
     LAYERS,
     ConvLayer,
@@ -83,6 +85,7 @@ __all__ = [
     "SOLVERS",
     "STRICT",
     "TRACKERS",
+    "TRAITS",
     "CheckpointSettings",
     "CodeSettings",
     "ConvLayer",
@@ -106,6 +109,7 @@ __all__ = [
     "RunSettings",
     "Seed",
     "Shape",
+    "Traits",
     "assigned",
     "cyclic_classes",
     "did_you_mean",
@@ -118,4 +122,5 @@ __all__ = [
     "pooled_size",
     "show",
     "split_activation",
+    "traits_of",
 ]

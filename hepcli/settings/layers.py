@@ -180,9 +180,8 @@ class KernelSettings(TypedDict, total=False):
     bias: bool
 
 
-LAYERS = Parts("layer", {})
+LAYERS = Parts("layer", built_in={"dense": DenseLayer, "conv": ConvLayer})
 """Settings of a layer by kind; what it does is the part of that name in `parts.LAYER_KINDS`."""
-LAYERS.update(dense=DenseLayer, conv=ConvLayer)
 
 
 def _read_layer(layer: Any) -> Any:

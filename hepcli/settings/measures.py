@@ -55,14 +55,11 @@ RESERVED = frozenset(
 
 _HOME = "hepcli.training._measures"
 
-MEASURES = Parts("measure", {})
-MEASURES.update(
-    (measure.key, measure)
-    for measure in (
-        Measure("jacobian_symmetry", "Jacobian symmetry S", "S", f"{_HOME}:symmetry"),
-        Measure("homeostatic_loss", "homeostatic loss", "homeo.", f"{_HOME}:homeostatic"),
-        Measure("spectral_radius", "spectral radius of one step", "radius", f"{_HOME}:radius"),
-        Measure("log10_residual", "log10 residual", "resid.", f"{_HOME}:residual", of_all=True),
-    )
+_BUILT_IN = (
+    Measure("jacobian_symmetry", "Jacobian symmetry S", "S", f"{_HOME}:symmetry"),
+    Measure("homeostatic_loss", "homeostatic loss", "homeo.", f"{_HOME}:homeostatic"),
+    Measure("spectral_radius", "spectral radius of one step", "radius", f"{_HOME}:radius"),
+    Measure("log10_residual", "log10 residual", "resid.", f"{_HOME}:residual", of_all=True),
 )
+MEASURES = Parts("measure", built_in={measure.key: measure for measure in _BUILT_IN})
 """Measures by key, in the order they are shown."""

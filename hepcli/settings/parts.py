@@ -15,13 +15,18 @@ class Parts(MutableMapping[str, Any]):
 
     Args:
         kind: what they are, in words, such as `solver`.
-        places: name -> `module:attribute`.
+        places: name -> `module:attribute` of those that come with hep.
+        built_in: name -> part, of those that come with hep and need no loading.
     """
 
-    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, places: Mapping[str, str] | None = None, built_in: Mapping[str, Any] | None = None
+    ) -> None:
         self.kind = kind
-        self._places = dict(places)
-        self._loaded: dict[str, Any] = {}
+        self._places = dict(places or {})
+        self._loaded: dict[str, Any] = dict(built_in or {})
+        self._names = dict.fromkeys([*self._places, *self._loaded])
+        self._own: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._loaded:
@@ -31,25 +36,29 @@ class Parts(MutableMapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         """Whether there is one, which loads nothing."""
-        return name in self._places
+        return name in self._names
 
     def __setitem__(self, name: str, part: Any) -> None:
-        self._places.setdefault(name, "")
+        if name not in self._names:
+            self._own.add(name)
+        self._names[name] = None
         self._loaded[name] = part
 
     def __delitem__(self, name: str) -> None:
-        del self._places[name]
+        del self._names[name]
+        self._own.discard(name)
+        self._places.pop(name, None)
         self._loaded.pop(name, None)
 
     def is_own(self, name: str) -> bool:
         """Whether a part is a user's, not one that comes with hep."""
-        return self._places.get(name) == ""
+        return name in self._own
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._names)
 
 
 ESTIMATORS = Parts(

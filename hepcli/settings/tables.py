@@ -15,6 +15,7 @@ from hepcli.settings._limits import (
     Seed,
     name_of,
 )
+from hepcli.settings.estimators import traits_of
 from hepcli.settings.orders import CYCLIC, OrderName
 from hepcli.settings.parts import (
     AUGMENTATIONS,
@@ -238,8 +239,8 @@ class GradientSettings:
     @classmethod
     def _check_num_points(cls, num_points: int, info: ValidationInfo) -> int:
         method = info.data.get("method")
-        if num_points < 2 and method is not None and num_points < ESTIMATORS[method].min_points:
-            least = f"must be at least {ESTIMATORS[method].min_points} with gradient.method = "
+        if num_points < 2 and method is not None and num_points < traits_of(method).min_points:
+            least = f"must be at least {traits_of(method).min_points} with gradient.method = "
             raise Faults([Fault(assigned("gradient.num_points", num_points), f'{least}"{method}"')])
         return num_points
 
@@ -249,7 +250,7 @@ class GradientSettings:
         method, num_points = info.data.get("method"), info.data.get("num_points", 1)
         if beta_sign == "random" and method is not None:
             key = assigned("gradient.beta_sign", beta_sign)
-            if not ESTIMATORS[method].uses_circle:
+            if not traits_of(method).uses_circle:
                 raise Faults(
                     [Fault(key, f"applies only to estimators that nudge on a circle, and {method} does not")]
                 )

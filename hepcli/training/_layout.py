@@ -20,7 +20,7 @@ class Layout:
 
     Args:
         devices: of the mesh; None for all devices of all processes.
-        is_apart: whether they exchange nothing within a program, see `Apart`; None decides by their kind.
+        is_apart: whether they exchange nothing within a program, see `OneForEach`; None: by their kind.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None, is_apart: bool | None = None) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive
-from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._estimator import built_in, local_learning
 from hepcli.engine._estimators.hep import (
     by_point,
     cauchy_signal,
@@ -142,5 +142,5 @@ class _Correction:
         return {name: jax.lax.complex(real[name], imaginary[name]) for name in tangent}
 
 
-ASYMEP = Estimator(local_learning(asymep), asymep, corrected_phases, limit="rbp", uses_circle=True)
-ASYMEP_EXACT = Estimator(local_learning(asymep_exact), asymep_exact, corrected_phases, limit="rbp")
+ASYMEP = built_in("asymep", local_learning(asymep), asymep, corrected_phases)
+ASYMEP_EXACT = built_in("asymep_exact", local_learning(asymep_exact), asymep_exact, corrected_phases)

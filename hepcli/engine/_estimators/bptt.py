@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool
 
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._problem import count_of, free_phase, learned_examples, only, phase_keys
 from hepcli.engine._relax import relax, report
 from hepcli.engine._types import Estimate, Gradient, Params, Problem, State
@@ -55,8 +55,7 @@ def bptt_gradient(
     """
     system = problem.system
     settings = problem.relaxation.nudged
-    order = "alternating" if settings.solver == "anderson" else settings.solver
-    every_step = replace(settings, solver=order, tolerance=0.0)
+    every_step = replace(settings, tolerance=0.0)
     if learned is not None:
         start = only(learned, start)
 
@@ -66,6 +65,7 @@ def bptt_gradient(
         phase = relax(
             system, params, drive if learned is None else only(learned, drive), start,
             steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, noise),
+            mixes=False,
         )  # fmt: skip
         losses = system.loss(params, system.activation("out", phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))
@@ -76,4 +76,4 @@ def bptt_gradient(
     return gradient
 
 
-BPTT = Estimator(bptt, has_error_vector=False, has_nudged_record=False)
+BPTT = built_in("bptt", bptt)

@@ -1,7 +1,5 @@
 """`contrastive_ep`, `contrastive_hebbian`, `coupled_learning`: rules that contrast the energies of states."""
 
-import math
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._estimators.hep import (
     NudgeCircle,
     for_points,
@@ -221,22 +219,8 @@ def _estimate(free: FreePhase, error_vector: State, contrast: Gradient, nudged: 
     return Estimate(state, error_vector, gradient, count, report(free.phase), nudged, error_vector)
 
 
-def _clamping_estimator(estimate: Callable[[Problem], Estimate], *, whole: bool) -> Estimator:
-    signal = partial(clamping_signal, whole=whole)
-    reach = math.inf if whole else 1.0
-    return Estimator(
-        estimate,
-        signal,
-        subtracts_states=not whole,
-        largest_radius=reach,
-        learns_locally=False,
-        is_contrastive=True,
-        clamps_output=True,
-    )
-
-
-CONTRASTIVE_EP = Estimator(
-    contrastive_ep, hep, nudged_phases, uses_circle=True, learns_locally=False, is_contrastive=True
+CONTRASTIVE_EP = built_in("contrastive_ep", contrastive_ep, hep, nudged_phases)
+CONTRASTIVE_HEBBIAN = built_in(
+    "contrastive_hebbian", contrastive_hebbian, partial(clamping_signal, whole=True)
 )
-CONTRASTIVE_HEBBIAN = _clamping_estimator(contrastive_hebbian, whole=True)
-COUPLED_LEARNING = _clamping_estimator(coupled_learning, whole=False)
+COUPLED_LEARNING = built_in("coupled_learning", coupled_learning, partial(clamping_signal, whole=False))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import drive
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
@@ -98,11 +98,4 @@ def _mean_and_difference(problem: Problem, dyads: Dyads) -> Dyads:
     }
 
 
-DUAL_PROPAGATION = Estimator(
-    dual_propagation,
-    limit="rbp",
-    has_free_phase=False,
-    subtracts_states=True,
-    learns_locally=False,
-    is_feedforward=True,
-)
+DUAL_PROPAGATION = built_in("dual_propagation", dual_propagation)

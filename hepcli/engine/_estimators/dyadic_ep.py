@@ -5,7 +5,7 @@ from dataclasses import replace
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._estimators.rbp import adjoint_dynamics
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
@@ -74,4 +74,4 @@ def dyadic_ep(problem: Problem) -> Estimate:
     return learn_locally(problem, midpoint, error_vector, free, nudged)
 
 
-DYADIC_EP = Estimator(dyadic_ep, limit="rbp", has_free_phase=False)
+DYADIC_EP = built_in("dyadic_ep", dyadic_ep)

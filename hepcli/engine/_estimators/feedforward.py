@@ -1,6 +1,6 @@
 """`feedforward`: ordinary backpropagation through the network without its feedback, the ceiling."""
 
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._estimators.bptt import bptt_gradient
 from hepcli.engine._problem import count_of, free_phase, learned_examples, one_pass_up
 from hepcli.engine._relax import report
@@ -33,6 +33,4 @@ def feedforward(problem: Problem) -> Estimate:
     return Estimate(free.phase.state, deltas, gradient, count, report(free.phase), None, deltas)
 
 
-FEEDFORWARD = Estimator(
-    feedforward, limit="rbp", has_free_phase=False, has_nudged_record=False, is_feedforward=True
-)
+FEEDFORWARD = built_in("feedforward", feedforward)

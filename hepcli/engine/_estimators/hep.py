@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
-from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._estimator import built_in, local_learning
 from hepcli.engine._problem import FreePhase, activities, nudge_sign, phase_keys
 from hepcli.engine._relax import relax, report, split_drive
 from hepcli.engine._types import Phase, PhaseReport, State
@@ -171,4 +171,4 @@ def nudged_keys(free: FreePhase, betas: Array) -> Array | None:
     return jax.vmap(of_one_point, (None, 0))(keys, points).ravel()
 
 
-HEP = Estimator(local_learning(hep), hep, nudged_phases, uses_circle=True)
+HEP = built_in("hep", local_learning(hep), hep, nudged_phases)

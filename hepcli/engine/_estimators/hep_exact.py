@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, network_update
-from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._estimator import built_in, local_learning
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
@@ -86,4 +86,4 @@ def derivative_signal(
     }, record
 
 
-HEP_EXACT = Estimator(local_learning(hep_exact), hep_exact)
+HEP_EXACT = built_in("hep_exact", local_learning(hep_exact), hep_exact)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.engine._dynamics import vector_field
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import activities, learn_locally, phase_keys
 from hepcli.engine._relax import relax
@@ -73,4 +73,4 @@ def online_hep(problem: Problem) -> Estimate:
     return learn_locally(problem, mean_state, error_vector, free, nudged)
 
 
-ONLINE_HEP = Estimator(online_hep, has_free_phase=False, uses_circle=True, always_complex=True, min_points=2)
+ONLINE_HEP = built_in("online_hep", online_hep)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import drive
-from hepcli.engine._estimator import Estimator
+from hepcli.engine._estimator import built_in
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import (
@@ -85,6 +85,4 @@ def predictive_coding(problem: Problem) -> Estimate:
     )
 
 
-PREDICTIVE_CODING = Estimator(
-    predictive_coding, limit="rbp", has_free_phase=False, learns_locally=False, is_feedforward=True
-)
+PREDICTIVE_CODING = built_in("predictive_coding", predictive_coding)

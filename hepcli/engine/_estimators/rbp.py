@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive
-from hepcli.engine._estimator import Estimator, local_learning
+from hepcli.engine._estimator import built_in, local_learning
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import FreePhase
@@ -130,5 +130,5 @@ def _loss_gradient(problem: Problem, state: State) -> State:
     return zeros | {"out": jax.grad(total_loss)(state["out"])}
 
 
-RBP = Estimator(local_learning(rbp), rbp, limit="rbp", iterates_adjoint=True)
-NEUMANN_RBP = Estimator(local_learning(neumann_rbp), neumann_rbp, limit="rbp", iterates_adjoint=True)
+RBP = built_in("rbp", local_learning(rbp), rbp)
+NEUMANN_RBP = built_in("neumann_rbp", local_learning(neumann_rbp), neumann_rbp)
