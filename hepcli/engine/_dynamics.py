@@ -69,10 +69,18 @@ class Dynamics:
 def drive(system: System, params: Params, layers: Sequence[str], state: State, constant: State) -> State:
     """Total input of `layers` at `state`: what the synchronous step would set them to without a nudge."""
     activity = {name: system.activation(name, u) for name, u in state.items()}  # compiled away where not read
+    return drive_at(system, params, layers, activity, constant)
+
+
+def drive_at(
+    system: System, params: Params, layers: Sequence[str], activity: State, constant: State
+) -> State:
+    """Total input of `layers` where all have this activity. Source: METHOD §4 (code)."""
     driven = {post for _, post in system.edges}
     total = {}
     for name in layers:
-        total[name] = jnp.broadcast_to(constant[name].astype(state[name].dtype), state[name].shape)
+        own = activity[name]
+        total[name] = jnp.broadcast_to(constant[name].astype(own.dtype), own.shape)
         if name in driven:
             total[name] = system.recurrent_drive(params, name, activity) + total[name]
     return total

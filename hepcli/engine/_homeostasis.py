@@ -7,26 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from hepcli.engine._dynamics import drive
+from hepcli.engine._dynamics import drive_at
 from hepcli.engine._types import Gradient, Params, State, System
-
-
-class _Linearised:
-    """A system with the activation bypassed, so that its states are activities."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-        self.layers, self.edges = system.layers, system.edges
-        self.recurrent_drive, self.linear_drive = system.recurrent_drive, system.linear_drive
-
-    def activation(self, layer: str, state: Array) -> Array:
-        return state
-
-
-def without_activation(system: System) -> System:
-    """The same network with the activation bypassed: its states are activities. Source: METHOD §4 (code)."""
-    bypassed: System = _Linearised(system)  # type: ignore[assignment]
-    return bypassed
 
 
 def activity_jacobian(
@@ -43,11 +25,10 @@ def activity_jacobian(
     Returns:
         The forward product with J, in activity coordinates. Source: METHOD §4 (code).
     """
-    bypassed = without_activation(system)
 
     def field(r: State) -> State:
         return {
-            name: new - r[name] for name, new in drive(bypassed, params, system.layers, r, constant).items()
+            name: new - r[name] for name, new in drive_at(system, params, system.layers, r, constant).items()
         }
 
     return lambda tangent: jax.jvp(field, (activity,), (tangent,))[1]

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from hepcli.engine._dynamics import drive, vector_field
-from hepcli.engine._homeostasis import without_activation
+from hepcli.engine._dynamics import drive_at, vector_field
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._relax import relax
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, SignalSums, State
@@ -189,11 +188,10 @@ def drive_gradient(problem: Problem, activity: State, cotangent: State) -> Gradi
         Its real part, with the structure of the parameters; the readout, which F does not contain, is zero.
     """
     system = problem.system
-    bypassed = without_activation(system)
 
     def total(params: Params) -> State:
         constant = system.input_drive(params, problem.inputs)
-        return drive(bypassed, params, system.layers, activity, constant)
+        return drive_at(system, params, system.layers, activity, constant)
 
     gradient: Gradient = jax.vjp(total, problem.params)[1](cotangent)[0]
     return gradient

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, drive
+from hepcli.engine._dynamics import Dynamics, drive, drive_at
 from hepcli.engine._estimator import built_in, local_learning
 from hepcli.engine._estimators.hep import (
     by_point,
@@ -18,7 +18,6 @@ from hepcli.engine._estimators.hep import (
     nudged_start,
 )
 from hepcli.engine._estimators.hep_exact import derivative_signal
-from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities
 from hepcli.engine._relax import run_phase, split_drive
@@ -100,10 +99,9 @@ class _Correction:
         system = problem.system
         # The correction also leads against the connections, so layers read each other in both directions.
         self._edges: Edges = (*system.edges, *((post, pre) for pre, post in system.edges))
-        bypassed = without_activation(system)
 
         def drive_of(activity: State) -> State:
-            return drive(bypassed, problem.params, system.layers, activity, constant)
+            return drive_at(system, problem.params, system.layers, activity, constant)
 
         self._at_rest, self._forward = jax.linearize(drive_of, self._rest)
         transposed = jax.linear_transpose(self._forward, self._rest)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from hepcli.engine._dynamics import Dynamics, drive
+from hepcli.engine._dynamics import Dynamics, drive_at
 from hepcli.engine._estimator import built_in
 from hepcli.engine._estimators.hep import (
     NudgeCircle,
@@ -17,7 +17,6 @@ from hepcli.engine._estimators.hep import (
     response_on,
     run_circle,
 )
-from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context
 from hepcli.engine._problem import (
     FreePhase,
@@ -126,7 +125,7 @@ def clamped_phase(free: FreePhase, amplitude: float) -> Phase:
         The phase; the state of ``out``, which nothing reads, is that of the free phase, apart from noise.
     """
     problem, settings = free.problem, free.problem.relaxation.nudged_by(amplitude)
-    system, bypassed = problem.system, without_activation(free.problem.system)
+    system = problem.system
     constants, shared = split_drive(free.constant, free.phase.state)
     clamped = _clamped(free, free.phase.state, amplitude)["out"]
     keys = phase_keys(problem, "nudged")
@@ -134,7 +133,7 @@ def clamped_phase(free: FreePhase, amplitude: float) -> Phase:
     def dynamics_of(own: Context) -> Dynamics:
         def update(state: State, layers: Layers) -> State:
             activity = activities(problem, state) | {"out": own["out"]}
-            moved = drive(bypassed, problem.params, layers, activity, shared | own["drive"])
+            moved = drive_at(system, problem.params, layers, activity, shared | own["drive"])
             return {name: state[name] if name == "out" else moved[name] for name in layers}
 
         return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, keys=own["keys"])
@@ -184,11 +183,10 @@ def energy_gradient(problem: Problem, activity: State, factor: Array) -> Gradien
     system = problem.system
     if not system.linear_drive:
         raise ValueError("contrastive rules need a network whose drive is linear")
-    bypassed = without_activation(system)
 
     def half_recurrent(params: Params) -> State:
         constant = system.input_drive(params, problem.inputs)
-        total = drive(bypassed, params, system.layers, activity, constant)
+        total = drive_at(system, params, system.layers, activity, constant)
         return {name: (d + constant[name].astype(d.dtype)) / 2 for name, d in total.items()}
 
     cotangent = {name: factor.reshape(-1, *[1] * (r.ndim - 1)) * r for name, r in activity.items()}

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from hepcli.engine._dynamics import drive
+from hepcli.engine._dynamics import drive_at
 from hepcli.engine._estimator import built_in
-from hepcli.engine._homeostasis import without_activation
 from hepcli.engine._iterate import Context, Pass, iterate
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import (
@@ -47,7 +46,7 @@ def dual_propagation(problem: Problem) -> Estimate:
     levels = flow_levels(tuple(system.layers), tuple(system.edges))
     if levels is None:
         raise ValueError("dual_propagation needs a network without feedback")
-    free, bypassed = free_phase(problem), without_activation(system)
+    free = free_phase(problem)
     constants, shared = split_drive(free.constant, free.phase.state)
 
     def prepare(own: Context) -> Pass[Dyads]:
@@ -58,7 +57,7 @@ def dual_propagation(problem: Problem) -> Estimate:
             for layers in reversed(levels):
                 mean, difference = _mean_and_difference(problem, (plus, minus))
                 ahead, pull_back = jax.vjp(
-                    lambda r: drive(bypassed, problem.params, system.layers, r, constant), mean
+                    lambda r: drive_at(system, problem.params, system.layers, r, constant), mean
                 )
                 down = pull_back(difference)[0]
                 down["out"] = down["out"] + beta * system.loss_gradient(problem.params, mean["out"], targets)
