@@ -12,7 +12,7 @@ from hepcli.settings import Fault, Seed, assigned
 
 VALIDATION_ERROR = "validation_error"
 _OBJECTIVES = (VALIDATION_ERROR, "train_error", "images_per_second", "training_seconds", "weight_angle_deg")
-_LARGE = ("top1", "top5", "settled")
+_LARGE = ("top1", "top5", "settled", "nudged_settled")
 _OBJECTIVE_TABLES = ("train.", "selection.validation.")
 
 

@@ -23,8 +23,8 @@ _OF_BOTH = (
     *("homeostatic_loss", "weight_angle_deg"),
 )
 _OF_SUMMARY = (
-    *("seed", "epochs", "steps", "training_seconds", "images_per_second", "processes"),
-    *("selection.epoch", "selection.step"),
+    *("seed", "epochs", "steps", "training_seconds", "images_per_second", "trained_together"),
+    *("processes", "selection.epoch", "selection.step"),
     *(f"selection.{split}.{name}" for split in ("validation", "test") for name in _SPLIT),
 )
 _OF_LINE = ("epoch", "step", *(f"validation.{name}" for name in _SPLIT))

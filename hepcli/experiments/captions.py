@@ -132,6 +132,22 @@ RESIDUAL_SPAN = (-8.0, -6.0)
 """What stays in view of log10 residuals, whose floor is -8: steps within rounding are no changes."""
 
 
-def number_text(value: float, mean: float) -> str:
-    """A mean or its spread, to as many decimals as suit the mean."""
-    return f"{value:.2f}" if 0.1 <= abs(mean) < 1000 else f"{value:.3g}"
+_MOST_DECIMALS = 5
+
+
+def number_format(size: float, spread: float | None = None) -> str:
+    """How to write numbers of a size: to two decimals, or two digits of a spread that these would not show.
+
+    Args:
+        size: of the largest of them.
+        spread: how far they are from each other, such as their standard deviation; None or 0 without.
+
+    Returns:
+        A format specification.
+    """
+    size = abs(size)
+    if not spread:
+        return ".2f" if 1 <= size < 1000 else ".4g"
+    shows_spread = 1 <= size < 1000 and spread >= 0.01
+    decimals = 2 if shows_spread else max(1 - math.floor(math.log10(spread)), 0 if size >= 1000 else 2)
+    return f".{decimals}f" if decimals <= _MOST_DECIMALS else ".3g"

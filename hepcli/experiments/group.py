@@ -18,6 +18,7 @@ from hepcli.experiments.records import BatchDone, TrainEvent
 from hepcli.experiments.request import TrainRequest, open_request
 from hepcli.experiments.run import Run
 from hepcli.experiments.task import Task
+from hepcli.experiments.timing import EpochTime
 from hepcli.training import EvaluationStopped, Layout, TrainState, check_finite, epoch_steps
 
 
@@ -137,7 +138,7 @@ class Group:
             self._hand_back()
             images = (num_batches - first_batch) * self.first.config.data.batch_size
             seconds = time.perf_counter() - started
-            rate = images / seconds
+            taken = EpochTime(seconds, images / seconds, first_batch == 0, len(self.members))
             try:
                 evaluated = self._evaluated(stop)
             except EvaluationStopped:
@@ -152,9 +153,7 @@ class Group:
                         member.store,
                         epoch + 1,  # noqa: B023
                         evaluated[member.number],  # noqa: B023
-                        seconds,  # noqa: B023
-                        rate,  # noqa: B023
-                        whole=first_batch == 0,  # noqa: B023
+                        taken,  # noqa: B023
                         was_saved=first_batch == num_batches,  # noqa: B023
                     )
                 )

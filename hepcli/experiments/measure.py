@@ -33,7 +33,7 @@ class MeasureRequest(NamedTuple):
         step: which step; None for the one `checkpoint` names, else the newest intact one.
         all_steps: measure every step of the run.
         examples: how many, the first of the split; None for 256, or all where there are fewer.
-        split_name: which split.
+        split_name: which split; of "train" also the examples that are held out.
         overrides: KEY=VALUE texts, such as gradient.num_points=4.
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.

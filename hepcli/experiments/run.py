@@ -28,7 +28,7 @@ from hepcli.experiments.saved import check_config, check_data
 from hepcli.experiments.selection import is_over, selection
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
-from hepcli.experiments.timing import is_timing, machine_of, timing_of
+from hepcli.experiments.timing import EpochTime, is_timing, machine_of, timing_of
 from hepcli.experiments.trackers import Trackers, check_installed
 from hepcli.files import legible
 from hepcli.training import (
@@ -247,13 +247,11 @@ class Run:
         store: CheckpointStore,
         epoch: int,
         evaluated: Evaluated,
-        seconds: float,
-        rate: float,
+        time: EpochTime,
         *,
-        whole: bool,
         was_saved: bool,
     ) -> EpochDone:
-        """Measure, record and save at the end of an epoch; what one resumed half-way took is unknown.
+        """Measure, record and save at the end of an epoch.
 
         One that `was_saved` already, because it was stopped while it was evaluated, is saved again.
         """
@@ -265,8 +263,7 @@ class Run:
             raise
         self.state = self.state._replace(totals=self.task.layout.replicate(zero_totals()))
         self.history.append(metrics)
-        taken = seconds if whole else None
-        self.timing.append({"epoch": epoch, "seconds": taken, "images_per_second": rate})
+        self.timing.append(time.line(epoch))
         metric = metrics["validation"]["top1"] if "validation" in metrics else None
         try:
             store.wait()  # what has epochs has a checkpoint; `save` would wait as long
@@ -278,7 +275,7 @@ class Run:
         self.save(store, metric, replace=was_saved)
         if self._trackers is not None:
             self._trackers.log(metrics)
-        return EpochDone(metrics, seconds, rate)
+        return EpochDone(metrics, time.seconds, time.images_per_second)
 
     def _measure(self, epoch: int, evaluated: Evaluated) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""

@@ -2,11 +2,34 @@
 
 import math
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+
+
+class EpochTime(NamedTuple):
+    """How long an epoch was trained, without evaluation, measures and saving.
+
+    Attributes:
+        seconds: of all runs that are trained together.
+        images_per_second: of each of them.
+        is_whole: whether it was trained in one go.
+        trained_together: the number of these runs.
+    """
+
+    seconds: float
+    images_per_second: float
+    is_whole: bool
+    trained_together: int
+
+    def line(self, epoch: int) -> dict[str, Any]:
+        """What timing.jsonl says; what one took that was resumed half-way is unknown."""
+        taken = self.seconds if self.is_whole else None
+        rest = {"images_per_second": self.images_per_second, "trained_together": self.trained_together}
+        return {"epoch": epoch, "seconds": taken, **rest}
 
 
 def is_timing(line: Mapping[str, Any]) -> bool:
@@ -26,14 +49,16 @@ def timing_of(timing: Sequence[Mapping[str, Any]], num_epochs: int) -> dict[str,
 
     Returns:
         `training_seconds`, null unless every epoch was timed as a whole, and `images_per_second`, the median
-        over the epochs that were timed, of which the first holds the compilation; null of none.
+        over the epochs that were timed, of which the first holds the compilation; null of none; and
+        `trained_together`, the number of runs that were, at most.
     """
     seconds = [line["seconds"] for line in timing]
     is_timed = len(seconds) == num_epochs and None not in seconds
-    rates = sorted(line["images_per_second"] for line in timing if line["images_per_second"])
+    rates = [line["images_per_second"] for line in timing if line["images_per_second"]]
     return {
         "training_seconds": sum(seconds) if is_timed else None,
-        "images_per_second": rates[len(rates) // 2] if rates else None,
+        "images_per_second": statistics.median(rates) if rates else None,
+        "trained_together": max([line.get("trained_together", 1) for line in timing], default=1),
     }
 
 

@@ -208,6 +208,7 @@ def test_keys_that_end_alike_name_their_axes_in_full():
         ("selection.validation.top1", "maximize"),
         ("train.loss", "minimize"),
         ("images_per_second", "maximize"),
+        ("train.nudged_settled", "maximize"),
         ("train.top5,direction=minimize", "minimize"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from hepcli.config import check_sweep, config_hash, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError, SweepError
+from hepcli.experiments.captions import number_format
 from hepcli.experiments.sweeps.claims import FAILED
 from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.collect_runs import collect_runs
@@ -108,6 +109,10 @@ def test_an_incomplete_sweep_says_so_and_holds_no_nan(tmp_path):
     assert made.record["cells"][0]["std"] is None
     assert made.record["cells"][2]["mean"] is None
     assert made.grids[0].rows[0][1:] == ("20.00 (1/3)", "20.00 ± 14.14 (2/3)", "– (0/3)")
+    assert "a/b: a of b runs have a value" in made.grids[0].note
+    assert "1 failed" in made.grids[0].note
+    last = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))[-1]
+    assert (last["n"], last["runs"], last["failed"]) == ("0", "3", "1")
     assert made.record["runs"] == {"done": 3, "running": 0, "waiting": 14, "failed": 1}
     assert made.record["failed"][0]["error"] == "The loss of step 3 is nan: training has diverged. Lower it."
     for name in ("table.json", "table.csv"):
@@ -169,13 +174,45 @@ def test_a_series_looks_the_same_in_all_panels(tmp_path, monkeypatch):
     assert len(drawn[0].axes) == 4  # no run knows its weight angle: a panel without data is left out
 
 
+def test_a_curve_has_a_gap_where_a_run_has_no_value(tmp_path):
+    """A mean of the others would be best just where one went astray."""
+    view = {"kind": "curves", "y": ["test.loss"], "series": ["N"], "facet": "|β|"}
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure=view)
+    metrics = folder.run(points[0]).path / "metrics.jsonl"
+    first, *rest = [json.loads(line) for line in metrics.read_text().splitlines()]
+    first["test"]["loss"] = None
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in (first, *rest)))
+    figure = figure_of(collect(folder.path))
+    means = [one.y for one in figure.panels[0].series]
+    assert [values[0] is None for values in means] == [True, False, False]
+    assert all(value is not None for values in means for value in values[1:])
+    assert figure.caption.endswith("gaps: a run has no value there")
+
+
+@pytest.mark.parametrize(
+    ("size", "spread", "text"),
+    [
+        (14.05, 0.07, "14.05"),
+        (14.05, 0.0032, "14.0500"),
+        (0.99873, 0.00021, "0.99873"),
+        (0.12, 0.0035, "0.1200"),
+        (0.8734, None, "0.8734"),
+        (0.5, 0.3, "0.50"),
+        (1234.5, 312.0, "1234"),
+        (2.5e-5, 3e-6, "2.5e-05"),
+    ],
+)
+def test_numbers_show_their_spread(size, spread, text):
+    assert format(size, number_format(size, spread)) == text
+
+
 def test_another_value_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.8] * 18)
     made = report(tmp_path, "test.loss")
     assert made.record["value"] == "test.loss"
     assert [file.name for file in made.files[:2]] == ["table.test.loss.csv", "table.test.loss.json"]
     assert not (tmp_path / "table.csv").exists()  # the sweep's own table is not replaced
-    assert made.grids[0].rows[0][1] == "0.50 ± 0 (3)"
+    assert made.grids[0].rows[0][1] == "0.5 ± 0 (3)"
     assert report(tmp_path).record["value"] == "test_error"
 
 
@@ -498,7 +535,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     half = 4.302652729911275 * 1.0 / 3**0.5  # of t with two degrees of freedom, of gaps of 1, 2 and 3 points
     assert (own["mean"], own["low"], own["high"]) == pytest.approx((-2, -2 - half, -2 + half))
     assert (found["0.05", "4"]["seeds"], found["0.05", "4"]["low"]) == ((0,), None)
-    assert made.grids[1].rows[0] == ("0.05", "−2.00, −4.48 to 0.48 (3)", "−70.00 (1)")
+    assert made.grids[1].rows[0] == ("0.05", "−2.00, −4.48 to 0.48 (3)", "−70.00 (1/3)")
     assert "paired t" in (tmp_path / "table.md").read_text()
     lines = list(csv.DictReader((tmp_path / "table.differences.csv").read_text().splitlines()))
     assert float(lines[0]["mean"]) == pytest.approx(-2)
@@ -594,7 +631,7 @@ def test_a_condition_without_the_axes_of_others_is_compared_with_all_of_them(tmp
 def test_what_cannot_be_compared_is_said_and_stays_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.5] * 3 + [0.6, None, None] + [None] * 3 + [None] * 9)
     made = report(tmp_path, against="N = 1")  # as the table shows it
-    assert made.grids[1].rows[0] == ("0.05", "−10.00 (1)", "–")
+    assert made.grids[1].rows[0] == ("0.05", "−10.00 (1/3)", "–")
     with pytest.raises(ConfigError, match="no other condition has a finished run with the same"):
         report(tmp_path, against="0.5")
 

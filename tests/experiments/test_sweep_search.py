@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import pytest
 
@@ -292,6 +293,20 @@ def test_a_search_learns_from_trials_that_diverge(tmp_path):
     assert sum(rate > 0.1 for rate in chosen) < 5
 
 
+def test_trials_that_stopped_improving_count_for_the_pruner_later_on(tmp_path):
+    """Else the median of a late epoch is that of the few trials that went on improving."""
+    search = make_search(tmp_path, trials=8, pruner="median")
+
+    def trial(number, *errors, state="done"):
+        value = min(errors) if state == "done" else None
+        return study.Result(Trial(number, {"rate": 0.1}, [], None), state, value, dict(enumerate(errors, 1)))
+
+    over = [*(trial(number, 20.0, 18.0) for number in range(4)), trial(4, 18.0, 16.0, 14.0, 12.0)]
+    for errors, is_worse in (((19.0, 17.0, 15.0), False), ((22.0, 21.0, 19.0), True)):
+        own = trial(5, *errors, state="running")
+        assert study.is_worse(search.settings, search.definition.axis, over, own) is is_worse
+
+
 def test_importance_is_told_once_it_means_something(tmp_path):
     search = make_search(tmp_path, (RATE, STEPS), trials=60)
     axes = search.definition.axis
@@ -299,6 +314,15 @@ def test_importance_is_told_once_it_means_something(tmp_path):
     found = study.importances(search.settings, axes, outcomes(40, 2.0))
     assert list(found) == ["rate", "steps"]
     assert found["rate"] > 0.6
+    order = random.Random(1)
+    shares = [
+        share
+        for _ in range(20)
+        for noise in [[one._replace(value=order.random()) for one in outcomes(20, 2.0)]]
+        for share in study.importances(search.settings, axes, noise).values()
+    ]
+    assert len(shares) == 40
+    assert shares.count(None) >= 34  # where no axis matters, one of 20 is taken for more than chance
     assert study.importances(search.settings, axes[:1], outcomes(40, 2.0)) == {}
 
 

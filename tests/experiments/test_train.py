@@ -188,7 +188,13 @@ def test_what_an_epoch_resumed_in_its_middle_took_is_unknown(tmp_path, small, mo
 def test_the_rate_of_a_run_is_the_median_of_its_epochs():
     """The first of them holds the compilation."""
     lines = [{"seconds": 1.0, "images_per_second": rate} for rate in (100, 1000, 900)]
-    assert timing_of(lines, 3) == {"training_seconds": 3.0, "images_per_second": 900}
+    expected = {"training_seconds": 3.0, "images_per_second": 900, "trained_together": 1}
+    assert timing_of(lines, 3) == expected
+    assert timing_of([*lines, lines[1] | {"trained_together": 5}], 4) == {
+        "training_seconds": 4.0,
+        "images_per_second": 950,
+        "trained_together": 5,
+    }
     assert timing_of([*lines, lines[0] | {"seconds": None}], 4)["training_seconds"] is None
     assert timing_of(lines, 4)["training_seconds"] is None
 

@@ -20,11 +20,13 @@ class Cell(NamedTuple):
         labels: axis to label.
         values: by seed, of the finished runs that have one.
         runs: number of runs, finished or not.
+        failed: of these, those that failed.
     """
 
     labels: dict[str, str]
     values: dict[int, float]
     runs: int
+    failed: int
 
     @property
     def mean(self) -> float | None:
@@ -45,6 +47,7 @@ class Difference(NamedTuple):
         mean: over the seeds that both have.
         low, high: of its confidence interval (paired t); None for fewer than two seeds.
         seeds: those that both have.
+        runs: number of runs of this condition, finished or not.
     """
 
     labels: dict[str, str]
@@ -52,6 +55,7 @@ class Difference(NamedTuple):
     low: float | None
     high: float | None
     seeds: tuple[int, ...]
+    runs: int
 
 
 class Place(NamedTuple):
@@ -66,10 +70,11 @@ def cells_of(result: Collection, value: str) -> list[Cell]:
     cells: dict[tuple[str, ...], Cell] = {}
     for outcome in result.outcomes:
         key = tuple(outcome.labels.values())
-        cell = cells.setdefault(key, Cell(outcome.labels, {}, 0))
+        cell = cells.setdefault(key, Cell(outcome.labels, {}, 0, 0))
         number = value_in_summary(outcome, value)
         values = cell.values if number is None else cell.values | {outcome.seed: number}
-        cells[key] = Cell(cell.labels, values, cell.runs + 1)
+        failed = cell.failed + (outcome.state == "failed")
+        cells[key] = Cell(cell.labels, values, cell.runs + 1, failed)
     order = {name: {label: at for at, label in enumerate(labels)} for name, labels in result.axes.items()}
     return sorted(cells.values(), key=lambda c: [order[name][label] for name, label in c.labels.items()])
 
@@ -140,8 +145,8 @@ def _difference(cell: Cell, base: Cell, seeds: tuple[int, ...]) -> Difference:
     gaps = [cell.values[seed] - base.values[seed] for seed in seeds]
     mean, half = statistics.fmean(gaps), half_interval(gaps)
     if half is None:
-        return Difference(cell.labels, mean, None, None, seeds)
-    return Difference(cell.labels, mean, mean - half, mean + half, seeds)
+        return Difference(cell.labels, mean, None, None, seeds, cell.runs)
+    return Difference(cell.labels, mean, mean - half, mean + half, seeds, cell.runs)
 
 
 def half_interval(values: Sequence[float]) -> float | None:

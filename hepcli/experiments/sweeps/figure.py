@@ -76,8 +76,9 @@ def figure_of(result: Collection) -> FigureData:
     columns = across if facet else min(len(panels), 2 if len(panels) == 4 else _MOST_COLUMNS)
     title = with_symbols(result.title)
     many = len(panels) > 1 or len(panels[0].series) > _MOST_INSIDE
+    gaps = "; gaps: a run has no value there" if any(map(_has_gap, panels)) else ""
     return FigureData(
-        title=title, caption=_caption(result), panels=panels, columns=columns, shared_legend=many
+        title=title, caption=_caption(result) + gaps, panels=panels, columns=columns, shared_legend=many
     )
 
 
@@ -92,7 +93,15 @@ def _on_one_scale(row: Sequence[Panel]) -> list[Panel]:
 
 
 def _has_data(panel: Panel) -> bool:
-    return any(value is not None for one in panel.series for value in one.y)
+    return any(map(_has_value, panel.series))
+
+
+def _has_value(series: Series) -> bool:
+    return any(value is not None for value in series.y)
+
+
+def _has_gap(panel: Panel) -> bool:
+    return any(value is None for one in panel.series for value in one.y)
 
 
 def _caption(result: Collection) -> str:
@@ -214,14 +223,18 @@ def _named(result: Collection, axis: str, label: str) -> str:
 
 
 class _Spread(NamedTuple):
-    """Mean and sample standard deviation; None where there is no spread to show."""
+    """Mean and sample standard deviation; None where there is none to show."""
 
-    mean: float
+    mean: float | None
     std: float | None
 
 
-def _spread(values: Sequence[float]) -> _Spread:
-    return _Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+def _spread(values: Sequence[float | None]) -> _Spread:
+    """None where a value is undefined: what a mean of the others would show is how the best runs do."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return _Spread(None, None)
+    return _Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
 def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapping[str, list[float]]:
@@ -280,15 +293,16 @@ def _bars(panel: _Panel) -> Panel:
 
 
 def _curves(panel: _Panel) -> Panel:
-    """Over the epochs, with a band of one standard deviation around the mean of the runs that are shown."""
+    """Over the epochs, with a band of one standard deviation around the mean of the runs that are shown.
+
+    A line has a gap where one of them has no value.
+    """
     series = []
     for name, every in _series(panel.result).items():
         outcomes = _shown(panel.result, every)
-        by_epoch: dict[int, list[float]] = {}
+        by_epoch: dict[int, list[float | None]] = {}
         for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
-            number = value_of(line, panel.value, file)
-            if number is not None:
-                by_epoch.setdefault(line["epoch"], []).append(number)
+            by_epoch.setdefault(line["epoch"], []).append(value_of(line, panel.value, file))
         spreads = {epoch: _spread(by_epoch[epoch]) for epoch in sorted(by_epoch)}
         series.append(
             Series(
@@ -299,7 +313,7 @@ def _curves(panel: _Panel) -> Panel:
                 look=panel.places[name],
             )
         )
-    return _panel(panel, "curves", Scale(integer=True), tuple(one for one in series if one.y))
+    return _panel(panel, "curves", Scale(integer=True), tuple(filter(_has_value, series)))
 
 
 def _panel(panel: _Panel, kind: str, x: Scale, series: tuple[Series, ...]) -> Panel:

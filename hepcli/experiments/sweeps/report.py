@@ -231,6 +231,7 @@ def _record(result: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
         "runs": {state: states.count(state) for state in ("done", "running", "waiting", "failed")},
         "cells": [
             {"labels": cell.labels, "mean": cell.mean, "std": cell.std, "n": len(cell.values)}
+            | {"runs": cell.runs, "failed": cell.failed}
             | {"values": {str(seed): value for seed, value in sorted(cell.values.items())}}
             for cell in cells
         ],

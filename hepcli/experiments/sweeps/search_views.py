@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hepcli.experiments.captions import IN_VIEW, number_text, seeds_text, symbol_of
+from hepcli.experiments.captions import IN_VIEW, number_format, seeds_text, symbol_of
 from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.sweeps.claims import DONE
 from hepcli.experiments.sweeps.collection import value_title
@@ -36,7 +36,7 @@ def search_header(search: Search) -> tuple[str, ...]:
 def search_row(rank: int, result: Result) -> tuple[str, ...]:
     """A trial in the table; only what is complete has a rank."""
     place = str(rank) if result.state == DONE else "–"
-    value = "–" if result.value is None else number_text(result.value, result.value)
+    value = "–" if result.value is None else format(result.value, number_format(result.value))
     return (place, str(result.trial.number), *map(str, result.trial.places.values()), value, result.state)
 
 
@@ -89,9 +89,10 @@ def search_note(record: dict[str, Any]) -> str:
     unit = " %" if title.endswith(" / %") else ""
     value = f"{title.removesuffix(' / %')} {best['value']:.4g}{unit}"
     note = f"Best: trial {best['trial']} ({where}), {value}."
-    if shares:
-        listed = ", ".join(f"{axis} {share:.0%}" for axis, share in shares.items())
-        note += f" Importance (shares of 100 %, even if no axis matters): {listed}."
+    if known := [f"{axis} {share:.0%}" for axis, share in shares.items() if share is not None]:
+        note += f" Importance: {', '.join(known)}."
+    if unknown := [axis for axis, share in shares.items() if share is None]:
+        note += f" Importance that may be chance: {', '.join(unknown)}."
     return note
 
 
@@ -116,7 +117,7 @@ def search_figure(search: Search, results: Sequence[Result], record: dict[str, A
         ),
         note="no complete trial",
     )
-    shares: dict[str, float] = record["importance"]
+    shares = {axis: share for axis, share in record["importance"].items() if share is not None}
     places = tuple(float(place) for place in range(len(shares)))
     importance = Panel(
         kind="bars",
@@ -125,7 +126,7 @@ def search_figure(search: Search, results: Sequence[Result], record: dict[str, A
         series=(Series(x=places, y=numbers(shares.values())),),
     )
     caption = f"{settings.sampler}, {len(over)} complete trials, {seeds_text(search.definition.sweep.seeds)}"
-    panels = (history, importance) if len(shares) > 1 else (history,)
+    panels = (history, importance) if shares else (history,)
     return FigureData(
         title=search.definition.sweep.title or "search", caption=caption, panels=panels, columns=2
     )

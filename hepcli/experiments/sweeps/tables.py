@@ -3,17 +3,18 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hepcli.config import ERRORS, flatten
-from hepcli.experiments.captions import assigned_symbol, number_text, shown_label, symbol_of, with_symbols
+from hepcli.experiments.captions import assigned_symbol, number_format, shown_label, symbol_of, with_symbols
 from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place, cells_beside
 from hepcli.experiments.sweeps.collection import Collection, value_in_summary, value_title
 
+_FEW_SEEDS = 3
 NO_RUN = "–"
 """The text of a cell without runs."""
-NOTE = "Mean ± sample standard deviation over seeds (number of seeds in brackets)."
+_NOTE = "Mean ± sample standard deviation over seeds (number of seeds in brackets)."
 _LATEX = {
     **{"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}"},
     **{sign: f"\\{sign}" for sign in "&%#_$"},
@@ -39,7 +40,7 @@ class Grid(NamedTuple):
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_labels: int = 0
-    note: str = NOTE
+    note: str = ""
 
 
 def grid_of(result: Collection, cells: Sequence[Cell]) -> Grid:
@@ -47,21 +48,32 @@ def grid_of(result: Collection, cells: Sequence[Cell]) -> Grid:
     title, above = value_title(result.table.value), with_symbols(result.title)
     texts = {tuple(cell.labels.items()): _text(cell) for cell in cells}
     header, rows = _crossed(result, cells, texts, title)
-    return Grid(f"{above}: {title}" if above else title, header, rows, len(result.table.rows))
+    note = " ".join([_NOTE, *_missing(cells)])
+    return Grid(f"{above}: {title}" if above else title, header, rows, len(result.table.rows), note)
 
 
 def difference_grid(
     result: Collection, cells: Sequence[Cell], found: Sequence[Difference], place: Place
 ) -> Grid:
     """How far conditions are from one of them."""
-    title = f"{value_title(result.table.value)}: difference from {assigned_symbol(*place)}"
+    of = value_title(result.table.value)
+    title = f"{of.replace(' / %', ' in points')}: difference from {assigned_symbol(*place)}"
     texts = {tuple(one.labels.items()): _difference_text(one) for one in found}
-    header, rows = _crossed(result, cells_beside(cells, place), texts, value_title(result.table.value))
+    header, rows = _crossed(result, cells_beside(cells, place), texts, of)
     note = (
         "Mean over the shared seeds (number of seeds in brackets) and its "
-        f"{100 * CONFIDENCE:.0f} % confidence interval, paired by seed (paired t)."
+        f"{100 * CONFIDENCE:.0f} % confidence interval, paired by seed (paired t), each by itself."
     )
-    return Grid(title, header, rows, len(result.table.rows), note)
+    if any(1 < len(one.seeds) <= _FEW_SEEDS for one in found):
+        note += " An interval of 2 or 3 seeds may be narrow by accident."
+    return Grid(title, header, rows, len(result.table.rows), " ".join([note, *_missing(cells)]))
+
+
+def _missing(cells: Sequence[Cell]) -> Iterator[str]:
+    """What to say of runs that have no value."""
+    if any(len(cell.values) < cell.runs for cell in cells):
+        failed = sum(cell.failed for cell in cells)
+        yield "a/b: a of b runs have a value" + (f"; {failed} failed." if failed else ".")
 
 
 def _crossed(
@@ -93,29 +105,37 @@ def _text(cell: Cell) -> str:
     """A cell as text: never NaN, and never a spread of one seed."""
     if cell.mean is None:
         return f"– (0/{cell.runs})"
-    spread = "" if cell.std is None else f" ± {number_text(cell.std, cell.mean) if cell.std else 0}"
+    form = number_format(cell.mean, cell.std)
+    spread = "" if cell.std is None else f" ± {format(cell.std, form) if cell.std else 0}"
     count = f"{len(cell.values)}" if len(cell.values) == cell.runs else f"{len(cell.values)}/{cell.runs}"
-    return f"{number_text(cell.mean, cell.mean)}{spread} ({count})"
+    return f"{cell.mean:{form}}{spread} ({count})"
 
 
 def _difference_text(one: Difference) -> str:
-    scale = max(map(abs, (one.mean, one.low or 0.0, one.high or 0.0)))
-    mean, low, high = (
-        None if value is None else number_text(value, scale).replace("-", "−")
-        for value in (one.mean, one.low, one.high)
-    )
-    interval = "" if low is None else f", {low} to {high}"
-    return f"{mean}{interval} ({len(one.seeds)})"
+    size = max(map(abs, (one.mean, one.low or 0.0, one.high or 0.0)))
+    form = number_format(size, None if one.high is None else one.high - one.mean)
+
+    def text(value: float) -> str:
+        return format(value, form).replace("-", "−")
+
+    interval = "" if one.low is None or one.high is None else f", {text(one.low)} to {text(one.high)}"
+    count = f"{len(one.seeds)}" if len(one.seeds) == one.runs else f"{len(one.seeds)}/{one.runs}"
+    return f"{text(one.mean)}{interval} ({count})"
 
 
 def cells_csv(result: Collection, cells: Sequence[Cell]) -> str:
     """A line a cell; what is undefined is empty."""
     value = result.table.value
     lines = (
-        [*_places(result, cell.labels), value, _plain(cell.mean), _plain(cell.std), len(cell.values)]
+        [*_places(result, cell.labels), value, *map(_plain, (cell.mean, cell.std)), *_counts(cell)]
         for cell in cells
     )
-    return _csv([*result.axes, "value", "mean", "std", "n"], lines)
+    return _csv([*result.axes, "value", "mean", "std", "n", "runs", "failed"], lines)
+
+
+def _counts(cell: Cell) -> tuple[int, int, int]:
+    """Runs that have a value, all runs, and those that failed."""
+    return len(cell.values), cell.runs, cell.failed
 
 
 def differences_csv(result: Collection, found: Sequence[Difference], place: Place) -> str:
