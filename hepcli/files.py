@@ -53,7 +53,7 @@ def write_once(path: Path, text: str) -> bool:
     """Write a file that is not there yet; of several processes at once the first one's stays.
 
     Returns:
-        Whether it is ours.
+        True if this call created the file.
     """
     draft = temporary_path(path)
     try:
@@ -90,7 +90,7 @@ def lock(handle: int, *, shared: bool = False, wait: bool = True) -> bool:
 
     Args:
         handle: the descriptor.
-        shared: together with others that lock it so.
+        shared: allow others that lock it as shared, too.
         wait: for others; else it is not locked while they hold it.
 
     Returns:
@@ -138,7 +138,7 @@ def create(path: Path, text: str) -> bool:
     """Make a file that is not there yet, in place; a reader may meet it while it is being written.
 
     Returns:
-        Whether it is ours; an error leaves nothing there.
+        True if this call created the file; an error leaves nothing there.
     """
     try:
         file = path.open("x", encoding="utf-8")

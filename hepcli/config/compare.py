@@ -64,7 +64,7 @@ def differences(a: Config, b: Config) -> list[tuple[str, object, object]]:
 
 
 def without_numbers(config: Config) -> Config:
-    """The configuration with all its numbers that are no shapes at one value.
+    """The configuration with one value for every number that is compiled in only if it has to be.
 
     Runs of equal results share compiled programs, and can train together. The numbers are the seed, the
     initial angle, |β|, the learning rate, and λ, of which remains whether there is homeostasis at all.

@@ -61,8 +61,8 @@ def load_config(
         preset: name of a shipped preset, path of a TOML file, or its tables; None is `quickstart`.
         overrides: `dotted.key=value` texts of --set; the last one wins where two set a key.
         flags: dotted key to the value of an option of its own, such as --seed; None is not given.
-        is_new: whether it is for a new run, which may not do all that runs of older versions do; of another
-            one only what is set here may not.
+        is_new: whether it is for a new run. For an existing one, only what is set here is checked against the
+            rules for new runs.
 
     Returns:
         The configuration with the source of every value.

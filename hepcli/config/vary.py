@@ -78,7 +78,7 @@ def tell_apart(axes: Sequence[dict[str, Any]]) -> None:
 
 
 def take_over(tables: dict[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Let what the command line sets hold in every grid, and where axes set several keys together.
+    """Let settings from the command line override those of grids, and of axes that set several keys.
 
     An axis that varies nothing else keeps its keys, so that `check_sweep` refuses what is set in vain.
 

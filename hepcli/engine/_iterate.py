@@ -101,7 +101,7 @@ def iterate(
     those that rest cost nothing more once the batch shrinks, which it does when two fifths of it are left to
     move, and when an eighth is.
 
-    An example that moves less than `tolerance` is not for that at a fixed point: it may be slow. One that
+    An example that moves less than `tolerance` need not be at a fixed point: it may just be slow. One that
     alternates runs all `max_passes`; one that is no longer finite stops.
 
     Mixing also finds fixed points that are unstable, where an error signal grows without bounds and no plain

@@ -53,7 +53,7 @@ _NEWER_NAMES = {"converged": "settled", "nudged_converged": "nudged_settled", "s
 
 
 def newer_line(line: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl under the names of this version; hepcli 0.1 had others for a few keys."""
+    """A line of metrics.jsonl under today's names; before the first release a few keys had others."""
     named: dict[str, Any] = {
         split: {_NEWER_NAMES.get(key, key): value for key, value in line[split].items()}
         for split in ("train", "test")

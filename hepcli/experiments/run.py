@@ -48,7 +48,7 @@ OLDER_LEAVES = {
     ".totals['signal']": None,
     ".totals['unsettled_signal']": None,
 }
-"""What leaves of a state were called in checkpoints of hepcli 0.1; None where there were none."""
+"""What leaves of a state were called in earlier checkpoints; None where there were none."""
 
 
 class Run:

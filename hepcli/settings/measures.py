@@ -51,7 +51,7 @@ RESERVED = frozenset(
         "figures",
     }
 )  # fmt: skip
-"""Other keys of the records that measures stand in."""
+"""Keys that records use for other things, which no measure may take."""
 
 _HOME = "hepcli.training._measures"
 

@@ -53,7 +53,7 @@ class TrainState(NamedTuple):
 class RunNumbers(NamedTuple):
     """The numbers in which runs of one compiled step may differ; an entry for each run, or those of one.
 
-    Where they are compiled in, they are Python's.
+    If they are compiled in, they are Python numbers.
 
     Attributes:
         seed: where the keys of all steps grow from, uint32.

@@ -112,7 +112,7 @@ def _names(place: Place) -> tuple[str, ...]:
 def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
     """Each condition minus the one at `place` that shares its other labels, over the seeds that both have.
 
-    In a union of grids that one may lack the axes of other grids, and is then the one for all their labels. A
+    In a union of grids the reference may lack the axes of other grids; it then serves for all their labels. A
     condition without such seeds has no difference.
 
     Raises:

@@ -100,7 +100,7 @@ class SweepFolder:
         self._follow(definition, points)
 
     def _follow(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
-        """Have workers read presets from where they lie now: with the project, the sweep may have moved."""
+        """Update the paths of presets: the project may have moved, and the sweep with it."""
         there, asked = ([], []) if definition.search is not None else (self.points(), points)
         if _presets(self.definition(), there) == _presets(definition, asked):
             return

@@ -1,4 +1,4 @@
-"""Of runs that were not planned together: which of the keys that differ tell them apart, and matter."""
+"""Which of the keys in which runs differ best tell them apart, where they were not planned together."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
