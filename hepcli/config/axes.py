@@ -112,7 +112,7 @@ class Axis(Table):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An axis without a range omits its keys, so that sweeps of before there were ranges stay the same."""
+        """An axis without a range omits its keys, so that sweeps from before there were any stay the same."""
         ranged = ("low", "high", "log", "integer")
         return {key: value for key, value in write(self).items() if self.bounds or key not in ranged}
 

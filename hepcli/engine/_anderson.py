@@ -108,7 +108,7 @@ class Anderson:
         ), moved  # fmt: skip
 
     def keep(self, moving: Array, new: Mixed, old: Mixed) -> Mixed:
-        """The new state where examples move; of the others only value, has_mixed and before are read again."""
+        """The new state where examples move; of the others only these three are read again."""
         rows = moving[:, None]
         return new._replace(
             value=jnp.where(rows, new.value, old.value),

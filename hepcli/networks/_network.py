@@ -12,8 +12,8 @@ from jaxtyping import Float, Inexact
 
 from hepcli.engine import Gradient, Params, State
 from hepcli.networks._activations import make_activation
-from hepcli.networks._feedback import as_feedback, weight_angle_deg
-from hepcli.networks._kinds import LayerKind
+from hepcli.networks._connection import Connection
+from hepcli.networks._feedback import weight_angle_deg
 from hepcli.networks._kinds.dense import DenseWeights
 from hepcli.networks._linear import apply_real, project
 from hepcli.networks._losses import Loss
@@ -25,70 +25,10 @@ from hepcli.settings import (
     OUTPUT,
     READOUT,
     DenseLayer,
-    LayerSettings,
     NetworkSettings,
     Shape,
     is_holomorphic,
 )
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A connection from one layer, or the input, to another.
-
-    Attributes:
-        pre: where it comes from; may be ``in``.
-        post: what it drives.
-        layer: what it does, as the settings of a layer that does it alone.
-        below: shape of the units at its lower end.
-        above: shape of the units at its upper end.
-        is_forward: whether it leads up the order of layers.
-        strength: factor of what it drives with.
-        has_bias: whether it carries one.
-        partner: of feedback, the forward connection between the same layers with a kernel of the same shape;
-            None where there is none.
-        is_tied: whether it uses the kernel of its partner, transposed where it is dense.
-    """
-
-    pre: str
-    post: str
-    layer: LayerSettings
-    below: Shape
-    above: Shape
-    is_forward: bool
-    strength: float = 1.0
-    has_bias: bool = False
-    partner: str | None = None
-    is_tied: bool = False
-
-    @property
-    def name(self) -> str:
-        """``pre-post``, the name of its parameters."""
-        return f"{self.pre}-{self.post}"
-
-    @property
-    def kind(self) -> LayerKind:
-        """What it does."""
-        kind: LayerKind = LAYER_KINDS[self.layer.kind]
-        return kind
-
-    @property
-    def multiply_adds(self) -> int:
-        """Of driving one example once."""
-        return self.layer.multiply_adds(self.below, self.above)
-
-    def drive(self, params: Params, activity: State) -> Array:
-        """What it drives `post` with, without bias, (..., *units); feedback may read `post` itself, too."""
-        kind = self.kind
-        if self.is_tied and self.partner is not None:
-            kernel = as_feedback(params[self.partner]["kernel"])
-        else:
-            kernel = params[self.name]["kernel"]
-        if self.is_forward:
-            driven = kind.up(self, kernel, activity[self.pre])
-        else:
-            driven = kind.down(self, kernel, activity[self.post], activity[self.pre])
-        return driven if self.strength == 1 else self.strength * driven
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,9 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from hepcli.networks._connection import Connection
 from hepcli.networks._feedback import as_feedback
 from hepcli.networks._losses import Loss
-
-if TYPE_CHECKING:
-    from hepcli.networks._network import Connection
 
 _MOST = 3e-3  # of the largest difference on a circle, or between two sides
 _ROUNDING = 1e-6
@@ -36,7 +33,7 @@ def looks_holomorphic(function: Callable[[Array], Array]) -> bool:
     return _is_holomorphic(function, np.arange(-3.0, 3.01, 0.05))
 
 
-def drives_holomorphically(connection: "Connection") -> bool:
+def drives_holomorphically(connection: Connection) -> bool:
     """Whether what a connection drives with is holomorphic on circles of activities.
 
     Args:
@@ -59,7 +56,7 @@ def drives_holomorphically(connection: "Connection") -> bool:
     return _is_holomorphic(along, np.zeros(4))
 
 
-def drives_linearly(connection: "Connection") -> bool:
+def drives_linearly(connection: Connection) -> bool:
     """Whether what a connection drives with is linear in the activities, for four pairs of examples."""
     drive, below, above = _sample(connection)
     other_below, other_above = _normal(4, below.shape), _normal(5, above.shape)
@@ -68,7 +65,7 @@ def drives_linearly(connection: "Connection") -> bool:
     return bool(np.abs(joint - apart).max() <= _MOST * np.abs(apart).max() + _ROUNDING)
 
 
-def leads_back(feedback: "Connection", forward: "Connection") -> bool:
+def leads_back(feedback: Connection, forward: Connection) -> bool:
     """Whether feedback with the kernel of its forward partner, as it starts from 0°, is its transpose.
 
     Args:
@@ -155,7 +152,7 @@ def _is_holomorphic(
     return bool((error <= _MOST * reach + _ROUNDING * (1 + size)).all())
 
 
-def _sample(connection: "Connection") -> tuple[Callable[[Array, Array], Array], Array, Array]:
+def _sample(connection: Connection) -> tuple[Callable[[Array, Array], Array], Array, Array]:
     """A fresh connection as a function of the activities at its lower and upper end, and four of each."""
     kernel = _fresh_kernel(connection)
     untied = replace(connection, is_tied=False)  # the kernel is its own
@@ -167,7 +164,7 @@ def _sample(connection: "Connection") -> tuple[Callable[[Array, Array], Array], 
     return drive, _normal(0, (4, *connection.below)), _normal(1, (4, *connection.above))
 
 
-def _fresh_kernel(connection: "Connection") -> Array:
+def _fresh_kernel(connection: Connection) -> Array:
     module, shape = connection.kind.module(connection)
     kernel: Array = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]["kernel"]
     return kernel

@@ -2,17 +2,14 @@
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 import flax.linen as nn
 from jax import Array
 from jaxtyping import Float
 
+from hepcli.networks._connection import Connection
 from hepcli.networks._linear import apply_real, project, scaled
 from hepcli.settings import Shape
-
-if TYPE_CHECKING:
-    from hepcli.networks._network import Connection
 
 
 class DenseWeights(nn.Module):
@@ -34,11 +31,11 @@ class DenseWeights(nn.Module):
 class Dense:
     """W r, with a kernel (pre, post) either way."""
 
-    def is_linear(self, connection: "Connection") -> bool:
+    def is_linear(self, connection: Connection) -> bool:
         """Always."""
         return True
 
-    def module(self, connection: "Connection") -> tuple[nn.Module, Shape]:
+    def module(self, connection: Connection) -> tuple[nn.Module, Shape]:
         """A kernel from the flattened source to the flattened target."""
         pre, post = connection.below, connection.above
         if not connection.is_forward:
@@ -46,11 +43,11 @@ class Dense:
         weights = DenseWeights(math.prod(post), connection.has_bias, connection.layer.gain)
         return weights, (math.prod(pre),)
 
-    def up(self, connection: "Connection", kernel: Array, below: Array) -> Array:
+    def up(self, connection: Connection, kernel: Array, below: Array) -> Array:
         """Drive of the layer above."""
         return _between(kernel, below, connection.below, connection.above)
 
-    def down(self, connection: "Connection", kernel: Array, below: Array, above: Array) -> Array:
+    def down(self, connection: Connection, kernel: Array, below: Array, above: Array) -> Array:
         """Drive of the layer below."""
         return _between(kernel, above, connection.above, connection.below)
 
