@@ -90,7 +90,7 @@ class Model:
             ValueError: they are of another network, or not finite.
         """
         given = {connection: dict(leaves) for connection, leaves in params.items()}
-        problems: list[str] = []
+        faults: list[str] = []
         own: dict[str, dict[str, Any]] = {}
         for connection, leaves in self.params.items():
             own[connection] = {}
@@ -101,11 +101,11 @@ class Model:
                 if misfit is None:
                     own[connection][leaf] = array = np.array(array, np.float32)
                     misfit = None if np.isfinite(array).all() else "is not finite in float32"
-                problems += [] if misfit is None else [f"{connection}.{leaf} {misfit}"]
+                faults += [] if misfit is None else [f"{connection}.{leaf} {misfit}"]
         unknown = [f"{name}.{leaf}" for name, leaves in given.items() for leaf in leaves]
-        problems += [f"{name} is not a parameter of this network" for name in unknown]
-        if problems:
-            raise ValueError(f"these parameters do not fit this network: {'; '.join(problems)}")
+        faults += [f"{name} is not a parameter of this network" for name in unknown]
+        if faults:
+            raise ValueError(f"these parameters do not fit this network: {'; '.join(faults)}")
         return dataclasses.replace(self, params=own)
 
     @property

@@ -2,7 +2,7 @@
 
 from hepcli.config.axes import Axis, AxisPoint, label_of, labels_of
 from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, without_numbers
-from hepcli.config.config import Config, nudge_problems
+from hepcli.config.config import Config, nudge_faults
 from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
 from hepcli.config.presets import (
@@ -77,7 +77,7 @@ __all__ = [
     "load_config",
     "load_sweep",
     "needed_by",
-    "nudge_problems",
+    "nudge_faults",
     "parse_config",
     "parse_search",
     "parse_seeds",

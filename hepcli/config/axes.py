@@ -98,17 +98,17 @@ class Axis(Table):
         return self
 
     def _check_range(self) -> None:
-        problem = None
+        fault = None
         if self.key is None or self.values is not None or self.points is not None:
-            problem = "a range needs key, low and high, and cannot have values or points"
+            fault = "a range needs key, low and high, and cannot have values or points"
         elif self.low is None or self.high is None or not self.low < self.high:
-            problem = "low must be below high"
+            fault = "low must be below high"
         elif self.log and self.low <= 0:
-            problem = "low must be above 0 if log is set"
+            fault = "low must be above 0 if log is set"
         elif self.integer and not (self.low.is_integer() and self.high.is_integer()):
-            problem = "low and high must be whole numbers if integer is set"
-        if problem is not None:
-            raise Faults([Fault(f"axis {self.name}", problem)])
+            fault = "low and high must be whole numbers if integer is set"
+        if fault is not None:
+            raise Faults([Fault(f"axis {self.name}", fault)])
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

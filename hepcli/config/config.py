@@ -67,52 +67,52 @@ class Config(BaseModel):
     def _check_across_tables(self) -> "Config":
         names = multiplier_names(self.network.connections, self.network.readout)
         by_key = {key: getattr(self.optimizer, key) for key in MULTIPLIERS}
-        problems = multiplier_problems(by_key, names)
+        faults = multiplier_faults(by_key, names)
         estimator = traits_of(self.gradient.method)
         if self.relaxation.persistent_state and not estimator.has_free_phase:
             key = assigned("relaxation.persistent_state", True)
-            problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to false"))
+            faults.append(Fault(key, f"{self.gradient.method} has no free phase; set it to false"))
         precision = self.relaxation.free_precision
         if precision != "float32" and not estimator.has_free_phase and not estimator.is_feedforward:
             key = assigned("relaxation.free_precision", precision)
-            problems.append(Fault(key, f"{self.gradient.method} has no free phase; set it to float32"))
+            faults.append(Fault(key, f"{self.gradient.method} has no free phase; set it to float32"))
         if estimator.is_feedforward:
-            problems += _feedforward_problems(self)
+            faults += _feedforward_faults(self)
         if estimator.is_contrastive:
-            problems += _contrast_problems(self)
+            faults += _contrast_faults(self)
         if estimator.clamps_output and (self.network.readout or self.network.loss != "squared_error"):
             name = "readout" if self.network.readout else "loss"
             key, method = assigned(f"network.{name}", getattr(self.network, name)), self.gradient.method
             rule = f"{method} clamps layer out to the targets; "
             rule += 'set network.readout=false and network.loss="squared_error"'
-            problems.append(Fault(key, rule))
+            faults.append(Fault(key, rule))
         if self.gradient.beta_radius > estimator.largest_radius:
             key = assigned("gradient.beta_radius", self.gradient.beta_radius)
             most = f"must be at most {estimator.largest_radius:g} with {self.gradient.method}"
-            problems.append(Fault(key, most))
+            faults.append(Fault(key, most))
         if self.run.patience and not self.data.validation_examples:
             key = assigned("run.patience", self.run.patience)
-            problems.append(Fault(key, "needs data.validation_examples above 0 to judge progress"))
+            faults.append(Fault(key, "needs data.validation_examples above 0 to judge progress"))
         if self.optimizer.nesterov and (self.optimizer.name == "adamw" or not self.optimizer.momentum):
             key = assigned("optimizer.nesterov", True)
-            problems.append(Fault(key, 'needs optimizer.name = "sgd" and optimizer.momentum above 0'))
+            faults.append(Fault(key, 'needs optimizer.name = "sgd" and optimizer.momentum above 0'))
         if self.optimizer.feedback_learning == "kolen_pollack":
-            problems += _kolen_pollack_problems(self.network, self.optimizer)
-        problems += _tied_problems(self.network, self.optimizer)
+            faults += _kolen_pollack_faults(self.network, self.optimizer)
+        faults += _tied_faults(self.network, self.optimizer)
         activations = sorted(set(self.network.activations.values()))
         real_only = [name for name in activations if not is_holomorphic(name)]
-        problems += nudge_problems(real_only, self.gradient)
-        problems += _order_problems(self.network, self.relaxation)
-        if problems:
-            raise Faults(problems)
+        faults += nudge_faults(real_only, self.gradient)
+        faults += _order_faults(self.network, self.relaxation)
+        if faults:
+            raise Faults(faults)
         return self
 
 
-def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
+def _tied_faults(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
     """Check that nothing is asked of tied kernels by themselves."""
     tied = [name for name in network.connections if network.is_tied(name)]
     free = [name for name in network.connections if network.is_top_down(name) and name not in tied]
-    problems = [
+    faults = [
         Fault(
             assigned(f"optimizer.{table}.{name}", getattr(optimizer, table)[name]),
             f"{name} is tied to {network.partner(name)}; set that one instead",
@@ -124,14 +124,14 @@ def _tied_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> li
     if tied and not free:
         if network.initial_angle_deg:
             key = assigned("network.initial_angle_deg", network.initial_angle_deg)
-            problems.append(Fault(key, "must be 0 if all feedback is tied (network.tied)"))
+            faults.append(Fault(key, "must be 0 if all feedback is tied (network.tied)"))
         if optimizer.feedback_learning != "gradient":
             key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
-            problems.append(Fault(key, 'must be "gradient" if all feedback is tied (network.tied)'))
-    return problems
+            faults.append(Fault(key, 'must be "gradient" if all feedback is tied (network.tied)'))
+    return faults
 
 
-def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list[Fault]:
+def nudge_faults(real_only: Sequence[str], gradient: GradientSettings) -> list[Fault]:
     """Check that complex nudges meet what is holomorphic only.
 
     Args:
@@ -139,7 +139,7 @@ def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list
         gradient: with the nudges.
 
     Returns:
-        A problem where they do not.
+        A fault where they do not.
     """
     if not real_only or not traits_of(gradient.method).is_complex(gradient.num_points):
         return []
@@ -150,7 +150,7 @@ def nudge_problems(real_only: Sequence[str], gradient: GradientSettings) -> list
     return [Fault(assigned("gradient.num_points", gradient.num_points), f"{why}; {use}")]
 
 
-def _order_problems(network: NetworkSettings, relaxation: RelaxationSettings) -> list[Fault]:
+def _order_faults(network: NetworkSettings, relaxation: RelaxationSettings) -> list[Fault]:
     """Check that groups by name hold every layer once."""
     if isinstance(relaxation.order, str):
         return []
@@ -166,27 +166,27 @@ def _order_problems(network: NetworkSettings, relaxation: RelaxationSettings) ->
     return unknown + twice + missing
 
 
-def new_run_problems(config: "Config") -> list[Fault]:
+def new_run_faults(config: "Config") -> list[Fault]:
     """Check what old runs may do and new ones may not, because it does nothing, or not what it says.
 
     Args:
         config: of a new run.
 
     Returns:
-        The problems: layers without a cyclic order, where none was given; settings that nothing reads; a
+        The faults: layers without a cyclic order, where none was given; settings that nothing reads; a
         difference from a state that is only known in half precision.
     """
-    problems = [*_cyclic_problems(config), *_idle_problems(config), *_one_sided_problems(config)]
-    return [*problems, *_tracker_problems(config)]
+    faults = [*_cyclic_faults(config), *_idle_faults(config), *_one_sided_faults(config)]
+    return [*faults, *_tracker_faults(config)]
 
 
-def _idle_problems(config: Config) -> list[Fault]:
+def _idle_faults(config: Config) -> list[Fault]:
     """Check that no setting is given which nothing in this run reads."""
-    network, relaxation, problems = config.network, config.relaxation, []
+    network, relaxation, faults = config.network, config.relaxation, []
     angle, pairs = network.initial_angle_deg, [name for name in network.connections if network.partner(name)]
     if angle and not pairs:
         rule = "no two layers of this network are connected in both directions; set it to 0"
-        problems.append(Fault(assigned("network.initial_angle_deg", angle), rule))
+        faults.append(Fault(assigned("network.initial_angle_deg", angle), rule))
     if not any(map(network.is_top_down, network.connections)):
         rule = "this network has no connection from a layer above; set it to {}"
         for key, value, idle in (
@@ -194,16 +194,16 @@ def _idle_problems(config: Config) -> list[Fault]:
             ("optimizer.feedback_learning", config.optimizer.feedback_learning, "gradient"),
         ):
             if value != idle:
-                problems.append(Fault(assigned(key, value), rule.format(idle)))
+                faults.append(Fault(assigned(key, value), rule.format(idle)))
     if config.gradient.method == "dyadic_ep":
         rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
         for key in ("solver", "tolerance"):
             if (value := getattr(relaxation, f"nudged_{key}")) not in ("same", getattr(relaxation, key)):
-                problems.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
-    return problems
+                faults.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
+    return faults
 
 
-def _tracker_problems(config: Config) -> list[Fault]:
+def _tracker_faults(config: Config) -> list[Fault]:
     """Check that trackers are known; runs are read without those that they were trained with."""
     trackers = config.run.trackers
     rule = f"must be one of {', '.join(TRACKERS)}"
@@ -214,7 +214,7 @@ def _tracker_problems(config: Config) -> list[Fault]:
     ]
 
 
-def _one_sided_problems(config: Config) -> list[Fault]:
+def _one_sided_faults(config: Config) -> list[Fault]:
     """Check that no state from a free phase in half precision is subtracted: its rounding would remain."""
     estimator, gradient = traits_of(config.gradient.method), config.gradient
     precision = config.relaxation.free_precision
@@ -230,7 +230,7 @@ def _one_sided_problems(config: Config) -> list[Fault]:
     return [Fault(assigned("relaxation.free_precision", precision), rule + instead)]
 
 
-def _cyclic_problems(config: Config) -> list[Fault]:
+def _cyclic_faults(config: Config) -> list[Fault]:
     """Check that there is something to alternate."""
     relaxation, network = config.relaxation, config.network
     edges = tuple(pair for pair in network.connection_pairs if pair[0] != INPUT)
@@ -251,25 +251,25 @@ def _cyclic_problems(config: Config) -> list[Fault]:
     ]
 
 
-def _feedforward_problems(config: Config) -> list[Fault]:
+def _feedforward_faults(config: Config) -> list[Fault]:
     """Check that nothing needs the feedback which the network goes without, neither a layer nor a setting."""
     method, learning = config.gradient.method, config.optimizer.feedback_learning
-    problems = [
-        Fault(problem.key, f"{problem.message} without feedback, which {method} leaves out")
-        for problem in config.network.forward_path_problems()
+    faults = [
+        Fault(fault.key, f"{fault.message} without feedback, which {method} leaves out")
+        for fault in config.network.forward_path_faults()
     ]
     if config.homeostasis.weight:
         key = assigned("homeostasis.weight", config.homeostasis.weight)
-        problems.append(
+        faults.append(
             Fault(key, f"{method} leaves out the feedback that homeostasis would align; set it to 0")
         )
     if learning != "gradient":
         key = assigned("optimizer.feedback_learning", learning)
-        problems.append(Fault(key, f'{method} leaves out feedback; set it to "gradient"'))
-    return problems
+        faults.append(Fault(key, f'{method} leaves out feedback; set it to "gradient"'))
+    return faults
 
 
-def _contrast_problems(config: Config) -> list[Fault]:
+def _contrast_faults(config: Config) -> list[Fault]:
     """Check that every connection between layers has one that leads back."""
     method, network = config.gradient.method, config.network
     rule = f"there is no connection back, and {method} needs connections in both directions"
@@ -280,24 +280,24 @@ def _contrast_problems(config: Config) -> list[Fault]:
     ]
 
 
-def _kolen_pollack_problems(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
+def _kolen_pollack_faults(network: NetworkSettings, optimizer: OptimizerSettings) -> list[Fault]:
     """Check that every top-down kernel has a partner, and that their difference decays."""
     key = assigned("optimizer.feedback_learning", optimizer.feedback_learning)
-    problems = []
+    faults = []
     if optimizer.weight_decay == 0:
-        problems.append(Fault(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
+        faults.append(Fault(key, "needs optimizer.weight_decay above 0, which aligns the kernels"))
     for name in filter(network.is_top_down, network.connections):
         if network.is_tied(name):
             continue
         partner = network.partner(name)
         if partner is None:
-            problems.append(Fault(key, f"{name} has no forward partner to learn from"))
+            faults.append(Fault(key, f"{name} has no forward partner to learn from"))
             continue
         for table in MULTIPLIERS:
             factors = getattr(optimizer, table)
             if factors.get(name, 1.0) != factors.get(partner, 1.0):
-                problems.append(Fault(key, f"needs equal optimizer.{table} for {name} and {partner}"))
-    return problems
+                faults.append(Fault(key, f"needs equal optimizer.{table} for {name} and {partner}"))
+    return faults
 
 
 def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:
@@ -313,7 +313,7 @@ def multiplier_names(connections: Iterable[str], readout: bool) -> list[str]:
     return [*connections, READOUT] if readout else list(connections)
 
 
-def multiplier_problems(by_key: Mapping[str, Mapping[str, object]], names: list[str]) -> list[Fault]:
+def multiplier_faults(by_key: Mapping[str, Mapping[str, object]], names: list[str]) -> list[Fault]:
     """Check that each multiplier names a connection of the network, or its readout.
 
     Args:
@@ -321,7 +321,7 @@ def multiplier_problems(by_key: Mapping[str, Mapping[str, object]], names: list[
         names: what `multiplier_names` lists.
 
     Returns:
-        One problem for each name the network does not have.
+        One fault for each name the network does not have.
     """
     return [
         Fault(

@@ -13,13 +13,13 @@ from hepcli.config.compare import flatten, overlap
 from hepcli.config.config import (
     MULTIPLIERS,
     Config,
+    multiplier_faults,
     multiplier_names,
-    multiplier_problems,
-    new_run_problems,
+    new_run_faults,
 )
 from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
+from hepcli.config.faults import describe, undecodable
 from hepcli.config.presets import DEFAULT_PRESET
-from hepcli.config.problems import describe, undecodable
 from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind
@@ -70,9 +70,9 @@ def load_config(
     Raises:
         ConfigError: with every key that is unknown, missing or has a value that is not allowed.
     """
-    resolved, problems = try_config(preset, overrides, flags, is_new=is_new)
+    resolved, faults = try_config(preset, overrides, flags, is_new=is_new)
     if resolved is None:
-        raise config_error(problems)
+        raise config_error(faults)
     return resolved
 
 
@@ -83,24 +83,24 @@ def try_config(
     *,
     is_new: bool = True,
 ) -> tuple[ResolvedConfig | None, list[Fault]]:
-    """Resolve as `load_config` does, but return the configuration or None, and every problem."""
+    """Resolve as `load_config` does, but return the configuration or None, and every fault."""
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
-    settings, problems = read_settings(overrides, flags or {})
+    settings, faults = read_settings(overrides, flags or {})
     before = copy.deepcopy(tables)
     for key, value in settings.items():
-        if problem := _assign(tables, key, value):
-            problems.append(problem)
+        if fault := _assign(tables, key, value):
+            faults.append(fault)
         else:
             mark_source(sources, key, value, _FLAG)
     _load_code(tables, preset)
     config, result = validate(tables)
-    problems.extend(result)
+    faults.extend(result)
     old = None if is_new else validate(before)[0]
     if config is not None:
-        known = [] if old is None else new_run_problems(old)
-        problems.extend(problem for problem in new_run_problems(config) if problem not in known)
-    if config is None or problems:
-        return None, problems
+        known = [] if old is None else new_run_faults(old)
+        faults.extend(fault for fault in new_run_faults(config) if fault not in known)
+    if config is None or faults:
+        return None, faults
     return ResolvedConfig(config, complete_sources(config, sources), name), []
 
 
@@ -120,18 +120,18 @@ def validate(tables: Mapping[str, Any]) -> tuple[Config | None, list[Fault]]:
         tables: nested tables as TOML gives them.
 
     Returns:
-        The configuration and no problems, or None and every problem.
+        The configuration and no faults, or None and every fault.
     """
     # A missing table is checked as an empty one, so that errors name the keys it must hold.
     full = {name: {} for name in Config.model_fields} | dict(tables)
-    if problems := list(undecodable(full)):
-        return None, problems
+    if faults := list(undecodable(full)):
+        return None, faults
     try:
         return Config.model_validate_json(_to_json(full)), []
     except ValidationError as error:
-        problems = describe(error, full, known_keys(full))
+        faults = describe(error, full, known_keys(full))
         across_ran = any(not detail["loc"] for detail in error.errors())
-    return None, problems if across_ran else [*problems, *_across_tables(full)]
+    return None, faults if across_ran else [*faults, *_across_tables(full)]
 
 
 def known_keys(tables: Mapping[str, Any]) -> list[str]:
@@ -156,52 +156,50 @@ def complete_sources(config: Config, given: Mapping[str, str]) -> dict[str, str]
     return {key: given.get(key, _DEFAULT) for key in flatten(config.model_dump(mode="json"))}
 
 
-def config_error(problems: Sequence[Fault], label: str = "") -> ConfigError:
-    """Make one error of all problems, one to a line.
+def config_error(faults: Sequence[Fault], label: str = "") -> ConfigError:
+    """Make one error of all faults, one to a line.
 
     Args:
-        problems: at least one problem.
+        faults: at least one fault.
         label: what they were found in, where the reader may not know.
 
     Returns:
         The error to raise.
     """
     prefix = f"{label}: " if label else ""
-    advice = SEE_KEYS if any(problem.is_about_key for problem in problems) else _CORRECT
-    if len(problems) == 1:
-        return ConfigError(f"{prefix}{problems[0]}", advice)
-    lines = "".join(f"\n  {problem}" for problem in problems)
-    return ConfigError(f"{prefix}{len(problems)} settings are not allowed:{lines}", advice)
+    advice = SEE_KEYS if any(fault.is_about_key for fault in faults) else _CORRECT
+    if len(faults) == 1:
+        return ConfigError(f"{prefix}{faults[0]}", advice)
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    return ConfigError(f"{prefix}{len(faults)} settings are not allowed:{lines}", advice)
 
 
 def read_settings(
     overrides: Iterable[str], flags: Mapping[str, object]
 ) -> tuple[dict[str, object], list[Fault]]:
-    """Read --set texts and flags into dotted keys and values, with every problem found."""
+    """Read --set texts and flags into dotted keys and values, with every fault found."""
     settings: dict[str, object] = {}
-    problems: list[Fault] = []
+    faults: list[Fault] = []
     for argument in overrides:
         # A shell may pass bytes that are no text; they become "?" and are refused like any wrong value.
         override = argument.encode("utf-8", "replace").decode()
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals:
-            problems.append(Fault(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5", True))
+            faults.append(Fault(f"--set {override}", "must be KEY=VALUE, such as run.epochs=5", True))
         elif not all(key.split(".")):
-            problems.append(Fault(f"--set {override}", "must name a key, such as run.epochs", True))
+            faults.append(Fault(f"--set {override}", "must name a key, such as run.epochs", True))
         else:
             if inside := [own for own in settings if own.startswith(f"{key}.")]:
-                problems.append(
-                    Fault(f"--set {key}", f"would undo --set {inside[0]}, which came before", True)
-                )
+                faults.append(Fault(f"--set {key}", f"would undo --set {inside[0]}, which came before", True))
             settings.pop(key, None)  # the last --set of a key also comes last in order
             settings[key] = read_value(text)
     given = {key: value for key, value in flags.items() if value is not None}
     for key in given:
         for rival in [rival for rival in settings if overlap(key, rival)]:
             option = f"--{key.rpartition('.')[2].replace('_', '-')}"
-            problems.append(Fault(key, f"set by both {option} and --set {rival}; give one of them"))
-    return settings | given, problems
+            faults.append(Fault(key, f"set by both {option} and --set {rival}; give one of them"))
+    return settings | given, faults
 
 
 def read_value(text: str) -> object:
@@ -243,7 +241,7 @@ def _across_tables(tables: Mapping[str, Any]) -> list[Fault]:
         return []
     by_key = {key: optimizer[key] for key in MULTIPLIERS if isinstance(optimizer.get(key), dict)}
     names = multiplier_names(map(str, connections), network.get("readout") is not False)
-    return multiplier_problems(by_key, names)
+    return multiplier_faults(by_key, names)
 
 
 def _to_json(tables: object) -> str:

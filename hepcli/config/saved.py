@@ -79,9 +79,9 @@ def parse_config(text: str, label: str) -> ResolvedConfig:
     code = tables.get("code")
     if isinstance(code, dict):
         load_kept(code, Path(label).parent / CODE_FOLDER, label)
-    config, problems = validate(tables)
+    config, faults = validate(tables)
     if config is None:
-        raise config_error(problems, label)
+        raise config_error(faults, label)
     return ResolvedConfig(config, complete_sources(config, dict.fromkeys(flatten(tables), label)), label)
 
 

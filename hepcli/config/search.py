@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hepcli.config.axes import Axis, NonEmpty, Table
-from hepcli.config.values import value_problems
+from hepcli.config.values import value_faults
 from hepcli.settings import Fault, Seed, assigned
 
 VALIDATION_ERROR = "validation_error"
@@ -51,7 +51,7 @@ class SearchTable(Table):
         return {**table, "direction": "maximize" if is_large else "minimize"}
 
 
-def search_problems(
+def search_faults(
     search: SearchTable | None, axes: Sequence[Axis], seeds: Sequence[int], others: Sequence[str]
 ) -> list[Fault]:
     """Ranges need a search; a search needs something to search, and an honest objective.
@@ -63,32 +63,32 @@ def search_problems(
         others: entries of the definition that go with no search.
 
     Returns:
-        The problems.
+        The faults.
     """
     ranges = [axis for axis in axes if axis.bounds is not None]
     if search is None:
         rule = "a range needs a search: add a [search] table or --search trials=30"
         return [Fault(f"axis {axis.name}", rule) for axis in ranges]
-    problems = [Fault(name, "cannot be combined with [search]") for name in others]
+    faults = [Fault(name, "cannot be combined with [search]") for name in others]
     if not axes:
-        problems.append(Fault("search", "there is no axis to search"))
+        faults.append(Fault("search", "there is no axis to search"))
     if search.sampler == "grid":
-        problems += [Fault(f"axis {axis.name}", "sampler grid needs values, not a range") for axis in ranges]
+        faults += [Fault(f"axis {axis.name}", "sampler grid needs values, not a range") for axis in ranges]
     size = math.prod(map(_size, axes))
     if axes and search.trials > size:
         rule = f"there are only {size:g} points to try"
-        problems.append(Fault(assigned("search.trials", search.trials), rule))
+        faults.append(Fault(assigned("search.trials", search.trials), rule))
     if search.objective not in _OBJECTIVES and not search.objective.startswith(_OBJECTIVE_TABLES):
         rule = f"must be one of {', '.join(_OBJECTIVES)}, or begin with {' or '.join(_OBJECTIVE_TABLES)}"
         rule += "; nothing is selected on test data"
-        problems.append(Fault(assigned("search.objective", search.objective), rule))
+        faults.append(Fault(assigned("search.objective", search.objective), rule))
     else:
-        problems += value_problems("search.objective", [search.objective])
+        faults += value_faults("search.objective", [search.objective])
     is_followed = search.objective == VALIDATION_ERROR and search.direction == "minimize"
     if search.pruner != "none" and not (is_followed and len(seeds) == 1):
         rule = f"needs objective {VALIDATION_ERROR}, direction minimize and a single seed"
-        problems.append(Fault(assigned("search.pruner", search.pruner), rule))
-    return problems
+        faults.append(Fault(assigned("search.pruner", search.pruner), rule))
+    return faults
 
 
 def _size(axis: Axis) -> float:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from hepcli.config.axes import Axis, AxisPoint, NonEmpty, Settings, Table
-from hepcli.config.search import SearchTable, search_problems
-from hepcli.config.values import value_problems
+from hepcli.config.search import SearchTable, search_faults
+from hepcli.config.values import value_faults
 from hepcli.settings import Fault, Faults, Seed, assigned, did_you_mean
 
 FigureKind = Literal["lines", "bars", "curves"]
@@ -44,11 +44,11 @@ class SweepTable(Table):
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         twice = [seed for seed, count in Counter(seeds).items() if count > 1]
-        problems = [Fault("sweep.seeds", f"{seed} is given twice") for seed in twice]
+        faults = [Fault("sweep.seeds", f"{seed} is given twice") for seed in twice]
         if not seeds:
-            problems.append(Fault("sweep.seeds", "is empty; give at least one seed"))
-        if problems:
-            raise Faults(problems)
+            faults.append(Fault("sweep.seeds", "is empty; give at least one seed"))
+        if faults:
+            raise Faults(faults)
         return seeds
 
 
@@ -123,23 +123,23 @@ class SweepDefinition(Table):
 
     @model_validator(mode="after")
     def _check_across(self) -> "SweepDefinition":
-        problems = []
+        faults = []
         for grid in self.grids:
             names = Counter(axis.name for axis in grid.axis)
             twice = [name for name, count in names.items() if count > 1]
-            problems += [Fault(f"axis {name}", "there are two axes with that name") for name in twice]
-            problems += _key_problems(grid.axis, {**self.sweep.set, **grid.set}) + _label_problems(grid.axis)
-        problems += _exclude_problems(self)
-        problems += _view_problems(self.labels, self.table, self.figure)
-        problems += self._search_problems()
-        if problems:
-            raise Faults(list(dict.fromkeys(problems)))
+            faults += [Fault(f"axis {name}", "there are two axes with that name") for name in twice]
+            faults += _key_faults(grid.axis, {**self.sweep.set, **grid.set}) + _label_faults(grid.axis)
+        faults += _exclude_faults(self)
+        faults += _view_faults(self.labels, self.table, self.figure)
+        faults += self._search_faults()
+        if faults:
+            raise Faults(list(dict.fromkeys(faults)))
         return self
 
-    def _search_problems(self) -> list[Fault]:
+    def _search_faults(self) -> list[Fault]:
         views = {"table": self.table, "figure": self.figure, "grid": self.grid, "exclude": self.sweep.exclude}
         axes = [axis for grid in self.grids for axis in grid.axis]
-        return search_problems(self.search, axes, self.sweep.seeds, [name for name in views if views[name]])
+        return search_faults(self.search, axes, self.sweep.seeds, [name for name in views if views[name]])
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -176,71 +176,71 @@ class SweepDefinition(Table):
                     yield labels, (*own, *places)
 
 
-def _key_problems(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Fault]:
+def _key_faults(axes: tuple[Axis, ...], fixed: Mapping[str, Any]) -> list[Fault]:
     """No key may be set in vain, or by two axes; seeds are no axis.
 
     What is set for all runs holds where the places of an axis leave it open.
     """
-    problems = []
+    faults = []
     owners: dict[str, str] = {}
     for axis in axes:
         for key in sorted(axis.keys):
             if key in fixed and all(key in place.set for place in axis.places):
                 rule = f"cannot be overridden: axis {axis.name} already sets this key"
-                problems.append(Fault(assigned(key, fixed[key]), rule))
+                faults.append(Fault(assigned(key, fixed[key]), rule))
             if key in owners:
-                problems.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
+                faults.append(Fault(f"axis {axis.name}", f"{key} is set by {owners[key]} as well"))
             owners[key] = f"axis {axis.name}"
     if SEED_KEY in owners or SEED_KEY in fixed:
-        problems.append(Fault(SEED_KEY, "cannot be set or varied here; use sweep.seeds or --seeds"))
-    return problems
+        faults.append(Fault(SEED_KEY, "cannot be set or varied here; use sweep.seeds or --seeds"))
+    return faults
 
 
-def _label_problems(axes: tuple[Axis, ...]) -> list[Fault]:
-    problems = []
+def _label_faults(axes: tuple[Axis, ...]) -> list[Fault]:
+    faults = []
     for axis in axes:
         counts = Counter(place.label for place in axis.places)
         twice = [label for label, count in counts.items() if count > 1]
-        problems += [Fault(f"axis {axis.name}", f"{label} is given twice") for label in twice]
-    return problems
+        faults += [Fault(f"axis {axis.name}", f"{label} is given twice") for label in twice]
+    return faults
 
 
-def _exclude_problems(definition: SweepDefinition) -> list[Fault]:
+def _exclude_faults(definition: SweepDefinition) -> list[Fault]:
     """What is left out must name axes and labels, and must not be everything."""
     labels, exclude = definition.labels, definition.sweep.exclude
-    problems = []
+    faults = []
     for one in exclude:
         for name, label in one.items():
             if name not in labels:
                 rule = f"there is no such axis{did_you_mean(name, labels)}"
-                problems.append(Fault(assigned("sweep.exclude", name), rule))
+                faults.append(Fault(assigned("sweep.exclude", name), rule))
             elif label not in labels[name]:
                 rule = f"axis {name} has no such label{did_you_mean(label, labels[name])}"
-                problems.append(Fault(assigned("sweep.exclude", label), rule))
-    if not problems and exclude and not any(definition.combinations()):
-        problems.append(Fault("sweep.exclude", "leaves out every combination"))
-    return problems
+                faults.append(Fault(assigned("sweep.exclude", label), rule))
+    if not faults and exclude and not any(definition.combinations()):
+        faults.append(Fault("sweep.exclude", "leaves out every combination"))
+    return faults
 
 
-def _view_problems(
+def _view_faults(
     axes: Mapping[str, list[str]], table: TableView | None, figure: FigureView | None
 ) -> list[Fault]:
     """Views name axes and values; both need all axes, a table each of them once, lest they mix conditions."""
-    problems, names = [], list(axes)
+    faults, names = [], list(axes)
 
     def check(key: str, name: str) -> None:
         if name not in names:
-            problems.append(Fault(assigned(key, name), f"there is no such axis{did_you_mean(name, names)}"))
+            faults.append(Fault(assigned(key, name), f"there is no such axis{did_you_mean(name, names)}"))
 
     if table is not None:
         for key, used in (("table.rows", table.rows), ("table.columns", table.columns)):
             for name in used:
                 check(key, name)
         if missing := [name for name in names if (*table.rows, *table.columns).count(name) != 1]:
-            problems.append(Fault("table", f"rows and columns must name axis {missing[0]} exactly once"))
-        problems += value_problems("table.value", [table.value])
+            faults.append(Fault("table", f"rows and columns must name axis {missing[0]} exactly once"))
+        faults += value_faults("table.value", [table.value])
     if figure is not None:
-        problems += value_problems("figure.y", figure.y, over_epochs=figure.kind == "curves")
+        faults += value_faults("figure.y", figure.y, over_epochs=figure.kind == "curves")
         for name in figure.series:
             check("figure.series", name)
         if figure.facet is not None:
@@ -248,11 +248,11 @@ def _view_problems(
         if figure.x is not None and figure.kind != "curves":
             check("figure.x", figure.x)
         if figure.kind == "curves" and figure.x not in (None, EPOCH):
-            problems.append(Fault(assigned("figure.x", figure.x), f'must be "{EPOCH}" for curves'))
+            faults.append(Fault(assigned("figure.x", figure.x), f'must be "{EPOCH}" for curves'))
         shown, where = {*figure.series, figure.facet}, "series or facet"
         if figure.kind != "curves":
             shown, where = shown | {figure.x}, f"x, {where}"
         if missing := [name for name in names if len(axes[name]) > 1 and name not in shown]:
             rule = f"{where} must name axis {missing[0]}, or means would be taken across its points"
-            problems.append(Fault("figure", rule))
-    return problems
+            faults.append(Fault("figure", rule))
+    return faults

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from hepcli.config.axes import Axis, AxisPoint
 from hepcli.config.compare import flatten
 from hepcli.config.extends import is_path
+from hepcli.config.faults import describe, undecodable
 from hepcli.config.presets import sweep_text
-from hepcli.config.problems import describe, undecodable
 from hepcli.config.search import SearchTable
 from hepcli.config.sweep import FigureView, Grid, SweepDefinition, SweepTable, TableView
 from hepcli.config.toml_files import expanded, parse_tables, read_text
@@ -43,7 +43,7 @@ def load_sweep(sweep: str, search: Mapping[str, object] | None = None) -> NamedS
         The definition and its name.
 
     Raises:
-        ConfigError: there is no such sweep, or its definition is not allowed; every problem is named.
+        ConfigError: there is no such sweep, or its definition is not allowed; every fault is named.
     """
     listed = sweep.removeprefix("sweeps/")  # as `hep presets` names them
     if sweep.endswith(".toml") or "/" in listed:
@@ -89,24 +89,24 @@ def parse_sweep(text: str, label: str) -> SweepDefinition:
         The definition.
 
     Raises:
-        ConfigError: it is not TOML, or not a definition; every problem is named.
+        ConfigError: it is not TOML, or not a definition; every fault is named.
     """
     return check_sweep(parse_tables(text, label, _EXAMPLE), label)
 
 
 def check_sweep(tables: Mapping[str, Any], label: str) -> SweepDefinition:
-    """Check tables against the models; raises ConfigError with every problem."""
+    """Check tables against the models; raises ConfigError with every fault."""
     full = {"sweep": {}} | dict(tables)
-    problems = list(undecodable(full))
-    if not problems:
+    faults = list(undecodable(full))
+    if not faults:
         try:
             return SweepDefinition.model_validate_json(json.dumps(full, default=str))
         except ValidationError as error:
-            problems = list(dict.fromkeys(describe(error, full, _known_keys())))
-    if len(problems) == 1:
-        raise ConfigError(f"{label}: {problems[0]}", SEE_SWEEPS)
-    lines = "".join(f"\n  {problem}" for problem in problems)
-    raise ConfigError(f"{label}: {len(problems)} entries are not allowed:{lines}", SEE_SWEEPS)
+            faults = list(dict.fromkeys(describe(error, full, _known_keys())))
+    if len(faults) == 1:
+        raise ConfigError(f"{label}: {faults[0]}", SEE_SWEEPS)
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    raise ConfigError(f"{label}: {len(faults)} entries are not allowed:{lines}", SEE_SWEEPS)
 
 
 def dump_sweep(definition: SweepDefinition) -> str:

@@ -45,7 +45,7 @@ def value_names(*, over_epochs: bool) -> list[str]:
     return [*errors, *_OF_BOTH, *(_OF_LINE if over_epochs else _OF_SUMMARY)]
 
 
-def value_problems(key: str, names: Iterable[str], *, over_epochs: bool = False) -> list[Fault]:
+def value_faults(key: str, names: Iterable[str], *, over_epochs: bool = False) -> list[Fault]:
     """Say which names of values are wrong.
 
     Args:
@@ -54,7 +54,7 @@ def value_problems(key: str, names: Iterable[str], *, over_epochs: bool = False)
         over_epochs: whether they are plotted over the epochs, so that keys are those of metrics.jsonl.
 
     Returns:
-        The problems, each with the nearest name that is right.
+        The faults, each with the nearest name that is right.
     """
     known = value_names(over_epochs=over_epochs)
     tables = _TABLES_OF_LINE if over_epochs else _TABLES_OF_SUMMARY

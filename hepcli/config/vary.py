@@ -131,8 +131,8 @@ def parse_search(text: str) -> dict[str, Any]:
     for part in split_outside(text, ","):
         key, equals, value = (word.strip() for word in part.partition("="))
         if not key or not equals or not value or key in entries:
-            problem = "is given twice" if key in entries else "is not KEY=VALUE"
-            raise ConfigError(f"--search {text}: {part or 'an empty part'} {problem}.", _SEARCH)
+            fault = "is given twice" if key in entries else "is not KEY=VALUE"
+            raise ConfigError(f"--search {text}: {part or 'an empty part'} {fault}.", _SEARCH)
         entries[key] = read_value(value)
     return entries
 

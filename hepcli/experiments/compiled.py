@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from hepcli.code import defined_at
-from hepcli.config import Config, config_error, flatten, nudge_problems, without_numbers
+from hepcli.config import Config, config_error, flatten, nudge_faults, without_numbers
 from hepcli.data import DatasetSpec
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import CodeError, ConfigError
@@ -246,8 +246,8 @@ def network_of_method(network: Network, gradient: GradientSettings) -> Network:
         ConfigError: nudges are complex, and a part of the user's own is not holomorphic; or the method
             contrasts energies, and connections between layers pool.
     """
-    if problems := nudge_problems(network.real_only, gradient):
-        raise config_error(problems)
+    if faults := nudge_faults(network.real_only, gradient):
+        raise config_error(faults)
     estimator = estimator_of(gradient.method)
     if estimator.is_contrastive and not network.linear_drive:
         raise ConfigError(

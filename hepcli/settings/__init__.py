@@ -10,6 +10,7 @@ from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
 from hepcli.settings.activations import SAME, is_holomorphic, split_activation
 from hepcli.settings.estimators import TRAITS, Traits, traits_of
+from hepcli.settings.faults import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.layers import (
     LAYERS,
     ConvLayer,
@@ -49,7 +50,6 @@ from hepcli.settings.parts import (
     has_own_parts,
     is_own_name,
 )
-from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.tables import (
     CheckpointSettings,
     CodeSettings,

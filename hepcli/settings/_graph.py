@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hepcli.settings.faults import Fault, assigned, did_you_mean
 from hepcli.settings.layers import ConvLayer, DenseLayer, KernelSettings, LayerSettings
-from hepcli.settings.problems import Fault, assigned, did_you_mean
 
 INPUT = "in"
 OUTPUT = "out"
@@ -100,93 +100,93 @@ def ends(connection: str) -> tuple[str, str]:
     return pre, post
 
 
-def layer_problems(layers: Mapping[str, LayerSettings]) -> list[Fault]:
+def layer_faults(layers: Mapping[str, LayerSettings]) -> list[Fault]:
     """Check the names of the layers."""
     if not layers:
         return [Fault("network.layers = {}", "must contain at least the layer out")]
-    problems = []
+    faults = []
     for name in layers:
         key = f"network.layers.{name}"
         if name in (INPUT, READOUT):
-            problems.append(Fault(key, f"{name} is reserved; choose another name"))
+            faults.append(Fault(key, f"{name} is reserved; choose another name"))
         elif not _LAYER_NAME.fullmatch(name):
             rule = "a layer name consists of lower-case letters, digits and _, and starts with a letter"
-            problems.append(Fault(key, rule))
+            faults.append(Fault(key, rule))
     if OUTPUT not in layers:
         names = ", ".join(layers)
-        problems.append(Fault("network.layers", f"one layer must be named out; found {names}"))
+        faults.append(Fault("network.layers", f"one layer must be named out; found {names}"))
     order = list(layers)
     for name in order[order.index(OUTPUT) + 1 :] if OUTPUT in layers else ():
         rule = (
             "comes after out, so its connection to out would be feedback; put it before out in your own "
             "preset (hep presets NAME > mine.toml), because --set appends layers at the end"
         )
-        problems.append(Fault(f"network.layers.{name}", rule))
-    return problems
+        faults.append(Fault(f"network.layers.{name}", rule))
+    return faults
 
 
-def connection_problems(connections: Sequence[str], layers: Sequence[str] | None) -> list[Fault]:
+def connection_faults(connections: Sequence[str], layers: Sequence[str] | None) -> list[Fault]:
     """Check each connection by itself; `layers` is None where the layers are wrong already."""
-    problems = []
+    faults = []
     for connection, count in Counter(connections).items():
         key = assigned("network.connections", connection)
         match = _CONNECTION.fullmatch(connection)
         if not match:
-            problems.append(Fault(key, 'must be "pre-post", such as "in-l1"'))
+            faults.append(Fault(key, 'must be "pre-post", such as "in-l1"'))
             continue
         if count > 1:
-            problems.append(Fault(key, f"is listed {count} times"))
+            faults.append(Fault(key, f"is listed {count} times"))
         pre, post = match.groups()
         if post == INPUT:
-            problems.append(Fault(key, "the input cannot receive connections"))
+            faults.append(Fault(key, "the input cannot receive connections"))
         for name in dict.fromkeys((pre, post)):
             if layers is not None and name not in (INPUT, *layers):
                 hint = did_you_mean(name, layers) or f"; layers are {', '.join(layers)}"
-                problems.append(Fault(key, f"there is no layer {name}{hint}"))
-    return problems
+                faults.append(Fault(key, f"there is no layer {name}{hint}"))
+    return faults
 
 
-def path_problems(graph: Graph) -> list[Fault]:
+def path_faults(graph: Graph) -> list[Fault]:
     """Check that every layer lies on a way from the input to `out`."""
     pairs = [ends(connection) for connection in graph.connections]
     driven = _reached(INPUT, pairs)
     useful = _reached(OUTPUT, [(post, pre) for pre, post in pairs])
-    problems = []
+    faults = []
     for name in graph.layers:
         key = f"network.layers.{name}"
         if name not in driven:
-            problems.append(Fault(key, f"no path of connections leads from in to {name}"))
+            faults.append(Fault(key, f"no path of connections leads from in to {name}"))
         if name not in useful:
-            problems.append(Fault(key, f"no path of connections leads from {name} to out"))
-    return problems
+            faults.append(Fault(key, f"no path of connections leads from {name} to out"))
+    return faults
 
 
-def kernel_problems(graph: Graph) -> list[Fault]:
+def kernel_faults(graph: Graph) -> list[Fault]:
     """Check that every entry of `network.kernels` belongs to a connection and suits it."""
-    problems = []
+    faults = []
     for name, own in graph.kernels.items():
         key = f"network.kernels.{name}"
         if name not in graph.connections:
             hint = did_you_mean(name, graph.connections)
-            problems.append(Fault(key, f"the network has no connection {name}{hint}"))
+            faults.append(Fault(key, f"the network has no connection {name}{hint}"))
             continue
         if graph.kind(name) == "conv" and not graph.layers[graph.low_and_high(name)[1]].is_image:
             rule = f"{graph.low_and_high(name)[1]} is a dense layer and cannot receive a convolution"
-            problems.append(Fault(assigned(f"{key}.kind", "conv"), rule))
+            faults.append(Fault(assigned(f"{key}.kind", "conv"), rule))
             continue
         if graph.kind(name) == "dense":
             for given in sorted({*own} - {"kind", "gain", "bias"}):
-                problems.append(
+                faults.append(
                     Fault(f"{key}.{given}", "applies only to convolutions, and this connection is dense")
                 )
         if "bias" in own and graph.is_feedback(name):
-            problems.append(Fault(f"{key}.bias", "feedback connections have no bias"))
-    return problems
+            faults.append(Fault(f"{key}.bias", "feedback connections have no bias"))
+    return faults
 
 
-def image_problems(graph: Graph) -> list[Fault]:
+def image_faults(graph: Graph) -> list[Fault]:
     """Check that convolutions lead from images, and that every image takes its size from one of them."""
-    problems = []
+    faults = []
     for connection in graph.connections:
         lower, upper = graph.low_and_high(connection)
         reverse = graph.reverse(connection)
@@ -194,22 +194,22 @@ def image_problems(graph: Graph) -> list[Fault]:
             continue  # what holds of a forward connection holds of its feedback
         key = assigned("network.connections", connection)
         if lower == upper:
-            problems.append(Fault(key, f"a {graph.layers[upper].kind} layer cannot be connected to itself"))
+            faults.append(Fault(key, f"a {graph.layers[upper].kind} layer cannot be connected to itself"))
         elif lower != INPUT and not graph.layers[lower].is_image:
             kind = f'set network.kernels.{connection}.kind="dense"'
             rule = f"{lower} is a dense layer, so the convolution into {upper} has no image as input; {kind}"
-            problems.append(Fault(key, rule))
+            faults.append(Fault(key, rule))
     for name, layer in graph.layers.items():
         if layer.is_image and graph.sizing(name) is None:
             rule = (
                 f"a {layer.kind} layer needs a convolution from in or from a layer listed before it, "
                 "which determines its size"
             )
-            problems.append(Fault(f"network.layers.{name}", rule))
-    return problems
+            faults.append(Fault(f"network.layers.{name}", rule))
+    return faults
 
 
-def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
+def tied_faults(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
     """Check that every tied connection is feedback with a forward partner of the same shape."""
     if isinstance(tied, bool):
         top_down = [name for name in graph.connections if graph.is_feedback(name) and len({*ends(name)}) == 2]
@@ -222,21 +222,21 @@ def tied_problems(graph: Graph, tied: bool | tuple[str, ...]) -> list[Fault]:
         named = top_down if tied else []
     else:
         named = list(tied)
-    problems = []
+    faults = []
     for name in named:
         key = assigned("network.tied", name if not isinstance(tied, bool) else tied)
         if name not in graph.connections:
             hint = did_you_mean(name, graph.connections)
-            problems.append(Fault(key, f"the network has no connection {name}{hint}"))
+            faults.append(Fault(key, f"the network has no connection {name}{hint}"))
             continue
         partner = graph.reverse(name)
         if partner is None:
             why = "is not feedback" if not graph.is_feedback(name) else "has no forward partner"
-            problems.append(Fault(key, f"{name} {why}; set network.tied to a list of connections without it"))
+            faults.append(Fault(key, f"{name} {why}; set network.tied to a list of connections without it"))
         elif _without_gain(graph.layer(name)) != _without_gain(graph.layer(partner)):
             rule = f"{name} and {partner} differ in shape: leave out network.kernels.{name}"
-            problems.append(Fault(key, rule))
-    return problems
+            faults.append(Fault(key, rule))
+    return faults
 
 
 def _without_gain(layer: LayerSettings) -> LayerSettings:

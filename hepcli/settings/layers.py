@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from hepcli.settings._limits import STRICT, Count, PositiveFloat, name_of
 from hepcli.settings.activations import SAME, LayerActivationName
+from hepcli.settings.faults import Fault, assigned
 from hepcli.settings.parts import KERNELS, Parts
-from hepcli.settings.problems import Fault, assigned
 
 PaddingName = Literal["same", "valid"]
 WeightsName = Annotated[str, name_of(KERNELS)]

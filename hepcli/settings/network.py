@@ -12,19 +12,19 @@ from hepcli.settings._graph import (
     INPUT,
     OUTPUT,
     Graph,
-    connection_problems,
+    connection_faults,
     ends,
-    image_problems,
-    kernel_problems,
-    layer_problems,
-    path_problems,
-    tied_problems,
+    image_faults,
+    kernel_faults,
+    layer_faults,
+    path_faults,
+    tied_faults,
 )
 from hepcli.settings._limits import STRICT, NonNegativeFloat, name_of
 from hepcli.settings.activations import SAME, ActivationName
+from hepcli.settings.faults import Fault, Faults, assigned, did_you_mean
 from hepcli.settings.layers import KernelSettings, LayerSettings, Shape
 from hepcli.settings.parts import LOSSES
-from hepcli.settings.problems import Fault, Faults, assigned, did_you_mean
 
 LossName = Annotated[str, name_of(LOSSES)]
 
@@ -87,21 +87,21 @@ class NetworkSettings:
     @field_validator("layers")
     @classmethod
     def _check_layers(cls, layers: Mapping[str, LayerSettings]) -> Mapping[str, LayerSettings]:
-        if problems := layer_problems(layers):
-            raise Faults(problems)
+        if faults := layer_faults(layers):
+            raise Faults(faults)
         return layers
 
     @field_validator("connections")
     @classmethod
     def _check_connections(cls, connections: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         layers, kernels = info.data.get("layers"), info.data.get("kernels")  # absent where they are wrong
-        problems = connection_problems(connections, None if layers is None else tuple(layers))
-        if not problems and layers is not None:
+        faults = connection_faults(connections, None if layers is None else tuple(layers))
+        if not faults and layers is not None:
             graph = Graph(layers, connections, {} if kernels is None else kernels)
-            problems = path_problems(graph) or kernel_problems(graph) or image_problems(graph)
-            problems = problems or tied_problems(graph, info.data.get("tied", False))
-        if problems:
-            raise Faults(problems)
+            faults = path_faults(graph) or kernel_faults(graph) or image_faults(graph)
+            faults = faults or tied_faults(graph, info.data.get("tied", False))
+        if faults:
+            raise Faults(faults)
         return connections
 
     @field_validator("feedback_strength_multipliers")
@@ -116,14 +116,14 @@ class NetworkSettings:
         ranks = {name: [order.index(end) for end in ends(name)] for name in connections}
         top_down = [name for name, (pre, post) in ranks.items() if pre > post]
         names = f"; feedback connections are {', '.join(top_down)}" if top_down else "; there are none"
-        problems = []
+        faults = []
         for name, factor in factors.items():
             if name not in top_down:
                 key = assigned(f"network.feedback_strength_multipliers.{name}", factor)
                 hint = did_you_mean(name, top_down) or names
-                problems.append(Fault(key, f"the network has no feedback connection {name}{hint}"))
-        if problems:
-            raise Faults(problems)
+                faults.append(Fault(key, f"the network has no feedback connection {name}{hint}"))
+        if faults:
+            raise Faults(faults)
         return factors
 
     def strength(self, connection: str) -> float:
@@ -182,10 +182,10 @@ class NetworkSettings:
                 continue
             below, does = ends(sizing)[0], self.graph.layer(sizing)
             key = f"network.kernels.{sizing}" if sizing in self.kernels else f"network.layers.{name}"
-            if problems := does.misfits(key, below, shapes[below]):
-                return problems
+            if faults := does.misfits(key, below, shapes[below]):
+                return faults
             shapes[name] = does.shape(shapes[below])
-        problems = []
+        faults = []
         for connection in self.connections:
             lower, upper = self.graph.low_and_high(connection)
             if self.graph.kind(connection) != "conv":
@@ -200,10 +200,10 @@ class NetworkSettings:
                     "connect layers whose sizes match, or change stride, padding and "
                     f"pool_stride in network.kernels.{connection}"
                 )
-                problems.append(Fault(assigned("network.connections", connection), f"{message}; {advice}"))
-        return problems or self._out_problems(shapes[OUTPUT], num_classes)
+                faults.append(Fault(assigned("network.connections", connection), f"{message}; {advice}"))
+        return faults or self._out_faults(shapes[OUTPUT], num_classes)
 
-    def _out_problems(self, shape: Shape, num_classes: int) -> list[Fault]:
+    def _out_faults(self, shape: Shape, num_classes: int) -> list[Fault]:
         """Without a readout the activity of layer out is the scores."""
         size = math.prod(shape)
         if self.readout or size == num_classes:
@@ -217,10 +217,10 @@ class NetworkSettings:
         )
         return [Fault(f"network.layers.{OUTPUT}.{out.size_key} = {stated}{counted}", rule)]
 
-    def forward_path_problems(self) -> list[Fault]:
+    def forward_path_faults(self) -> list[Fault]:
         """Which layers do not lie on a way from the input to `out` along forward connections."""
         forward = tuple(name for name in self.connections if not self.is_feedback(name))
-        return path_problems(Graph(self.layers, forward, self.kernels))
+        return path_faults(Graph(self.layers, forward, self.kernels))
 
     def is_feedback(self, connection: str) -> bool:
         """Tell whether a `pre-post` connection leads backwards, or to its own layer.

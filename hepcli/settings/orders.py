@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from hepcli.settings.problems import did_you_mean
+from hepcli.settings.faults import did_you_mean
 
 Layers = tuple[str, ...]
 Edges = tuple[tuple[str, str], ...]

@@ -16,6 +16,7 @@ from hepcli.settings._limits import (
     name_of,
 )
 from hepcli.settings.estimators import traits_of
+from hepcli.settings.faults import Fault, Faults, assigned
 from hepcli.settings.orders import CYCLIC, OrderName
 from hepcli.settings.parts import (
     AUGMENTATIONS,
@@ -27,7 +28,6 @@ from hepcli.settings.parts import (
     TRACKERS,
     is_own_name,
 )
-from hepcli.settings.problems import Fault, Faults, assigned
 
 DatasetName = Annotated[str, name_of(DATASETS, or_else=is_own_name)]
 SolverName = Annotated[str, name_of(SOLVERS)]

@@ -6,7 +6,7 @@ from hepcli.config import Config, load_config, load_sweep
 from hepcli.errors import ConfigError
 
 
-def problem(overrides, preset=None, flags=None):
+def fault(overrides, preset=None, flags=None):
     """Return the one error that these overrides raise."""
     with pytest.raises(ConfigError) as caught:
         load_config(preset, overrides, flags)
@@ -116,7 +116,7 @@ def test_a_whole_number_will_do_for_a_float():
 
 
 def test_split_at_the_first_equals_sign():
-    assert 'gradient.method = "a=b"' in problem(["gradient.method=a=b"]).what
+    assert 'gradient.method = "a=b"' in fault(["gradient.method=a=b"]).what
 
 
 def test_flags_that_were_not_given_are_ignored():
@@ -124,9 +124,9 @@ def test_flags_that_were_not_given_are_ignored():
 
 
 def test_flag_and_set_for_one_key():
-    error = problem(["run.seed=1"], flags={"run.seed": 1})
+    error = fault(["run.seed=1"], flags={"run.seed": 1})
     assert error.what == "run.seed: set by both --seed and --set run.seed; give one of them"
-    whole = problem(["run={seed=1, epochs=2}"], flags={"run.seed": 1})
+    whole = fault(["run={seed=1, epochs=2}"], flags={"run.seed": 1})
     assert "set by both --seed and --set run;" in whole.what
 
 
@@ -153,14 +153,14 @@ def test_flag_and_set_for_one_key():
     ],
 )
 def test_keys_that_do_not_exist(override, message):
-    error = problem([override])
+    error = fault([override])
     assert message in error.what
     is_about_value = "must be a" in message or message == "run.epochs = "
     assert ("hep presets quickstart" in error.advice) != is_about_value
 
 
 def test_all_errors_at_once():
-    error = problem(
+    error = fault(
         [
             "relaxation.free_steps=-3",
             "run.sed=1",
@@ -184,32 +184,32 @@ def test_all_errors_at_once():
 
 
 def test_one_error_stands_on_the_first_line():
-    assert problem(["relaxation.free_steps=-3"]).what == "relaxation.free_steps = -3: must be at least 1"
+    assert fault(["relaxation.free_steps=-3"]).what == "relaxation.free_steps = -3: must be at least 1"
 
 
 def test_unknown_preset():
-    error = problem([], preset="quickstrat")
+    error = fault([], preset="quickstrat")
     assert "did you mean quickstart?" in error.what
     assert "fashion-mnist-loop" in error.what
     assert "hep presets" in error.advice
 
 
 def test_empty_preset_name_is_not_the_default():
-    assert "there is no preset" in problem([], preset="").what
+    assert "there is no preset" in fault([], preset="").what
 
 
 def test_missing_preset_file(tmp_path):
-    assert "there is no such file" in problem([], preset=str(tmp_path / "none.toml")).what
+    assert "there is no such file" in fault([], preset=str(tmp_path / "none.toml")).what
 
 
 def test_folder_as_preset(tmp_path):
-    assert "cannot read" in problem([], preset=f"{tmp_path}/").what
+    assert "cannot read" in fault([], preset=f"{tmp_path}/").what
 
 
 def test_preset_that_is_not_text(tmp_path):
     path = tmp_path / "x.toml"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "not UTF-8" in problem([], preset=str(path)).what
+    assert "not UTF-8" in fault([], preset=str(path)).what
 
 
 @pytest.mark.parametrize(
@@ -224,14 +224,14 @@ def test_preset_that_is_not_text(tmp_path):
 def test_broken_toml_names_the_line(tmp_path, text, line):
     path = tmp_path / "x.toml"
     path.write_text(text)
-    error = problem([], preset=str(path))
+    error = fault([], preset=str(path))
     assert f"file {path} is not valid TOML: {line}" in error.what
 
 
 def test_missing_keys_are_named(tmp_path):
     path = tmp_path / "x.toml"
     path.write_text("")
-    what = problem([], preset=str(path)).what
+    what = fault([], preset=str(path)).what
     for key in (
         "run.epochs",
         "data.name",

@@ -120,7 +120,7 @@ def test_what_is_refused(tables, says):
     assert error.value.advice
 
 
-def test_all_problems_at_once():
+def test_all_faults_at_once():
     with pytest.raises(ConfigError) as error:
         definition(sweep={"preset": "quickstart", "seeds": [1, 1], "colour": 1}, figure={"kind": "pie"})
     assert "3 entries are not allowed" in error.value.what

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hepcli.config import ERRORS, flatten, load_config
-from hepcli.config.values import value_names, value_problems
+from hepcli.config.values import value_faults, value_names
 from hepcli.data import held_out
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import evaluate
@@ -122,5 +122,5 @@ def _check_that_names_are_recorded(run):
     for record, over_epochs in ((summary, False), (line, True)):
         recorded = flatten(record)
         numbers = [key for key, value in recorded.items() if isinstance(value, int | float)]
-        assert value_problems("table.value", numbers, over_epochs=over_epochs) == []
+        assert value_faults("table.value", numbers, over_epochs=over_epochs) == []
         assert recorded.keys() >= set(value_names(over_epochs=over_epochs)) - ERRORS.keys()

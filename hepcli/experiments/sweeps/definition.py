@@ -100,9 +100,9 @@ def definition_of(request: SweepRequest, *, finds_sources: bool = True) -> tuple
         if axis.get("integer") and isinstance(numbers.get(axis["key"]), float):
             axis["integer"] = False
     tables["axis"] = [*tables["axis"], *axes]
-    settings, problems = read_settings(request.overrides, {"run.epochs": request.epochs})
-    if problems:
-        raise config_error(problems)
+    settings, faults = read_settings(request.overrides, {"run.epochs": request.epochs})
+    if faults:
+        raise config_error(faults)
     notes = take_over(tables, settings)
     table = tables["sweep"]
     table["set"] = {**table.get("set", {}), **settings, **code_settings(code)}

@@ -115,13 +115,13 @@ def _checked(
 ) -> list[Point]:
     """The points of combinations; raises ConfigError with all that is not allowed."""
     points: list[Point] = []
-    problems: dict[Fault, None] = {}
+    every: dict[Fault, None] = {}
     for labels, places in combinations:
         found, faults = points_at(definition, labels, places)
         points += found
-        problems.update(dict.fromkeys(faults))
-    if problems:
-        raise config_error(list(problems), "sweep")
+        every.update(dict.fromkeys(faults))
+    if every:
+        raise config_error(list(every), "sweep")
     return points
 
 
@@ -137,8 +137,8 @@ def points_at(
         settings.update(place.set)
     points, faults = [], []
     for seed in sweep.seeds:
-        resolved, problems = try_config(preset, (), settings | {"run.seed": seed})
-        faults += problems
+        resolved, own = try_config(preset, (), settings | {"run.seed": seed})
+        faults += own
         if resolved is not None:
             points.append(_point(resolved, labels, seed, preset, settings))
     return points, faults
@@ -158,9 +158,9 @@ def resolve(point: Point) -> ResolvedConfig:
     Raises:
         ConfigError: its preset has changed since the sweep was started.
     """
-    resolved, problems = try_config(point.preset, (), point.settings | {"run.seed": point.seed})
+    resolved, faults = try_config(point.preset, (), point.settings | {"run.seed": point.seed})
     if resolved is None:
-        raise config_error(problems)
+        raise config_error(faults)
     if config_hash(resolved.config) != point.hash:
         raise changed_error(point.preset)
     return resolved

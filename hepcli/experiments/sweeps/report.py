@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hepcli.config import OF_LAST_LINE
-from hepcli.config.values import value_names, value_problems
+from hepcli.config.values import value_faults, value_names
 from hepcli.errors import ConfigError, OutputError
 from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.figure_data import FigureData, data_file
@@ -127,8 +127,8 @@ def _check_value(value: str) -> None:
         ConfigError: no run has it.
     """
     known = [*value_names(over_epochs=False), *(f"{table}.…" for table in OF_LAST_LINE)]
-    for problem in value_problems("--value", [value]):
-        raise ConfigError(f"{problem}.", f"Choose one of: {', '.join(known)}.")
+    for fault in value_faults("--value", [value]):
+        raise ConfigError(f"{fault}.", f"Choose one of: {', '.join(known)}.")
 
 
 def _of_search(search: Search, figure_format: FigureFormat) -> Report:

@@ -1,4 +1,4 @@
-"""From pydantic's errors to problems in words."""
+"""From pydantic's errors to faults in words."""
 
 import difflib
 import re
@@ -56,7 +56,7 @@ def _nearest_name(name: str, keys: Mapping[str, str]) -> str:
 
 
 def describe(error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]) -> list[Fault]:
-    """Turn a pydantic error into problems.
+    """Turn a pydantic error into faults.
 
     Args:
         error: what validation raised.
@@ -64,17 +64,17 @@ def describe(error: ValidationError, tables: Mapping[str, object], known_keys: I
         known_keys: every dotted key that exists, for the nearest match.
 
     Returns:
-        The problems, in pydantic's order.
+        The faults, in pydantic's order.
     """
     keys = list(known_keys)
-    problems: list[Fault] = []
+    faults: list[Fault] = []
     for detail in error.errors(include_url=False):
         cause = detail.get("ctx", {}).get("error")
         if isinstance(cause, Faults):
-            problems.extend(cause.problems)
+            faults.extend(cause.faults)
         else:
-            problems.append(_translate(detail, tables, keys))
-    return problems
+            faults.append(_translate(detail, tables, keys))
+    return faults
 
 
 def _translate(detail: Any, tables: Mapping[str, object], keys: list[str]) -> Fault:

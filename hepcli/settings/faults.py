@@ -27,12 +27,12 @@ class Faults(ValueError):
     """Raised inside a pydantic validator, so that one check can report several keys.
 
     Args:
-        problems: at least one problem, keys dotted from the root of the configuration.
+        faults: at least one fault, keys dotted from the root of the configuration.
     """
 
-    def __init__(self, problems: Iterable[Fault]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(map(str, self.problems)))
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(map(str, self.faults)))
 
 
 def show(value: object) -> str:
