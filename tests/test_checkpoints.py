@@ -673,7 +673,7 @@ def test_a_kill_between_the_old_step_and_the_new_one_loses_neither(tmp_path):
     (tmp_path / "run" / "2").rename(tmp_path / "run" / ".replaced-2")
     shutil.copytree(tmp_path / "new" / "2", tmp_path / "run" / ".saving-2")
     store = CheckpointStore(tmp_path / "run")
-    assert store.steps() == store.folders() == [2]
+    assert store.steps() == store.all_steps() == [2]
     restored = store.restore(small_state(0))
     assert (restored.metadata, restored.damaged) == ({"again": True}, ())
     assert_identical(restored.state, small_state(7))
@@ -715,7 +715,7 @@ def test_damaged_steps_are_named_and_left_where_they_are(tmp_path):
         (line,) = store.survey()
         assert line.startswith("Step 1 is damaged: ")
         store.save(3, small_state(3), {}, None)
-    assert CheckpointStore(tmp_path).folders() == [1, 3]
+    assert CheckpointStore(tmp_path).all_steps() == [1, 3]
 
 
 def test_a_step_that_the_system_refuses_to_read_is_an_error_not_an_older_step(tmp_path, monkeypatch):

@@ -219,7 +219,7 @@ class CheckpointStore:
         self.wait()
         return sorted(step for step, folder in present_steps(self._directory).items() if is_complete(folder))
 
-    def folders(self) -> list[int]:
+    def all_steps(self) -> list[int]:
         """List the steps that lie here, ascending, damaged ones included.
 
         Returns:

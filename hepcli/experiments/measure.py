@@ -199,7 +199,7 @@ def _steps(
         yield StepSkipped(missing)
     partial = PartialMeasures(folder, str(run.path_of(0).parent), measurement)
     notices = tuple(partial.notices)
-    for step in run.store.folders():
+    for step in run.store.all_steps():
         try:
             if step in partial.steps:
                 outcome = StepMeasured(partial.steps[step], ())

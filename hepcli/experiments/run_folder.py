@@ -61,7 +61,7 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether a step was saved here: what was killed before that is no run, and begins again."""
-        return bool(CheckpointStore(self.checkpoints).folders())
+        return bool(CheckpointStore(self.checkpoints).all_steps())
 
     @property
     def resume_command(self) -> str:

@@ -290,7 +290,7 @@ class SavedRun:
         Returns:
             A notice; None where nothing is missing, or no record tells.
         """
-        newest = max(self.store.folders(), default=0)
+        newest = max(self.store.all_steps(), default=0)
         for name, step in _last_steps(self.folder).items():
             if step > newest and not any(line.startswith(f"Step {step} ") for line in said):
                 may_come = "" if name == SUMMARY_FILE else ", unless it is being saved at this moment"

@@ -244,7 +244,7 @@ class SweepFolder:
 
     def step(self, point: Point) -> int:
         """The step of its newest checkpoint; 0 where there is none."""
-        return max(CheckpointStore(self.run(point).checkpoints).folders(), default=0)
+        return max(CheckpointStore(self.run(point).checkpoints).all_steps(), default=0)
 
     def state(self, point: Point) -> str:
         """The state of a point by its journal; where that ends in a damaged entry, a summary will do.

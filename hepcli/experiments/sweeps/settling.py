@@ -9,7 +9,7 @@ from hepcli.errors import FolderBusyError, HepError
 from hepcli.experiments.sweeps.claims import FAILED, RELEASED, Claim, Heart
 from hepcli.experiments.sweeps.points import Point
 
-Outcome = str | HepError
+Ending = str | HepError
 """The state that a point came to, `DONE`, `PRUNED` or `RELEASED`, or its error."""
 
 
@@ -66,21 +66,21 @@ class Settling:
         else:
             job.claim.settle(RELEASED)
 
-    def settle(self, job: Job, outcome: Outcome) -> str:
+    def settle(self, job: Job, ending: Ending) -> str:
         """Settle one claim with what came of it.
 
         Returns:
             The same in words.
         """
-        if isinstance(outcome, FolderBusyError):
+        if isinstance(ending, FolderBusyError):
             self.busy.append(job.point)
             job.claim.settle(RELEASED)
             result = "held by another process"
-        elif isinstance(outcome, HepError):
-            job.claim.settle(FAILED, what=outcome.what, advice=outcome.advice)
-            result = f"failed: {outcome}"
+        elif isinstance(ending, HepError):
+            job.claim.settle(FAILED, what=ending.what, advice=ending.advice)
+            result = f"failed: {ending}"
         else:
-            job.claim.settle(outcome)
-            result = "saved and released" if outcome == RELEASED else outcome
+            job.claim.settle(ending)
+            result = "saved and released" if ending == RELEASED else ending
         del self._open[job.point.hash]
         return result

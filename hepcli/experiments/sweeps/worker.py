@@ -14,7 +14,7 @@ from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point, program_of, resolve
 from hepcli.experiments.sweeps.search import Search, search_of
-from hepcli.experiments.sweeps.settling import Job, Outcome, Settling
+from hepcli.experiments.sweeps.settling import Ending, Job, Settling
 
 if TYPE_CHECKING:
     from hepcli.experiments.request import TrainRequest
@@ -152,8 +152,8 @@ def _run(
     with Settling(jobs) as settling:
         names = ", ".join(job.point.folder for job in jobs)
         yield f"{names}: started"
-        for job, outcome in _train(folder, jobs, search, data_dir, stop):
-            yield f"{job.point.folder}: {settling.settle(job, outcome)}"
+        for job, ending in _train(folder, jobs, search, data_dir, stop):
+            yield f"{job.point.folder}: {settling.settle(job, ending)}"
     return settling.busy
 
 
@@ -163,7 +163,7 @@ def _train(
     search: Search | None,
     data_dir: Path | None,
     stop: Callable[[], bool],
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Iterator[tuple[Job, Ending]]:
     """Train points, or go on where they were left; of each, the state it came to, or its error."""
     from hepcli.experiments.group import train_together
     from hepcli.experiments.records import Finished, Interrupted
