@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from jax import Array
 
 from hepcli.engine._problem import FreePhase, free_phase, learn_locally
-from hepcli.engine._relax import report
+from hepcli.engine._relax import in_float32, report
 from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
-from hepcli.settings import ESTIMATORS, TRAITS, Traits
+from hepcli.settings import ESTIMATORS, TRAITS, Traits, traits_of
 
 ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
 
@@ -45,12 +45,16 @@ def built_in(
 def local_learning(error_signal: ErrorSignal) -> Callable[[Problem], Estimate]:
     """The estimate that runs a free phase, reads `error_signal` and applies the local learning rule.
 
-    Rule and signal take the state the free phase ends with, whether it has settled or not.
+    Rule and signal take the state the free phase ends with, whether it has settled or not. What a difference
+    over |β| is made of has products in float32: the nudged phases, and with one point the free phase.
     """
 
     def estimate(problem: Problem) -> Estimate:
-        free = free_phase(problem)
-        error_vector, nudged = error_signal(free)
+        settings = problem.signal_settings
+        traits = traits_of(settings.method)
+        is_one_sided = traits.uses_circle and settings.num_points == 1
+        free = (in_float32(free_phase) if is_one_sided else free_phase)(problem)
+        error_vector, nudged = (in_float32(error_signal) if traits.magnifies_rounding else error_signal)(free)
         return learn_locally(problem, free.phase.state, error_vector, report(free.phase), nudged)
 
     return estimate

@@ -10,6 +10,9 @@ from jaxtyping import Float, Int
 from hepcli.engine._dynamics import drive_at
 from hepcli.engine._types import Gradient, Params, State, System
 
+_MOST_AT_ONCE = 1 << 25
+"""Normal draws, 128 MB of them; what is computed of each takes up to a hundred times as much."""
+
 
 def activity_jacobian(
     system: System, params: Params, constant: State, activity: State
@@ -88,7 +91,8 @@ def homeostatic_loss(
 
     batch = next(iter(activity.values())).shape[0]
     units = sum(r[0].size for r in activity.values())
-    return jnp.mean(jax.vmap(one_draw)(noise)) / (batch * units)
+    every = jax.lax.map(one_draw, noise) if _is_large(noise) else jax.vmap(one_draw)(noise)
+    return jnp.mean(every) / (batch * units)
 
 
 def homeostatic_gradient(
@@ -96,9 +100,30 @@ def homeostatic_gradient(
 ) -> tuple[Float[Array, ""], Gradient]:
     """`homeostatic_loss` and its parameter gradient, the activity held fixed."""
 
-    def loss(params: Params) -> Array:
+    def loss(params: Params, noise: State) -> Array:
         constant = system.input_drive(params, inputs)
         return homeostatic_loss(system, params, constant, activity, noise)
 
-    value, gradient = jax.value_and_grad(loss)(params)
-    return value, gradient
+    if not _is_large(noise):
+        value, gradient = jax.value_and_grad(loss)(params, noise)
+        return value, gradient
+
+    def add_draw(total: tuple[Array, Gradient], epsilon: State) -> tuple[tuple[Array, Gradient], None]:
+        one = {name: own[None] for name, own in epsilon.items()}
+        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(params, one)), None
+
+    nothing = jax.tree.map(
+        lambda own: jnp.zeros(own.shape, own.dtype), jax.eval_shape(jax.value_and_grad(loss), params, noise)
+    )
+    total, _ = jax.lax.scan(add_draw, nothing, noise)
+    mean: tuple[Float[Array, ""], Gradient] = jax.tree.map(lambda own: own / _num_draws(noise), total)
+    return mean
+
+
+def _num_draws(noise: State) -> int:
+    return len(next(iter(noise.values())))
+
+
+def _is_large(noise: State) -> bool:
+    """Whether draws are taken one by one: one alone fills a device, and all take several times its memory."""
+    return sum(own.size for own in noise.values()) > _MOST_AT_ONCE

@@ -1,7 +1,10 @@
 """Phases: relaxing a state under a nudge or none, and what is kept of it."""
 
+import functools
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -11,6 +14,24 @@ from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._solver import DynamicsOf, solve
 from hepcli.engine._types import Params, Phase, PhaseReport, State, System
 from hepcli.settings import RelaxationSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float32(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function take its products in float32, whatever those of the run are (`run.matmul_precision`).
+
+    For what divides a difference of states by |β|: in deep networks the signal of low layers is a
+    hundred-thousandth of their states, of which tensorfloat32 rounds away a thousandth.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.default_matmul_precision("float32"):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def relax(
@@ -24,7 +45,7 @@ def relax(
     beta: Array | None = None,
     targets: Array | None = None,
     keys: Array | None = None,
-    mixes: bool = True,
+    by_reverse_mode: bool = False,
 ) -> Phase:
     """Run a phase: relax `state` towards the fixed point of F( · ; β).
 
@@ -38,8 +59,8 @@ def relax(
         beta: nudge, one for all or (batch, *1); None for the free phase.
         targets: targets (batch, classes), needed with `beta`.
         keys: where the noise of each example grows from (batch,), needed where there is any.
-        mixes: whether the solver may mix; without it, and without a tolerance, the phase can be
-            differentiated in reverse mode.
+        by_reverse_mode: whether the phase will be differentiated in reverse mode: without mixing, and where
+            all passes would take much memory, with what a pass needs computed again. Takes tolerance 0.
 
     Returns:
         The final state with its true residual, per-example flags and passes.
@@ -59,7 +80,7 @@ def relax(
         update = network_update(system, params, shared | own["drive"], nudge, own["targets"])
         return Dynamics(system.layers, system.edges, update, noise_std=settings.noise_std, keys=own["keys"])
 
-    return run_phase(dynamics_of, context, state, steps, settings, mixes=mixes)
+    return run_phase(dynamics_of, context, state, steps, settings, by_reverse_mode=by_reverse_mode)
 
 
 def split_drive(constant: State, state: State) -> tuple[State, State]:
@@ -78,10 +99,10 @@ def run_phase(
     steps: int,
     settings: RelaxationSettings,
     *,
-    mixes: bool = True,
+    by_reverse_mode: bool = False,
 ) -> Phase:
     """Run a phase of any dynamics; its residual is how far the synchronous step without noise would go on."""
-    end, passes = solve(settings, dynamics_of, context, state, steps, mixes=mixes)
+    end, passes = solve(settings, dynamics_of, context, state, steps, by_reverse_mode=by_reverse_mode)
     residual = example_norm(dynamics_of(context).change(end), 1)
     return Phase(end, residual, residual <= settings.converged_residual, all_finite(end, 1), passes)
 

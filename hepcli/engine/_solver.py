@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import jax
 from jax import Array
 from jaxtyping import Int
 
@@ -13,6 +14,10 @@ from hepcli.settings import SOLVERS, RelaxationSettings
 
 DynamicsOf = Callable[[Context], Dynamics]
 """The dynamics of some examples, given what they bring along."""
+
+
+_MOST_KEPT = 1 << 25
+"""Numbers in the states of all passes, 128 MB of them; reverse mode keeps about twenty times as much."""
 
 
 class Solver(Protocol):
@@ -46,7 +51,7 @@ def solve(
     state: State,
     steps: int,
     *,
-    mixes: bool = True,
+    by_reverse_mode: bool = False,
 ) -> tuple[State, Int[Array, " batch"]]:
     """Run the solver of settings from a state.
 
@@ -56,16 +61,22 @@ def solve(
         context: of all examples.
         state: where to start, (batch, *units).
         steps: most steps in the sense of the synchronous dynamics.
-        mixes: whether a solver that mixes does so.
+        by_reverse_mode: as in `relax`.
 
     Returns:
         The state, and the passes of each example.
     """
     solver = make_solver(settings)
+    passes = solver.num_passes(dynamics_of(context), steps)
+    is_long = passes * sum(u.size for u in state.values()) > _MOST_KEPT
 
     def prepare(own: Context) -> Pass[State]:
         dynamics = dynamics_of(own)
-        return lambda state, count: solver.step(dynamics, state, count)
 
-    passes = solver.num_passes(dynamics_of(context), steps)
-    return iterate(prepare, context, state, passes, settings.tolerance, solver.memory if mixes else 0)
+        def step(state: State, count: int | Array) -> State:
+            return solver.step(dynamics, state, count)
+
+        return jax.checkpoint(step, prevent_cse=False) if by_reverse_mode and is_long else step
+
+    memory = 0 if by_reverse_mode else solver.memory
+    return iterate(prepare, context, state, passes, settings.tolerance, memory)

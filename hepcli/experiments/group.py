@@ -101,6 +101,10 @@ def _go_back(member: Member, leader: Run) -> bool:
     return len(member.run.history) == len(leader.history)  # else one of them was not evaluated there
 
 
+_LONG_EPOCH_S = 120.0
+"""From which on an epoch is saved before it is evaluated, too: a batch system may kill what is busy."""
+
+
 class Group:
     """Runs at the same step; the states of several are stacked.
 
@@ -139,6 +143,10 @@ class Group:
             images = (num_batches - first_batch) * self.first.config.data.batch_size
             seconds = time.perf_counter() - started
             taken = EpochTime(seconds, images / seconds, first_batch == 0, len(self.members))
+            was_saved = first_batch == num_batches
+            if seconds > _LONG_EPOCH_S and not was_saved:
+                list(self._each(lambda member: member.run.save(member.store)))
+                was_saved = True
             try:
                 evaluated = self._evaluated(stop)
             except EvaluationStopped:
@@ -154,7 +162,7 @@ class Group:
                         epoch + 1,  # noqa: B023
                         evaluated[member.number],  # noqa: B023
                         taken,  # noqa: B023
-                        was_saved=first_batch == num_batches,  # noqa: B023
+                        was_saved=was_saved,  # noqa: B023
                     )
                 )
             except Exception:  # of one run that measures: what the others trained is kept, too

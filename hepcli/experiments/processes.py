@@ -29,7 +29,7 @@ def joined_processes() -> Iterator[None]:
     """
     count, own = _from_environment("JAX_NUM_PROCESSES"), _from_environment("JAX_PROCESS_ID")
     try:
-        jax.distributed.initialize(num_processes=count, process_id=own)
+        jax.distributed.initialize(num_processes=count, process_id=own, local_device_ids=_own_devices())
     except (ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConfigError(f"--distributed: {reason}.", _ADVICE) from error
@@ -37,6 +37,17 @@ def joined_processes() -> Iterator[None]:
         yield
         # Not after an error: it would wait for processes that may be waiting for this one.
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _own_devices() -> list[int] | None:
+    """All GPUs that a task of Slurm sees, where each sees its own (--gpus-per-task); else None.
+
+    JAX would take the one with the task's number on the node, which such a task does not see.
+    """
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    number = os.environ.get("SLURM_LOCALID", "")
+    sees_its_own = "SLURM_GPUS_PER_TASK" in os.environ or (number.isdecimal() and int(number) >= len(visible))
+    return list(range(len(visible))) if visible and number and sees_its_own else None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.plan import Plan, plan
 from hepcli.experiments.sweeps.points import resolve
-from hepcli.experiments.sweeps.pool import Pool, PoolSettings
+from hepcli.experiments.sweeps.pool import Pool, PoolSettings, idle_notice, visible_devices
 from hepcli.experiments.sweeps.report import Report, check_replaceable, report
 from hepcli.experiments.sweeps.reuse import copy_runs
 from hepcli.experiments.sweeps.watch import POLL_S, PointSettled, SweepProgress, Watch
@@ -65,7 +65,8 @@ def sweep(
     """
     planned = prepare(request, stop=stop)
     watch = Watch(planned)
-    yield SweepStarted(planned.folder, watch.num_points, planned.notes)
+    idle = idle_notice(request.jobs, visible_devices())
+    yield SweepStarted(planned.folder, watch.num_points, (*planned.notes, *filter(None, [idle])))
     if stop():
         yield SweepInterrupted(shlex.join(command))
         return

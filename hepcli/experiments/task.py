@@ -167,6 +167,13 @@ class Task:
             ConfigError: they do not.
         """
         batch, devices = self.config.data.batch_size, self.layout.num_devices
+        taking_part = len({device.process_index for device in self.layout.devices})
+        if taking_part < jax.process_count():
+            raise ConfigError(
+                f"run.devices = {self.config.run.devices}: only {taking_part} of {jax.process_count()} "
+                "processes would have a device to train on.",
+                "Use --set run.devices=0 for all devices of all processes.",
+            )
         parts = self.config.data.accumulate
         if batch % (parts * devices) and batch % devices == 0:
             raise ConfigError(

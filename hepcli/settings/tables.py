@@ -57,7 +57,8 @@ class RunSettings:
             configuration hash.
         matmul_precision: what GPUs round float32 numbers to before they multiply matrices or convolve:
             `float32` keeps them whole, `tensorfloat32` keeps 10 bits of 23, several times as fast for wide
-            convolutions. CPUs know only the first.
+            convolutions, but not where a difference over |β| would magnify it (METHOD 1). CPUs know only the
+            first.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
         patience: a run ends after that many epochs in a row without a lower validation error; 0 trains all

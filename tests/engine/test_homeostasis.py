@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.engine import activity_jacobian, draw_noise, homeostatic_gradient, homeostatic_loss
+from hepcli.engine import (
+    activities,
+    activity_jacobian,
+    draw_noise,
+    free_phase,
+    homeostatic_gradient,
+    homeostatic_loss,
+)
 
 from .cases import BATCH, CASES, SYMMETRIC, make_problem
 
@@ -131,3 +138,20 @@ def test_noise_is_a_function_of_the_key_and_differs_between_layers():
         assert abs(np.mean(first[layer])) < 4 / np.sqrt(300)
         assert np.std(first[layer]) == pytest.approx(1, abs=0.15)
     assert np.all(np.asarray(first["l1"] != first["l2"]))
+
+
+def test_draws_one_by_one_are_the_draws_at_once(monkeypatch):
+    """Of large networks all at once would take several times the memory."""
+    problem = make_problem(CASES["layered"])
+    free = free_phase(problem)
+    activity = activities(problem, free.phase.state)
+    noise = draw_noise(jax.random.key(0), activity, 4)
+    found = []
+    for most in (1 << 25, 0):
+        monkeypatch.setattr("hepcli.engine._homeostasis._MOST_AT_ONCE", most)
+        loss = homeostatic_loss(problem.system, problem.params, free.constant, activity, noise)
+        found.append(
+            (loss, homeostatic_gradient(problem.system, problem.params, problem.inputs, activity, noise))
+        )
+    for at_once, one_by_one in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one_by_one, at_once, rtol=1e-12, atol=1e-15)

@@ -57,6 +57,13 @@ def test_bptt_goes_back_through_the_plain_passes_of_a_solver_that_mixes(monkeypa
     assert distance(gradients[0], gradients[2]) == distance(gradients[1], gradients[2]) == 0
 
 
+def test_bptt_of_a_large_network_computes_passes_again(monkeypatch):
+    problem = make_problem(CASES["loop"], "bptt")
+    whole = estimate(problem).gradient
+    monkeypatch.setattr("hepcli.engine._solver._MOST_KEPT", 0)
+    assert distance(estimate(problem).gradient, whole) < 1e-14
+
+
 @pytest.mark.parametrize("name", ASYMMETRIC)
 def test_asymmetric_jacobian_biases_hep_but_neither_rbp_nor_bptt(name):
     _, found = estimates(name)

@@ -13,6 +13,7 @@ import pytest
 import hepcli
 from hepcli.checkpoints import CheckpointStore
 from hepcli.config import load_config
+from hepcli.experiments import processes
 from hepcli.experiments.devices import devices_for, idle_notice
 
 pytestmark = pytest.mark.slow
@@ -107,6 +108,25 @@ def test_a_batch_that_the_devices_do_not_divide(tmp_path):
     assert process.returncode == 1
     assert "data.batch_size = 502: 4 devices cannot share it evenly." in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, None),  # no task of Slurm
+        ({"CUDA_VISIBLE_DEVICES": "0", "SLURM_LOCALID": "3"}, [0]),
+        ({"CUDA_VISIBLE_DEVICES": "0,1", "SLURM_LOCALID": "1", "SLURM_GPUS_PER_TASK": "2"}, [0, 1]),
+        ({"CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_LOCALID": "3"}, None),  # JAX takes its own of them
+        ({"SLURM_LOCALID": "3"}, None),
+    ],
+)
+def test_a_task_that_sees_its_own_gpus_takes_them(monkeypatch, environment, expected):
+    for variable in ("CUDA_VISIBLE_DEVICES", "SLURM_LOCALID", "SLURM_GPUS_PER_TASK"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert processes._own_devices() == expected
 
 
 def test_parts_that_do_not_divide_what_a_device_has(tmp_path):

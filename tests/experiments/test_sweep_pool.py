@@ -6,7 +6,7 @@ from hepcli.config import check_sweep
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.plan import Plan
 from hepcli.experiments.sweeps.points import expand
-from hepcli.experiments.sweeps.pool import cpus_of, device_variables, visible_devices
+from hepcli.experiments.sweeps.pool import cpus_of, device_variables, idle_notice, visible_devices
 from hepcli.experiments.sweeps.watch import Watch
 
 
@@ -32,6 +32,8 @@ def test_devices_are_divided(monkeypatch):
     assert [one["CUDA_VISIBLE_DEVICES"] for one in named] == ["2", "GPU-a", "2"]
     assert all(one["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" for one in named)
     assert device_variables(0, 1, ["0"]) == {}
+    assert idle_notice(1, devices) == "1 of 2 GPUs is used. Use --jobs 2 for all."
+    assert idle_notice(2, devices) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_devices() == []
 

@@ -185,6 +185,25 @@ def test_what_an_epoch_resumed_in_its_middle_took_is_unknown(tmp_path, small, mo
     assert again[0].notices == ()
 
 
+def test_a_long_epoch_is_saved_before_it_is_evaluated(tmp_path, small, whole_run, monkeypatch):
+    folder, evaluate = tmp_path / "killed", group.evaluate_runs
+    calls = itertools.count(1)
+
+    def killed(*args):
+        if next(calls) == 2:
+            raise MemoryError("killed")
+        return evaluate(*args)
+
+    monkeypatch.setattr(group, "_LONG_EPOCH_S", 0.0)
+    monkeypatch.setattr(group, "evaluate_runs", killed)
+    with pytest.raises(MemoryError):
+        run(folder, small)
+    again = run(folder, small, resume=True)
+    trained = [one for one in again if isinstance(one, BatchDone)]
+    assert not any(one.epoch == 2 for one in trained)
+    assert (folder / "metrics.jsonl").read_bytes() == (whole_run / "metrics.jsonl").read_bytes()
+
+
 def test_the_rate_of_a_run_is_the_median_of_its_epochs():
     """The first of them holds the compilation."""
     lines = [{"seconds": 1.0, "images_per_second": rate} for rate in (100, 1000, 900)]

@@ -41,8 +41,8 @@ def test_what_is_alive_at_once_counts(act, least, most):
     assert least * MIB <= peak_bytes(jax.make_jaxpr(act)(X)) <= most * MIB
 
 
-def tiny_step(batch, accumulate=1):
-    settings = tiny.learning("hep", weight=1.0)._replace(accumulate=accumulate)
+def tiny_step(batch, accumulate=1, method="hep", weight=1.0):
+    settings = tiny.learning(method, weight=weight)._replace(accumulate=accumulate)
     return step_bytes(tiny.NETWORK, 3, settings, lambda images: images / 255, tiny.params(), (2, 2, 1), batch)
 
 
@@ -50,3 +50,11 @@ def test_a_step_takes_memory_in_proportion_to_the_examples_it_takes_at_once():
     one, two = tiny_step(4096), tiny_step(8192)
     assert two / one == pytest.approx(2, rel=0.01)
     assert tiny_step(8192, accumulate=4) < 0.5 * two
+
+
+def test_a_large_step_keeps_neither_all_passes_nor_all_draws(monkeypatch):
+    bptt, draws = tiny_step(4096, method="bptt", weight=0.0), tiny_step(4096)
+    monkeypatch.setattr("hepcli.engine._solver._MOST_KEPT", 0)
+    monkeypatch.setattr("hepcli.engine._homeostasis._MOST_AT_ONCE", 0)
+    assert tiny_step(4096, method="bptt", weight=0.0) < 0.7 * bptt
+    assert tiny_step(4096) < 1.01 * tiny_step(4096, weight=0.0) < draws

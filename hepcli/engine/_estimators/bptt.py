@@ -65,7 +65,7 @@ def bptt_gradient(
         phase = relax(
             system, params, drive if learned is None else only(learned, drive), start,
             steps=every_step.nudged_steps, settings=every_step, keys=phase_keys(problem, noise),
-            mixes=False,
+            by_reverse_mode=True,
         )  # fmt: skip
         losses = system.loss(params, system.activation("out", phase.state["out"]), problem.targets)
         return jnp.sum(losses if learned is None else jnp.where(learned, losses, 0.0))

@@ -28,11 +28,12 @@ from hepcli.engine._problem import (
     phase_keys,
     readout_gradient,
 )
-from hepcli.engine._relax import report, run_phase, split_drive
+from hepcli.engine._relax import in_float32, report, run_phase, split_drive
 from hepcli.engine._types import Estimate, Gradient, Params, Phase, PhaseReport, Problem, State
 from hepcli.settings.orders import Layers
 
 
+@in_float32
 def contrastive_ep(problem: Problem) -> Estimate:
     """The gradient d/dβ ∂Φ/∂θ by the Cauchy sum over nudged states: equilibrium propagation as it began.
 
@@ -96,6 +97,7 @@ def contrastive_hebbian(problem: Problem) -> Estimate:
     return _clamping(problem, 1.0)
 
 
+@in_float32
 def coupled_learning(problem: Problem) -> Estimate:
     """Like `contrastive_hebbian`, ``out`` clamped only η of the way to the targets; over η = `beta_radius`.
 

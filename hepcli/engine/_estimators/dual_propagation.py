@@ -17,13 +17,14 @@ from hepcli.engine._problem import (
     only,
     readout_gradient,
 )
-from hepcli.engine._relax import report, report_of, split_drive
+from hepcli.engine._relax import in_float32, report, report_of, split_drive
 from hepcli.engine._types import Estimate, Gradient, Problem, State
 from hepcli.settings import flow_levels
 
 Dyads = tuple[State, State]
 
 
+@in_float32
 def dual_propagation(problem: Problem) -> Estimate:
     """e = (r⁺ − r⁻)/β, with r^± = σ(D(r̄) ± ½(D'(r̄)ᵀ(r⁺ − r⁻) + β ∂L/∂r_out)) and r̄ their mean.
 

@@ -8,10 +8,11 @@ from hepcli.engine._dynamics import vector_field
 from hepcli.engine._estimator import built_in
 from hepcli.engine._norms import example_norm
 from hepcli.engine._problem import activities, learn_locally, phase_keys
-from hepcli.engine._relax import relax
+from hepcli.engine._relax import in_float32, relax
 from hepcli.engine._types import Estimate, PhaseReport, Problem, State
 
 
+@in_float32
 def online_hep(problem: Problem) -> Estimate:
     """Average state and activity/β over `online_cycles` turns of the nudge circle.
 

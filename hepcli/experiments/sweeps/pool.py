@@ -122,6 +122,14 @@ def visible_devices() -> list[str]:
     return []
 
 
+def idle_notice(jobs: int, devices: Sequence[str]) -> str | None:
+    """What to say where there are more NVIDIA devices than workers, each of which takes one."""
+    if jobs >= len(devices):
+        return None
+    used = f"{jobs} of {len(devices)} GPUs {'is' if jobs == 1 else 'are'} used"
+    return f"{used}. Use --jobs {len(devices)} for all."
+
+
 def device_variables(index: int, jobs: int, devices: Sequence[str]) -> Mapping[str, str]:
     """Environment variables that give a worker one device, and share its memory where it must."""
     variables = {}
