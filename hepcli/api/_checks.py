@@ -13,7 +13,17 @@ import optax
 from jax import Array
 
 from hepcli.code import defined_at
-from hepcli.engine import Dynamics, ErrorSignal, FreePhase, PhaseReport, Solver, State
+from hepcli.engine import (
+    Dynamics,
+    ErrorSignal,
+    Estimate,
+    Estimator,
+    FreePhase,
+    PhaseReport,
+    Problem,
+    Solver,
+    State,
+)
 from hepcli.errors import CodeError
 from hepcli.networks import Connection, LayerKind, Loss
 from hepcli.settings import RelaxationSettings, Shape
@@ -102,8 +112,9 @@ def checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> Error
         shapes = {layer: np.shape(e) for layer, e in vector.items()}
         if shapes != wanted:
             raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _ESTIMATOR)
-        if any(np.issubdtype(e.dtype, np.complexfloating) for e in vector.values()):
-            raise CodeError(f"{place} returned complex numbers; an error vector is real.", _ESTIMATOR)
+        if not all(np.issubdtype(jax.numpy.result_type(e), np.floating) for e in vector.values()):
+            types = {layer: _array_type(e) for layer, e in vector.items()}
+            raise CodeError(f"{place} returned {types}; an error vector is real, of floats.", _ESTIMATOR)
         if (record is None) == has_record:
             raise CodeError(
                 f"{place} returned {'no' if has_record else 'a'} record of its nudged phases.",
@@ -111,9 +122,46 @@ def checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> Error
                 if has_record
                 else "Return None in its place, or leave out has_nudged_record=False.",
             )
-        return dict(vector), record
+        if record is not None:
+            _check_report(f"{place} returned a record", record, free.phase.residual)
+        dtypes = {layer: u.dtype for layer, u in free.phase.state.items()}
+        return {layer: jax.numpy.asarray(e, dtypes[layer]) for layer, e in vector.items()}, record
 
     return checked
+
+
+def checked_estimator(name: str, estimator: Estimator) -> Estimator:
+    """A whole estimator, refused where what it returns is no estimate of the network."""
+
+    def estimate(problem: Problem) -> Estimate:
+        place = f"{defined_at(estimator.estimate)}: estimator {name}"
+        result = estimator.estimate(problem)
+        if not isinstance(result, Estimate):
+            raise CodeError(
+                f"{place} must return a hepcli.engine.Estimate, not {type(result).__name__}.", _ESTIMATOR
+            )
+        zeros = problem.system.zero_state(problem.inputs)
+        _check_like(f"{place} returned a state", result.state, zeros, _ESTIMATOR)
+        _check_like(f"{place} returned a gradient", result.gradient_sum, problem.params, _ESTIMATOR)
+        for vector in filter(None, (result.error_vector, result.signal)):
+            _check_like(f"{place} returned a signal", vector, zeros, _ESTIMATOR)
+        for record in (result.free, *filter(None, [result.nudged])):
+            _check_report(f"{place} returned a record", record, next(iter(zeros.values()))[..., 0])
+        return result._replace(num_learned=jax.numpy.asarray(result.num_learned, zeros["out"].dtype))
+
+    return dataclasses.replace(estimator, estimate=estimate)
+
+
+def _check_report(what: str, record: Any, residual: Array) -> None:
+    """Check that a record is one of a phase, with a number for each example, as in `residual` (batch, …)."""
+    if not isinstance(record, PhaseReport):
+        raise CodeError(
+            f"{what} that is a {type(record).__name__}, not a PhaseReport.",
+            "Return report(phase), of hepcli.engine.",
+        )
+    batch = residual.shape[:1]
+    if wrong := [f"{key} {np.shape(own)}" for key, own in record._asdict().items() if np.shape(own) != batch]:
+        raise CodeError(f"{what} of shapes {', '.join(wrong)}, not {batch}.", _ESTIMATOR)
 
 
 def checked_solver(name: str, make: Callable[[RelaxationSettings], Solver]) -> Callable[..., Solver]:

@@ -11,6 +11,7 @@ from hepcli.api._checks import (
     check,
     check_members,
     check_takes,
+    checked_estimator,
     checked_loss,
     checked_measure,
     checked_optimizer,
@@ -143,7 +144,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
                     f"estimator {name}: {', '.join(traits)} would be ignored; an Estimator has its own.",
                     "Give them to the Estimator.",
                 )
-            code.register(ESTIMATORS, name, part)
+            code.register(ESTIMATORS, name, checked_estimator(name, part))
             return part
         check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
         check_takes(f"estimator {name}", part, "free")  # type: ignore[arg-type]

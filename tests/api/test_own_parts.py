@@ -14,6 +14,7 @@ import pytest
 import hepcli
 from hepcli.code import load_code
 from hepcli.config import config_hash
+from hepcli.engine import Estimator, activities, nudged_phases, report
 from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.request import TrainRequest
 from hepcli.experiments.train import train
@@ -303,6 +304,50 @@ def test_an_estimator_without_a_record_says_so(tiny):
     assert "has_nudged_record=False" in error.value.advice
     hepcli.register_estimator("own", has_nudged_record=False)(lambda free: (free.phase.state, None))
     assert _signal(hepcli.init_model("quickstart", own)).nudged is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda e: e._replace(gradient_sum={"in-l1": e.gradient_sum["in-l1"]}), "returned a gradient of"),
+        (lambda e: e._replace(gradient_sum=jax.tree.map(lambda g: g[..., :1], e.gradient_sum)), "a gradient"),
+        (lambda e: e._replace(gradient_sum=jax.tree.map(lambda g: g + 0j, e.gradient_sum)), "complex64"),
+        (
+            lambda e: e._replace(nudged=e.nudged._replace(settled=e.nudged.settled[None])),
+            "a record of shapes",
+        ),
+        (tuple, "must return a hepcli.engine.Estimate"),
+    ],
+)
+def test_a_whole_estimator_returns_an_estimate_of_the_network(tiny, broken, message):
+    """What has other shapes would be broadcast: learning from wrong numbers without a word."""
+    jax.clear_caches()  # of other tests' parts of this name
+    whole = Estimator(lambda problem: broken(ESTIMATORS["hep"].estimate(problem)))
+    hepcli.register_estimator("own")(whole)
+    with pytest.raises(CodeError, match=message):
+        _signal(hepcli.init_model("quickstart", tiny | {"gradient.method": "own"}))
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda signal, phase: (signal, phase), "a record that is a Phase, not a PhaseReport"),
+        (
+            lambda signal, phase: (jax.tree.map(lambda e: e.astype(jnp.int8), signal), report(phase)),
+            "real, of floats",
+        ),
+    ],
+)
+def test_a_signal_of_ones_own_is_of_floats_with_a_record_of_each_example(tiny, broken, message):
+    jax.clear_caches()  # of other tests' parts of this name
+
+    def own(free):
+        phase = nudged_phases(free)(jnp.array([0.5]))
+        return broken({name: r[0] for name, r in activities(free.problem, phase.state).items()}, phase)
+
+    hepcli.register_estimator("own")(own)
+    with pytest.raises(CodeError, match=message):
+        _signal(hepcli.init_model("quickstart", tiny | {"gradient.method": "own"}))
 
 
 def test_rules_that_clamp_the_output_learn_from_the_squared_error_alone(tiny):
