@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import pytest
 
-from hepcli.checkpoints import CheckpointStore, _step_files, resolve_checkpoint
+from hepcli.checkpoints import CheckpointStore, _manifest, _step_files, resolve_checkpoint
 from hepcli.errors import CheckpointError, OutputError
 
 PARAMS = {
@@ -606,18 +606,18 @@ def test_an_old_step_that_cannot_be_deleted_costs_nothing(tmp_path, monkeypatch)
 def test_a_step_that_is_deleted_while_it_is_read_gives_way_to_a_newer_one(tmp_path, monkeypatch):
     """As when a run that goes on saves newer steps than those that were there at first."""
     store = store_with(tmp_path / "run", 1, 2)
-    read = _step_files._read_leaves
+    read = _step_files.read_leaves
 
     def overtaken(folder, specs):
         if folder.name == "2":
             store_with(tmp_path / "run", 3, 4)  # which deletes both
         return read(folder, specs)
 
-    monkeypatch.setattr(_step_files, "_read_leaves", overtaken)
+    monkeypatch.setattr(_step_files, "read_leaves", overtaken)
     restored = store.restore(small_state(0))
     assert (restored.step, restored.damaged) == (4, ())
     store_with(tmp_path / "other", 2)
-    monkeypatch.setattr(_step_files, "_read_leaves", lambda folder, specs: read(folder / "gone", specs))
+    monkeypatch.setattr(_step_files, "read_leaves", lambda folder, specs: read(folder / "gone", specs))
     with pytest.raises(CheckpointError, match="its arrays cannot be read"):
         CheckpointStore(tmp_path / "other").restore(small_state(0))
     with pytest.raises(CheckpointError, match="its arrays cannot be read"):
@@ -625,19 +625,17 @@ def test_a_step_that_is_deleted_while_it_is_read_gives_way_to_a_newer_one(tmp_pa
 
 
 def test_a_step_that_cannot_be_read_for_a_moment_is_never_deleted(tmp_path, monkeypatch):
-    from hepcli.checkpoints import _step_files
-
     with CheckpointStore(tmp_path, keep_latest=1, keep_best=1) as store:
         for step, metric in ((1, 0.9), (2, 0.1)):
             store.save(step, small_state(step), {}, metric)
-    digest = _step_files.file_digest
+    digest = _manifest.file_digest
 
     def refuse(path):
         if path.parent.name == "1":
             raise PermissionError(13, "Permission denied")
         return digest(path)
 
-    monkeypatch.setattr(_step_files, "file_digest", refuse)
+    monkeypatch.setattr(_manifest, "file_digest", refuse)
     with CheckpointStore(tmp_path, keep_latest=1, keep_best=1) as store:
         store.save(3, small_state(3), {}, 0.2)
     assert (tmp_path / "1").is_dir()
@@ -720,14 +718,14 @@ def test_damaged_steps_are_named_and_left_where_they_are(tmp_path):
 
 def test_a_step_that_the_system_refuses_to_read_is_an_error_not_an_older_step(tmp_path, monkeypatch):
     store_with(tmp_path, 1, 2)
-    digest = _step_files.file_digest
+    digest = _manifest.file_digest
 
     def refuse(path):
         if "2" in path.parts:
             raise PermissionError(13, "Permission denied")
         return digest(path)
 
-    monkeypatch.setattr(_step_files, "file_digest", refuse)
+    monkeypatch.setattr(_manifest, "file_digest", refuse)
     with pytest.raises(CheckpointError, match=r"Step 2 in .* cannot be read: .*Permission denied"):
         CheckpointStore(tmp_path).restore(small_state(0))
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hepcli.api._model import Model, Run, opened
+from hepcli.api._model import Model, Run
+from hepcli.api._open import opened
 from hepcli.api._session import (
     Overrides,
     Preset,
@@ -22,7 +23,7 @@ from hepcli.code import kept_current
 from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
-from hepcli.experiments.figures import FigureFormat
+from hepcli.experiments.figures.style import FigureFormat
 from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.sources import INIT_KEY
 from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest

@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int, UInt8
 
-from hepcli.api._model import Model, opened
+from hepcli.api._model import Model
+from hepcli.api._open import opened
 from hepcli.api._session import Overrides, in_session, set_once, split_overrides
 from hepcli.config import Config, differences, load_config
 from hepcli.engine import Estimate, Params, Problem, estimator_of

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from hepcli.checkpoints._step_files import is_number, present_steps
+from hepcli.checkpoints._step_folders import is_number, present_steps
 from hepcli.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"

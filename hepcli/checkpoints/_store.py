@@ -1,73 +1,30 @@
-"""Save and restore training states with Orbax, so that damage is noticed and never loaded.
-
-A step is a folder named after its number: `state/` written by Orbax, `manifest.json` (metadata, metric, the
-path, shape, dtype and sha256 of each leaf, the size and sha256 of each Orbax file) and `manifest.sha256`.
-It is built under a hidden name and renamed when all of it is on disk: whenever the process is killed, a step
-is there whole or not at all, and one that is replaced is there, old or new. Orbax itself loads flipped bytes
-silently, so it only ever sees verified files.
-"""
+"""Save and restore training states with Orbax, so that damage is noticed and never loaded."""
 
 import json
 import math
 import shlex
-import shutil
 from collections.abc import Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from weakref import WeakSet
 
 import numpy as np
 
-from hepcli.checkpoints._step_files import (
-    DELETING,
-    FORMAT,
-    REPLACED,
-    SAVING,
-    STATE,
-    DamagedError,
-    PyTree,
-    UnreadableError,
-    file_digests,
-    is_complete,
-    is_refused,
-    named_leaves,
-    present_steps,
-    read_step,
-    step_folders,
-    system_reason,
-    verified_manifest,
-    words,
-    write_manifest,
-    write_state,
-)
+from hepcli.checkpoints._arrays import system_reason
+from hepcli.checkpoints._manifest import FORMAT, DamagedError, UnreadableError
+from hepcli.checkpoints._step_files import PyTree, Restored, named_leaves, read_step, words
+from hepcli.checkpoints._step_folders import Kept, StepFolders
 from hepcli.errors import CheckpointError, OutputError
-from hepcli.files import sync
 
 _NO_STEP_ADVICE = "Restore the run folder from a copy, or train in a new one: hep train --out DIR"
 
 
 def _lines(damaged: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(f"Step {step} {damaged[step]}." for step in sorted(damaged, reverse=True))
-
-
-class Restored(NamedTuple):
-    """A state read back from a checkpoint.
-
-    Attributes:
-        step: the step it was saved at.
-        state: the tree of the target, with NumPy leaves; random keys are JAX's.
-        metadata: what was given to `save`, after a round trip through JSON.
-        damaged: one line for each step that was skipped, newest first.
-    """
-
-    step: int
-    state: PyTree
-    metadata: dict[str, Any]
-    damaged: tuple[str, ...]
 
 
 _STORES: "WeakSet[CheckpointStore]" = WeakSet()
@@ -95,9 +52,8 @@ class CheckpointStore:
         if keep_latest < 1 or keep_best < 0 or keep_every_steps < 0:
             raise ValueError("keep_latest must be at least 1, keep_best and keep_every_steps at least 0")
         self._directory = directory.absolute()
-        self._keep_latest = keep_latest
-        self._keep_best = keep_best
-        self._keep_every_steps = keep_every_steps
+        self._folders = StepFolders(self._directory)
+        self._kept = Kept(keep_latest, keep_best, keep_every_steps)
         self._intact: dict[int, float | None] | None = None  # step to metric; None until the first save
         self._kept_as_they_are: dict[int, str] = {}  # steps that are damaged or cannot be read, and why
         self._restored: int | None = None
@@ -217,7 +173,7 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(step for step, folder in present_steps(self._directory).items() if is_complete(folder))
+        return self._folders.complete()
 
     def all_steps(self) -> list[int]:
         """List the steps that lie here, ascending, damaged ones included.
@@ -226,7 +182,7 @@ class CheckpointStore:
             The numbers of the steps.
         """
         self.wait()
-        return sorted(present_steps(self._directory))
+        return sorted(self._folders.present())
 
     def survey(self) -> tuple[str, ...]:
         """Clear what a killed process left behind, and read every byte of every step, before saving.
@@ -266,7 +222,7 @@ class CheckpointStore:
         """
         self.wait()
         self._wait_for_others()
-        damaged = {} if step is not None else self._unfinished()
+        damaged = {} if step is not None else self._folders.unfinished()
         while (newest := self._newest(step, damaged)) is not None:
             number, folder = newest
             try:
@@ -291,16 +247,11 @@ class CheckpointStore:
 
     def _newest(self, step: int | None, damaged: Container[int]) -> tuple[int, Path] | None:
         """The newest step, or that step, and its folder, unless it is known to be damaged."""
-        folders = present_steps(self._directory)
+        folders = self._folders.present()
         if step is not None and step not in folders:
             raise CheckpointError(f"There is no step {step} in {self._directory}.", self._advice(step))
         number = max((n for n in folders if n not in damaged and step in (None, n)), default=None)
         return None if number is None else (number, folders[number])
-
-    def _unfinished(self) -> dict[int, str]:
-        reason = "is damaged: saving it was interrupted or is still in progress"
-        finished = present_steps(self._directory)
-        return {n: reason for n in step_folders(self._directory, SAVING) if n not in finished}
 
     def _advice(self, excluded: int) -> str:
         """Name the other complete steps, or what to do without any."""
@@ -310,96 +261,29 @@ class CheckpointStore:
     def _write_step(
         self, step: int, leaves: dict[str, np.ndarray], manifest: dict[str, Any], replace: bool
     ) -> None:
-        """Write one step under a hidden name, rename it, then delete what need not be kept."""
+        """Write one step, then delete what need not be kept."""
         # Later on, a folder that is missing was moved or deleted, and must not come back.
         self._directory.mkdir(parents=self._intact is None and self._restored is None, exist_ok=True)
         if self._intact is None:
             self._intact = self._surveyed()
         if step in self._intact and not replace:
             return
-        staging = self._directory / f"{SAVING}{step}"
-        if staging.exists():  # TensorStore may still have been writing when a failed save was cleared away
-            shutil.rmtree(staging)
-        try:
-            staging.mkdir()
-            stored = write_state(staging / STATE, leaves)
-            write_manifest(staging, manifest | {"leaves": stored, "files": file_digests(staging)})
-            self._put(staging, step)
-            sync(self._directory)
-        finally:
-            if (self._directory / str(step)).exists() or not is_complete(staging):
-                shutil.rmtree(staging, ignore_errors=True)
-        self._clear(DELETING)
-        self._clear(REPLACED)
+        self._folders.write(step, leaves, manifest)
         self._intact[step] = manifest["metric"]
         self._kept_as_they_are.pop(step, None)
         self._prune(step)
 
-    def _put(self, staging: Path, step: int) -> None:
-        """Give a step its name; one of that name makes room, and comes back where that fails."""
-        folder, old = self._directory / str(step), self._directory / f"{REPLACED}{step}"
-        shutil.rmtree(old, ignore_errors=True)
-        replaces = folder.exists()
-        if replaces:
-            folder.rename(old)
-        try:
-            staging.rename(folder)
-        except OSError:
-            if replaces:
-                old.rename(folder)
-            raise
-
-    def _clear(self, prefix: str) -> None:
-        """Delete what has such a name, as far as that can be done now, and is not the only copy of a step."""
-        named = step_folders(self._directory)
-        for step, folder in step_folders(self._directory, prefix).items():
-            if prefix == DELETING or step in named or not is_refused(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
     def _surveyed(self) -> dict[int, float | None]:
         """Clear what a killed process left behind; return the intact steps with their metrics."""
-        for step, folder in present_steps(self._directory).items():
-            if folder.name != str(step):  # whole, and not renamed yet
-                folder.rename(self._directory / str(step))
-        named = step_folders(self._directory)
-        for step, folder in step_folders(self._directory, REPLACED).items():
-            if step not in named:  # what was to take its place never came
-                folder.rename(self._directory / str(step))
-        for prefix in (SAVING, REPLACED, DELETING):
-            self._clear(prefix)
-        intact: dict[int, float | None] = {}
-        self._kept_as_they_are = {}
-        for step, folder in step_folders(self._directory).items():
-            try:
-                metric = verified_manifest(folder)["metric"]
-            except UnreadableError as error:
-                self._kept_as_they_are[step] = f"cannot be read: {error}"
-            except DamagedError as error:
-                self._kept_as_they_are[step] = f"is damaged: {error}"
-            else:
-                if self._restored is None or step <= self._restored:
-                    intact[step] = metric
-        return intact
+        intact, self._kept_as_they_are = self._folders.survey()
+        return {n: metric for n, metric in intact.items() if self._restored is None or n <= self._restored}
 
     def _prune(self, saved: int) -> None:
         """Delete the steps that no rule keeps; what is damaged stays, since a copy of a file may mend it."""
         metrics = self._intact or {}
-        steps = sorted(metrics)
-        rated = sorted((-metric, step) for step, metric in metrics.items() if metric is not None)
-        keep = {saved, *self._kept_as_they_are, *steps[-self._keep_latest :]}
-        keep.update(step for _, step in rated[: self._keep_best])
-        if self._keep_every_steps:
-            keep.update(step for step in steps if step % self._keep_every_steps == 0)
-        for step in step_folders(self._directory).keys() - keep:
-            if step < steps[-1]:
+        keep = {saved, *self._kept_as_they_are, *self._kept.of(metrics)}
+        for step in self._folders.named().keys() - keep:
+            if step < max(metrics):
                 with suppress(OSError):  # what was saved is on disk; a step too many harms nothing
-                    self._discard(step)
+                    self._folders.discard(step)
                 metrics.pop(step, None)
-
-    def _discard(self, step: int) -> None:
-        """Delete a step, if there: renamed first, so that a half-deleted one never looks like a step."""
-        folder = self._directory / str(step)
-        if folder.exists():
-            doomed = folder.rename(self._directory / f"{DELETING}{step}")
-            # What cannot go now (on NFS a file that somebody still reads) goes when the next run begins.
-            shutil.rmtree(doomed, ignore_errors=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from hepcli.cli._display import duration
 from hepcli.cli._stderr import StderrConsole, attempt, is_terminal, say
 from hepcli.cli._tables import fits, number
-from hepcli.experiments.captions import in_words, shown_label, symbol_of
+from hepcli.experiments.figures.captions import in_words, shown_label, symbol_of
 from hepcli.experiments.sweep import SweepEvent, SweepStarted
 from hepcli.experiments.sweeps.collection import value_of
 from hepcli.experiments.sweeps.plan import Plan

@@ -7,7 +7,7 @@ from pathlib import Path
 from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import FigureView, read_config
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.figure_data import SUFFIX, read_data
+from hepcli.experiments.figures.data import SUFFIX, read_data
 from hepcli.experiments.sweeps.collect_runs import collect_runs
 from hepcli.experiments.sweeps.collection import Collection
 from hepcli.files import write_failure
@@ -75,7 +75,7 @@ def draw_again(files: Sequence[Path], out: Path | None = None) -> list[Path]:
         raise ConfigError(
             f"--out {out} names one file, but there are {len(files)} figures.", "Leave out --out."
         )
-    from hepcli.experiments.drawing import redraw
+    from hepcli.experiments.figures.drawing import redraw
 
     made = []
     for file in files:
@@ -118,7 +118,7 @@ def _values(collection: Collection) -> tuple[str, ...]:
 
 
 def _draw(collection: Collection, out: Path) -> None:
-    from hepcli.experiments.drawing import draw_figure
+    from hepcli.experiments.figures.drawing import draw_figure
     from hepcli.experiments.sweeps.figure import figure_of
 
     with _writing(out):

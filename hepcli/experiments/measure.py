@@ -8,8 +8,8 @@ from hepcli.code import code_settings, load_code
 from hepcli.config import load_config
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.errors import CheckpointError, ConfigError
-from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.figures.drawing import draw_figure
+from hepcli.experiments.figures.style import FigureFormat, attempt
 from hepcli.experiments.initial import Initial, starting_params
 from hepcli.experiments.measurement import Measurement, StepMeasured
 from hepcli.experiments.partial import PARTIAL_FILE, PartialMeasures

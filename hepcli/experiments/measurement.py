@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from hepcli.config import config_hash
 from hepcli.data import OnProgress, SplitName, silent
 from hepcli.engine import estimator_of
-from hepcli.experiments.captions import settings_of
-from hepcli.experiments.figure_data import FigureData
+from hepcli.experiments.figures.along_run import along_run
+from hepcli.experiments.figures.captions import settings_of
+from hepcli.experiments.figures.data import FigureData
+from hepcli.experiments.figures.pictures import PictureAxes, pictures_of
 from hepcli.experiments.initial import Initial
-from hepcli.experiments.measure_plots import PictureAxes, along_run, pictures_of
 from hepcli.experiments.saved import SavedRun
 from hepcli.experiments.task import Task
 from hepcli.training import finite_or_none

@@ -12,7 +12,7 @@ from hepcli.code import check_same, code_settings, load_code
 from hepcli.config import ResolvedConfig, differences, kept_code, load_config, read_config
 from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
-from hepcli.experiments.figures import FigureFormat
+from hepcli.experiments.figures.style import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.saved import MAY_CHANGE
 from hepcli.experiments.sources import absolute_source

@@ -15,13 +15,13 @@ from hepcli.config import OF_LAST_LINE, Config, config_hash
 from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.captions import settings_of
-from hepcli.experiments.drawing import draw_figure
 from hepcli.experiments.evaluated import Evaluated
-from hepcli.experiments.figures import FigureFormat, attempt
+from hepcli.experiments.figures.captions import settings_of
+from hepcli.experiments.figures.curves import curves_of
+from hepcli.experiments.figures.drawing import draw_figure
+from hepcli.experiments.figures.style import FigureFormat, attempt
 from hepcli.experiments.initial import leak_notice, starting_params
 from hepcli.experiments.notices import method_notices, schedule_notice
-from hepcli.experiments.plots import curves_of
 from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
 from hepcli.experiments.saved import check_config, check_data

@@ -1,14 +1,20 @@
 """Every setting stated once: its limits, its meaning and its default; and every replaceable part by name.
 
 Frozen records, free of JAX, that the configuration validates and all other rooms use as they are. To add a
-key: its line and its documentation in the record of its table (`tables.py`, `network.py`, `layers.py`), and
-its use. To add a part: one file in the room it belongs to, and one line in `parts.py`; of an estimator its
-traits in `estimators.py`, too.
+key: its line and its documentation in the record of its table (`tables.py`, `dynamics.py`, `network.py`,
+`layers.py`), and its use. To add a part: one file in the room it belongs to, and one line in `parts.py`; of
+an estimator its traits in `estimators.py`, too.
 """
 
 from hepcli.settings._graph import INPUT, OUTPUT, READOUT
 from hepcli.settings._limits import STRICT, Seed
 from hepcli.settings.activations import SAME, is_holomorphic, split_activation
+from hepcli.settings.dynamics import (
+    GradientSettings,
+    HardwareSettings,
+    HomeostasisSettings,
+    RelaxationSettings,
+)
 from hepcli.settings.estimators import TRAITS, Traits, traits_of
 from hepcli.settings.faults import Fault, Faults, assigned, did_you_mean, show
 from hepcli.settings.layers import (
@@ -54,11 +60,7 @@ from hepcli.settings.tables import (
     CheckpointSettings,
     CodeSettings,
     DataSettings,
-    GradientSettings,
-    HardwareSettings,
-    HomeostasisSettings,
     OptimizerSettings,
-    RelaxationSettings,
     RunSettings,
 )
 

@@ -6,8 +6,7 @@ import json
 import pytest
 
 from hepcli.errors import OutputError
-from hepcli.experiments.drawing import compose, draw_figure, redraw
-from hepcli.experiments.figure_data import (
+from hepcli.experiments.figures.data import (
     FigureData,
     Map,
     Panel,
@@ -17,7 +16,8 @@ from hepcli.experiments.figure_data import (
     numbers,
     read_data,
 )
-from hepcli.experiments.figures import FORMATS, house_style, look_of
+from hepcli.experiments.figures.drawing import compose, draw_figure, redraw
+from hepcli.experiments.figures.style import FORMATS, house_style, look_of
 
 LINES = tuple(
     Series(label=f"N = {n}", x=(1.0, 2.0, 3.0), y=(0.5 * n, None, 0.9), error=(0.1, None, None))
@@ -109,7 +109,8 @@ def test_error_bars_of_series_do_not_overlap():
 
 def test_places_without_a_bar_keep_their_names(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr("hepcli.experiments.drawing.save_figure", lambda figure, file: figures.append(figure))
+    save = "hepcli.experiments.figures.drawing.save_figure"
+    monkeypatch.setattr(save, lambda figure, file: figures.append(figure))
     series = Series(x=(1.0,), y=(2.0,))
     panel = Panel(kind="bars", x=Scale(ticks=(0.0, 1.0, 2.0), names=("a", "b", "c")), series=(series,))
     redraw(FigureData(title="", panels=(panel,), columns=1), tmp_path / "a.png")

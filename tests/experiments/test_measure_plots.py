@@ -3,7 +3,7 @@
 import numpy as np
 
 from hepcli.engine import CircleScan
-from hepcli.experiments.measure_plots import PictureAxes, _convergence
+from hepcli.experiments.figures.pictures import PictureAxes, _convergence
 
 
 def test_markers_are_filled_where_the_median_circle_has_settled_and_what_was_left_out_counts_nowhere():

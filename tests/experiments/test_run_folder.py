@@ -8,8 +8,8 @@ import pytest
 
 from hepcli.config import load_config
 from hepcli.errors import FolderBusyError, OutputError
-from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.plots import curves_of
+from hepcli.experiments.figures.curves import curves_of
+from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.run_folder import RunFolder
 
 RESOLVED = load_config("quickstart")
@@ -66,7 +66,7 @@ def test_a_parent_that_is_a_link_to_nowhere_is_said(tmp_path):
 
 
 def test_a_figure_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
-    from hepcli.experiments.figures import new_figure, save_figure
+    from hepcli.experiments.figures.style import new_figure, save_figure
 
     figure, file = new_figure(1, 1), tmp_path / "curves.png"
     save_figure(figure, file)

@@ -11,7 +11,7 @@ import pytest
 
 from hepcli.config import check_sweep, config_hash, dump_config, load_config
 from hepcli.errors import ConfigError, OutputError, SweepError
-from hepcli.experiments.captions import number_format
+from hepcli.experiments.figures.captions import number_format
 from hepcli.experiments.sweeps.claims import FAILED
 from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.collect_runs import collect_runs

@@ -75,11 +75,11 @@ def import_all() -> None:
 
     import hepcli.cli._display
     import hepcli.experiments.evaluate
-    import hepcli.experiments.measure_plots
-    import hepcli.experiments.plots
+    import hepcli.experiments.figures.curves
+    import hepcli.experiments.figures.pictures
     import hepcli.experiments.sweeps.report
     import hepcli.experiments.sweeps.worker  # noqa: F401
-    from hepcli.checkpoints._step_files import _orbax
+    from hepcli.checkpoints._arrays import _orbax
 
     _orbax()
 

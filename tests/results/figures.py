@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hepcli.config import load_config, load_sweep
-from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.figure_data import FigureData
+from hepcli.experiments.figures.data import FigureData
+from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.sweeps.collection import Collection, Outcome, views
 from hepcli.experiments.sweeps.figure import figure_of
 from tests.results.records import FOLDER

@@ -20,9 +20,9 @@ from scipy.stats import spearmanr
 
 import hepcli
 from hepcli.engine import leading_eigenvalues, step_product
-from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
-from hepcli.experiments.figures import BLACK
+from hepcli.experiments.figures.data import FigureData, Panel, Scale, Series, numbers
+from hepcli.experiments.figures.drawing import draw_figure
+from hepcli.experiments.figures.style import BLACK
 from hepcli.training import normalizer
 from tests.results.records import FOLDER
 

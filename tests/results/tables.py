@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from hepcli.experiments.captions import in_words
+from hepcli.experiments.figures.captions import in_words
 from hepcli.experiments.sweeps.cells import half_interval
 from tests.results.records import FOLDER
 

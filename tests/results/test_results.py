@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hepcli.config import load_sweep
-from hepcli.experiments.figure_data import read_data
+from hepcli.experiments.figures.data import read_data
 from hepcli.experiments.sweeps.points import expand
 from tests.results.figures import FIGURES, figure, stem
 from tests.results.records import FOLDER

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hepcli.config import ABSENT
 from hepcli.errors import ConfigError
-from hepcli.experiments.captions import assigned_symbol, shown_label
+from hepcli.experiments.figures.captions import assigned_symbol, shown_label
 from hepcli.experiments.sweeps.collection import Collection, value_in_summary
 from hepcli.settings import did_you_mean
 

@@ -7,7 +7,7 @@ from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import ABSENT, Config, config_hash, flatten, labels_of, read_config
 from hepcli.config.load import SEE_KEYS
 from hepcli.errors import CodeError, ConfigError
-from hepcli.experiments.captions import is_number
+from hepcli.experiments.figures.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
 from hepcli.experiments.sweeps.collection import Collection, Outcome, default_views, notes_of_schedules
 from hepcli.experiments.sweeps.examples import notes_of_examples

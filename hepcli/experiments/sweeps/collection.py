@@ -16,7 +16,7 @@ from hepcli.config import (
     flatten,
 )
 from hepcli.errors import ConfigError
-from hepcli.experiments.captions import is_number
+from hepcli.experiments.figures.captions import is_number
 from hepcli.experiments.run_folder import SUMMARY_FILE
 from hepcli.settings import MEASURES, did_you_mean
 

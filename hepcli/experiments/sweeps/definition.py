@@ -22,7 +22,7 @@ from hepcli.config import (
     tell_apart,
 )
 from hepcli.errors import ConfigError
-from hepcli.experiments.figures import FigureFormat
+from hepcli.experiments.figures.style import FigureFormat
 from hepcli.experiments.sources import INIT_KEY, absolute_source
 from hepcli.experiments.sweeps.points import absolute_preset
 

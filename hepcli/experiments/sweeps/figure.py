@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hepcli.config import ABSENT
-from hepcli.experiments.captions import (
+from hepcli.experiments.figures.captions import (
     IN_VIEW,
     RESIDUAL_SPAN,
     RIGHT_ANGLE,
@@ -19,15 +19,9 @@ from hepcli.experiments.captions import (
     symbol_of,
     with_symbols,
 )
-from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, extent, numbers
+from hepcli.experiments.figures.data import FigureData, Panel, Scale, Series, extent, numbers
 from hepcli.experiments.run_folder import METRICS_FILE
-from hepcli.experiments.sweeps.collection import (
-    Collection,
-    Outcome,
-    value_in_summary,
-    value_of,
-    value_title,
-)
+from hepcli.experiments.sweeps.collection import Collection, Outcome, value_in_summary, value_of, value_title
 
 _IN_VIEW = {
     "test_error": IN_VIEW["error"],

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from hepcli.config import OF_LAST_LINE
 from hepcli.config.values import value_faults, value_names
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.drawing import draw_figure
-from hepcli.experiments.figure_data import FigureData, data_file
-from hepcli.experiments.figures import FORMATS, FigureFormat, attempt
+from hepcli.experiments.figures.data import FigureData, data_file
+from hepcli.experiments.figures.drawing import draw_figure
+from hepcli.experiments.figures.style import FORMATS, FigureFormat, attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.cells import Cell, cells_of, differences_from, place_of
 from hepcli.experiments.sweeps.collect import collect

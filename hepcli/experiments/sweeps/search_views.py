@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hepcli.experiments.captions import IN_VIEW, number_format, seeds_text, symbol_of
-from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
+from hepcli.experiments.figures.captions import IN_VIEW, number_format, seeds_text, symbol_of
+from hepcli.experiments.figures.data import FigureData, Panel, Scale, Series, numbers
 from hepcli.experiments.sweeps.claims import DONE
 from hepcli.experiments.sweeps.collection import value_title
 from hepcli.experiments.sweeps.search import Search

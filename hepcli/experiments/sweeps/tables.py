@@ -7,7 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hepcli.config import ERRORS, flatten
-from hepcli.experiments.captions import assigned_symbol, number_format, shown_label, symbol_of, with_symbols
+from hepcli.experiments.figures.captions import (
+    assigned_symbol,
+    number_format,
+    shown_label,
+    symbol_of,
+    with_symbols,
+)
 from hepcli.experiments.sweeps.cells import CONFIDENCE, Cell, Difference, Place, cells_beside
 from hepcli.experiments.sweeps.collection import Collection, value_in_summary, value_title
 

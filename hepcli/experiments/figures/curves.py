@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
-from hepcli.experiments.figure_data import FigureData, Panel, Scale, Series, numbers
+from hepcli.experiments.figures.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
+from hepcli.experiments.figures.data import FigureData, Panel, Scale, Series, numbers
 
 _Curves = dict[str, list[float | None]]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.experiments.figure_data import FigureData
-from hepcli.experiments.figures import plain
+from hepcli.experiments.figures.data import FigureData
+from hepcli.experiments.figures.style import plain
 
 _PAD = 0.06  # inches
 _TITLE_SIZE, _CAPTION_SIZE = 9, 7

@@ -149,7 +149,7 @@ def read_data(file: Path) -> FigureData:
         file: ends in `.figure.json`.
 
     Returns:
-        What `hepcli.experiments.drawing.draw_figure` draws.
+        What `hepcli.experiments.figures.drawing.draw_figure` draws.
 
     Raises:
         OutputError: there is no such file, or it holds no figure.

@@ -1,93 +1,25 @@
-"""From the data of a figure to its picture; Matplotlib is loaded when one is drawn."""
+"""The panels of a figure, each drawn by its kind."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, extent, write_data
-from hepcli.experiments.figure_words import add_legend, add_strips
-from hepcli.experiments.figures import Look, house_style, look_of, new_figure, plain, save_figure
+from hepcli.experiments.figures.data import Map, Panel, Scale, Series, extent
+from hepcli.experiments.figures.style import Look, look_of, plain
 
-_WIDTHS = (4.4, 7.0, 7.4, 9.6)  # inches, by number of columns
-_PANEL_HEIGHT = 2.35
-_MOST_NAMES = 6  # along a narrow panel
-_MAP_SIZE = (3.6, 2.8)
 _PLAIN_RANGE = 100  # up to this ratio of its ends, a logarithmic axis has numbers at 1, 2 and 5
 _FEW_NUMBERS = 10_000  # and up to this one at the powers of ten
 
 
-def draw_figure(data: FigureData, file: Path) -> None:
-    """Draw a figure, and save its data beside it.
-
-    Args:
-        data: what it shows.
-        file: picture to write, .png, .pdf or .svg.
-    """
-    write_data(data, file)
-    redraw(data, file)
-
-
-@house_style()
-def redraw(data: FigureData, file: Path) -> None:
-    """Draw a figure from its data alone, in the house style.
-
-    Args:
-        data: what it shows, such as `read_data` gives.
-        file: picture to write, .png, .pdf or .svg.
-    """
-    save_figure(compose(data), file)
-
-
-def compose(data: FigureData) -> Any:
-    """Matplotlib's figure of the data; within `house_style`."""
-    columns = max(1, min(data.columns, len(data.panels)))
-    rows = -(-len(data.panels) // columns)
-    size = _WIDTHS[min(columns, len(_WIDTHS)) - 1], _PANEL_HEIGHT * rows
-    first = data.panels[0]
-    names, series = len(first.x.names or ()), len(first.series)
-    if len(data.panels) == 1 and max(names, series, names * series / 4) > _MOST_NAMES:
-        size = _WIDTHS[1], _PANEL_HEIGHT
-    figure = new_figure(*(_MAP_SIZE if first.kind == "map" else size))
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in grid[len(data.panels) :]:
-        axes.remove()
-    panels = list(zip(grid, data.panels, strict=False))
-    for axes, panel in panels:
-        _draw_panel(axes, panel)
-    _share_epochs([axes for axes, panel in panels if panel.x.label == "epoch" and not _is_empty(panel)])
-    renderer = _renderer(figure)
-    add_strips(figure, data, renderer)
-    if not data.shared_legend:
-        figure.draw_without_rendering()
-        beside = [add_legend(axes, renderer) for axes, _ in panels]
-        if not any(beside):
-            figure.set_layout_engine("none")  # it is laid out: once more would take as long again
-    return figure
-
-
-def _share_epochs(panels: Sequence[Any]) -> None:
-    """One range of epochs for all panels."""
-    ends = [end for axes in panels for end in axes.get_xlim()]
-    for axes in panels:
-        axes.set_xlim(min(ends), max(ends))
-
-
-def _renderer(figure: Any) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas: Any = FigureCanvasAgg(figure)
-    return canvas.get_renderer()
-
-
-def _draw_panel(axes: Any, panel: Panel) -> None:
+def draw_panel(axes: Any, panel: Panel) -> None:
+    """Draw a panel on its axes, or the note of why there is nothing in it."""
     if panel.title:
         axes.set_title(plain(panel.title))
     axes.set(xlabel=plain(panel.x.label), ylabel=plain(panel.y.label))
-    if _is_empty(panel):
+    if is_empty(panel):
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, panel.note, ha="center", va="center", transform=axes.transAxes, color="#666666")
         return
@@ -100,7 +32,8 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         axes.axhline(panel.reference, color="#888888", linewidth=0.7, zorder=0.5)
 
 
-def _is_empty(panel: Panel) -> bool:
+def is_empty(panel: Panel) -> bool:
+    """Whether a panel has no value to show."""
     return panel.map is None and not any(value is not None for one in panel.series for value in one.y)
 
 
@@ -167,7 +100,7 @@ def _array(values: Sequence[float | None]) -> NDArray[np.float64]:
 
 
 def _look(series: Series) -> Look:
-    return look_of(series.look or 0)  # `_draw_panel` gives each its own
+    return look_of(series.look or 0)  # `draw_panel` gives each its own
 
 
 def _points(axes: Any, panel: Panel) -> None:

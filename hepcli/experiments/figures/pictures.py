@@ -1,16 +1,13 @@
 """What `hep measure-asymmetry` found, as the data of its figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.engine import CircleScan, estimator_of
-from hepcli.experiments.captions import IN_VIEW, RESIDUAL_SPAN, RIGHT_ANGLE
-from hepcli.experiments.figure_data import FigureData, Map, Panel, Scale, Series, numbers
-from hepcli.experiments.figures import BLACK
-from hepcli.settings import MEASURES
+from hepcli.experiments.figures.data import FigureData, Map, Panel, Scale, Series, numbers
 from hepcli.training import BIASES, PICTURE_STEPS, Pictures, circle_of
 
 _COMPARED = {
@@ -18,16 +15,8 @@ _COMPARED = {
     "asymmetry": "hep exact vs rbp",
     "total": "this run's estimator vs rbp",
 }
-_GRADIENT = "parameter gradient (this run's estimator vs bptt)"
 _LOWEST = 1e-15  # of logarithmic axes: rounding in float64
 _SETTLED = 1e-6  # residual up to which a phase in the figures counts as settled
-_IN_VIEW = {
-    "jacobian_symmetry": IN_VIEW["symmetry"],
-    "homeostatic_loss": IN_VIEW["loss"],
-    "spectral_radius": (1.0,),
-    "log10_residual": RESIDUAL_SPAN,
-}
-_REFERENCE = {"spectral_radius": 1.0}
 
 
 class PictureAxes(NamedTuple):
@@ -66,7 +55,7 @@ def pictures_of(
         nudges neither of the two over them.
     """
     where = "untrained" if record["checkpoint"] is None else f"epoch {record['epoch']:g}"
-    figures = {"biases": _biases(record, where, f"{caption}; {_used(record)}")}
+    figures = {"biases": _biases(record, where, f"{caption}; {examples_used(record)}")}
     if not result.kept.any():
         return figures
     few = f"{caption}; {where}; {int(result.kept.sum())} {record['split']} examples"
@@ -80,7 +69,7 @@ def pictures_of(
     return figures
 
 
-def _name(bias: str, method: str) -> str:
+def bias_name(bias: str, method: str) -> str:
     """A bias in the legend; hep exact nudges infinitely little, and differs by its finite steps alone.
 
     A method that aims at the true gradient has no bias of asymmetry: what involves hep exact only compares.
@@ -93,7 +82,8 @@ def _name(bias: str, method: str) -> str:
     return f"{bias.replace('_', ' ')} ({_COMPARED[bias]})"
 
 
-def _used(record: Mapping[str, Any]) -> str:
+def examples_used(record: Mapping[str, Any]) -> str:
+    """How many examples of which split count, in words."""
     return f"{record['examples_used']} of {record['examples']} {record['split']} examples"
 
 
@@ -105,7 +95,7 @@ def _biases(record: Mapping[str, Any], where: str, caption: str) -> FigureData:
         errors = record["standard_error"][measure]
         series = tuple(
             Series(
-                label=_name(bias, record["method"]),
+                label=bias_name(bias, record["method"]),
                 x=tuple(range(len(layers))),
                 y=numbers(record[measure][bias][name] for name in layers),
                 error=numbers(errors[bias][name] for name in layers),
@@ -213,10 +203,10 @@ def _convergence(circles: CircleScan, chosen: NDArray[Any], axes: PictureAxes, c
     )
     y = Scale(label=f"relative error to {limit}", log=True)
     panels = (
-        Panel(kind="points", x=Scale(label="N", ticks=ticks_at(axes.numbers)), y=y, series=by_number),
+        Panel(kind="points", x=Scale(label="N", ticks=_ticks_at(axes.numbers)), y=y, series=by_number),
         Panel(
             kind="points",
-            x=Scale(label="|β|", log=True, ticks=ticks_at(axes.radii)),
+            x=Scale(label="|β|", log=True, ticks=_ticks_at(axes.radii)),
             y=Scale(label="", log=True),
             series=by_radius,
         ),
@@ -228,72 +218,9 @@ def _convergence(circles: CircleScan, chosen: NDArray[Any], axes: PictureAxes, c
     return FigureData(title=title, caption=caption, panels=panels, columns=2)
 
 
-def ticks_at(values: Sequence[float]) -> tuple[float, ...]:
+def _ticks_at(values: Sequence[float]) -> tuple[float, ...]:
     """Ticks at these values."""
     return tuple(map(float, values))
-
-
-def along_run(records: Sequence[Mapping[str, Any]], caption: str) -> FigureData:
-    """S, angle, cosines, biases and test error against the epoch, a panel for each that is defined."""
-    epochs = numbers(record["epoch"] for record in records)
-    test_error = [None if r["test_top1"] is None else 100 * (1 - r["test_top1"]) for r in records]
-    panels = [
-        ("test error / %", IN_VIEW["error"], None, [Series(x=epochs, y=numbers(test_error), look=BLACK)]),
-        ("weight angle / °", IN_VIEW["angle"], None, [_series(records, epochs, "weight_angle_deg")]),
-        *(
-            (measure.title, _IN_VIEW.get(key, ()), _REFERENCE.get(key), [_series(records, epochs, key)])
-            for key, measure in MEASURES.items()
-        ),
-        (
-            "cosine",
-            IN_VIEW["cosine"],
-            None,
-            [*_by_bias(records, epochs, "cosine"), _gradient(records, epochs)],
-        ),
-        ("relative error", (), None, [*_by_bias(records, epochs, "relative_error")]),
-    ]
-    shown = tuple(
-        Panel(
-            kind="points",
-            x=Scale(label="epoch", integer=True),
-            y=Scale(
-                label=label,
-                include=include,
-                log=label == "relative error",
-                ticks=RIGHT_ANGLE if label.endswith("°") else None,
-            ),
-            series=tuple(series),
-            reference=reference,
-        )
-        for label, include, reference, series in panels
-        if any(value is not None for one in series for value in one.y)
-    )
-    caption += f"; {_used(records[-1])} at the end (test error: all); error bars: standard error"
-    title = "Asymmetry over training"
-    return FigureData(title=title, caption=caption, panels=shown, columns=4, shared_legend=True)
-
-
-def _series(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], key: str) -> Series:
-    errors = numbers(record["standard_error"].get(key) for record in records)
-    return Series(x=epochs, y=numbers(record[key] for record in records), error=errors, look=BLACK)
-
-
-def _by_bias(
-    records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...], measure: str
-) -> Iterator[Series]:
-    for look, bias in enumerate(BIASES):
-        yield Series(
-            label=_name(bias, records[-1]["method"]),
-            x=epochs,
-            y=numbers(record[measure][bias]["total"] for record in records),
-            error=numbers(record["standard_error"][measure][bias]["total"] for record in records),
-            look=look,
-        )
-
-
-def _gradient(records: Sequence[Mapping[str, Any]], epochs: tuple[float | None, ...]) -> Series:
-    cosines = numbers(record["gradient_cosine"]["total"] for record in records)
-    return Series(label=_GRADIENT, x=epochs, y=cosines, look=len(BIASES))
 
 
 def _log10(values: NDArray[Any]) -> NDArray[Any]:

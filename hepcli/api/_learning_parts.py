@@ -1,0 +1,279 @@
+"""Estimators, solvers and optimisers of your own."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+
+from hepcli import code
+from hepcli.api._registration import (
+    Part,
+    array_type,
+    check,
+    check_like,
+    check_members,
+    check_takes,
+    decorator,
+)
+from hepcli.code import defined_at
+from hepcli.engine import (
+    Dynamics,
+    ErrorSignal,
+    Estimate,
+    Estimator,
+    FreePhase,
+    PhaseReport,
+    Problem,
+    Solver,
+    State,
+    local_learning,
+)
+from hepcli.errors import CodeError
+from hepcli.settings import ESTIMATORS, OPTIMIZERS, SOLVERS, RelaxationSettings
+
+_ESTIMATOR = "See help(hepcli.register_estimator)."
+_SOLVER = "See help(hepcli.register_solver)."
+_OPTIMIZER = "See help(hepcli.register_optimizer)."
+
+
+def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
+    """Register an estimator of the learning signal, for `gradient.method`.
+
+    What is decorated is either a function from the end of a free phase (`hepcli.engine.FreePhase`) to the
+    error vector, real (batch, *units) per layer, and the record of its phases, or with
+    ``has_nudged_record=False`` None; or a whole `hepcli.engine.Estimator`.
+
+    Args:
+        name: lower-case letters, digits and _.
+        **traits: of a function, fields of `hepcli.settings.Traits`, such as ``uses_circle=True``.
+
+    Raises:
+        CodeError: the name is taken, or a trait is unknown.
+
+    Example:
+        Central differences at β and β/2, extrapolated to β = 0: an error of β⁴ with real nudges alone.
+
+        >>> import jax.numpy as jnp
+        >>> from hepcli.engine import activities, nudged_phases, report
+        >>> @hepcli.register_estimator("extrapolated", uses_circle=True)
+        ... def extrapolated(free):
+        ...     beta = free.problem.signal_settings.beta_radius
+        ...     phase = nudged_phases(free)(beta * jnp.array([1.0, -1.0, 0.5, -0.5]))
+        ...     signal = {
+        ...         name: (4 * (r[2] - r[3]) / beta - (r[0] - r[1]) / (2 * beta)) / 3
+        ...         for name, r in activities(free.problem, phase.state).items()
+        ...     }
+        ...     return signal, report(phase)
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small)
+        >>> images, labels, *_ = model.split("train")
+        >>> settled = {"relaxation.free_steps": 300, "relaxation.nudged_steps": 300}
+        >>> exact, own, plain = (
+        ...     hepcli.estimate(model, images[:8], labels[:8], method, settled).error_vector["l1"]
+        ...     for method in ("hep_exact", "extrapolated", "hep")
+        ... )
+        >>> bool(abs(own - exact).max() < 0.2 * abs(plain - exact).max())
+        True
+    """
+
+    def decorate(part: Part) -> Part:
+        if isinstance(part, Estimator):
+            if traits:
+                raise CodeError(
+                    f"estimator {name}: {', '.join(traits)} would be ignored; an Estimator has its own.",
+                    "Give them to the Estimator.",
+                )
+            code.register(ESTIMATORS, name, _checked_estimator(name, part))
+            return part
+        check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
+        check_takes(f"estimator {name}", part, "free")  # type: ignore[arg-type]
+        has_record = traits.get("has_nudged_record", True)
+        signal = _checked_signal(name, part, has_record=has_record)  # type: ignore[arg-type]
+        try:
+            estimator = Estimator(local_learning(signal), signal, **traits)
+        except TypeError as error:
+            raise CodeError(f"estimator {name}: {error}", "See help(hepcli.settings.Traits).") from error
+        code.register(ESTIMATORS, name, estimator)
+        return part
+
+    return decorate
+
+
+def register_solver(name: str) -> Callable[[Part], Part]:
+    """Register a solver, for `relaxation.solver`.
+
+    What is decorated is a function from `hepcli.settings.RelaxationSettings` to a `hepcli.engine.Solver`, or
+    a class constructed from them.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        All layers at once, half of the way.
+
+        >>> import jax
+        >>> @hepcli.register_solver("damped")
+        ... class Damped:
+        ...     memory = 0
+        ...     def __init__(self, settings):
+        ...         self.order = settings.order
+        ...     def num_passes(self, dynamics, steps):
+        ...         return 2 * steps
+        ...     def step(self, dynamics, state, count):
+        ...         moved = dynamics.move(state, dynamics.layers, count, 0)
+        ...         return jax.tree.map(lambda u, v: (u + v) / 2, state, moved)
+        >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
+        >>> model = hepcli.init_model("quickstart", small | {"relaxation.solver": "damped"})
+        >>> bool(model.states(model.split("test").images[:8]).settled.all())
+        True
+    """
+    return decorator(SOLVERS, name, "settings", checked=_checked_solver)
+
+
+def register_optimizer(name: str) -> Callable[[Part], Part]:
+    """Register an optimiser, for `optimizer.name`.
+
+    The decorated function takes `hepcli.settings.OptimizerSettings` and the weight decay, an Optax
+    transformation, and returns the Optax transformation that gives the direction of the updates; the learning
+    rate and its schedule follow by themselves.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        >>> import optax
+        >>> @hepcli.register_optimizer("lion")
+        ... def lion(settings, decay):
+        ...     return optax.chain(optax.scale_by_lion(), decay)
+    """
+    return decorator(OPTIMIZERS, name, "settings", "decay", checked=_checked_optimizer)
+
+
+def _checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> ErrorSignal:
+    """The error signal, refused where it is none of the network, or has no record where one is promised."""
+
+    def checked(free: FreePhase) -> tuple[State, PhaseReport | None]:
+        place = f"{defined_at(signal)}: estimator {name}"
+        result = signal(free)
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
+            raise CodeError(
+                f"{place} must return an error vector per layer, and a record or None.", _ESTIMATOR
+            )
+        vector, record = result
+        wanted = {layer: u.shape for layer, u in free.phase.state.items()}
+        shapes = {layer: np.shape(e) for layer, e in vector.items()}
+        if shapes != wanted:
+            raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _ESTIMATOR)
+        if not all(np.issubdtype(jax.numpy.result_type(e), np.floating) for e in vector.values()):
+            types = {layer: array_type(e) for layer, e in vector.items()}
+            raise CodeError(f"{place} returned {types}; an error vector is real, of floats.", _ESTIMATOR)
+        if (record is None) == has_record:
+            raise CodeError(
+                f"{place} returned {'no' if has_record else 'a'} record of its nudged phases.",
+                "Return report(phase), of hepcli.engine, or register it with has_nudged_record=False."
+                if has_record
+                else "Return None in its place, or leave out has_nudged_record=False.",
+            )
+        if record is not None:
+            _check_report(f"{place} returned a record", record, free.phase.residual)
+        dtypes = {layer: u.dtype for layer, u in free.phase.state.items()}
+        return {layer: jax.numpy.asarray(e, dtypes[layer]) for layer, e in vector.items()}, record
+
+    return checked
+
+
+def _checked_estimator(name: str, estimator: Estimator) -> Estimator:
+    """A whole estimator, refused where what it returns is no estimate of the network."""
+
+    def estimate(problem: Problem) -> Estimate:
+        place = f"{defined_at(estimator.estimate)}: estimator {name}"
+        result = estimator.estimate(problem)
+        if not isinstance(result, Estimate):
+            raise CodeError(
+                f"{place} must return a hepcli.engine.Estimate, not {type(result).__name__}.", _ESTIMATOR
+            )
+        zeros = problem.system.zero_state(problem.inputs)
+        check_like(f"{place} returned a state", result.state, zeros, _ESTIMATOR)
+        check_like(f"{place} returned a gradient", result.gradient_sum, problem.params, _ESTIMATOR)
+        for vector in filter(None, (result.error_vector, result.signal)):
+            check_like(f"{place} returned a signal", vector, zeros, _ESTIMATOR)
+        for record in (result.free, *filter(None, [result.nudged])):
+            _check_report(f"{place} returned a record", record, next(iter(zeros.values()))[..., 0])
+        return result._replace(num_learned=jax.numpy.asarray(result.num_learned, zeros["out"].dtype))
+
+    return dataclasses.replace(estimator, estimate=estimate)
+
+
+def _check_report(what: str, record: Any, residual: Array) -> None:
+    """Check that a record is one of a phase, with a number for each example, as in `residual` (batch, …)."""
+    if not isinstance(record, PhaseReport):
+        raise CodeError(
+            f"{what} that is a {type(record).__name__}, not a PhaseReport.",
+            "Return report(phase), of hepcli.engine.",
+        )
+    batch = residual.shape[:1]
+    if wrong := [f"{key} {np.shape(own)}" for key, own in record._asdict().items() if np.shape(own) != batch]:
+        raise CodeError(f"{what} of shapes {', '.join(wrong)}, not {batch}.", _ESTIMATOR)
+
+
+def _checked_solver(name: str, make: Callable[[RelaxationSettings], Solver]) -> Callable[..., Solver]:
+    """What makes the solver, refused where it makes none, or one whose steps are no states of the network."""
+
+    def checked(settings: RelaxationSettings) -> Solver:
+        solver, place = make(settings), f"{defined_at(make)}: solver {name}"
+        check_members(place, solver, ("memory", "num_passes", "step"), _SOLVER)
+        return _CheckedSolver(solver, place)
+
+    return checked
+
+
+@dataclasses.dataclass(frozen=True)
+class _CheckedSolver:
+    solver: Solver
+    place: str
+
+    @property
+    def memory(self) -> int:
+        return self.solver.memory
+
+    def num_passes(self, dynamics: Dynamics, steps: int) -> int:
+        return self.solver.num_passes(dynamics, steps)
+
+    def step(self, dynamics: Dynamics, state: State, count: int | Array) -> State:
+        result = self.solver.step(dynamics, state, count)
+        check_like(f"{self.place} makes a state", result, state, _SOLVER)
+        return result
+
+
+def _checked_optimizer(
+    name: str, make: Callable[..., optax.GradientTransformation]
+) -> Callable[..., optax.GradientTransformation]:
+    """What makes the optimiser, refused where it makes none, or one whose updates do not fit."""
+
+    def checked(settings: Any, decay: optax.GradientTransformation) -> optax.GradientTransformation:
+        place = f"{defined_at(make)}: optimiser {name}"
+        made = make(settings, decay)
+        if not isinstance(made, optax.GradientTransformation):
+            raise CodeError(
+                f"{place} must return an optax.GradientTransformation, not {type(made).__name__}.", _OPTIMIZER
+            )
+        inner = optax.with_extra_args_support(made)
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            result, state = inner.update(updates, state, params, **extra)
+            check_like(f"{place} makes updates", result, updates, _OPTIMIZER)
+            return result, state
+
+        return optax.GradientTransformationExtraArgs(inner.init, update)
+
+    return checked

@@ -1,0 +1,81 @@
+"""How a component of the user's own comes to its name, and whether it is what it must be.
+
+What a component returns is checked as it is traced: shapes are known before anything runs.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from hepcli import code
+from hepcli.code import defined_at
+from hepcli.errors import CodeError
+from hepcli.settings import SAME, Parts
+
+Part = TypeVar("Part")
+
+
+def check(is_right: bool, what: str, wanted: str, part: object) -> None:
+    """Raise CodeError unless an object is what can be registered."""
+    if not is_right:
+        raise CodeError(
+            f"{what} must be {wanted}, not {type(part).__name__}.", "Register an object of that type."
+        )
+
+
+def check_takes(what: str, part: Callable[..., Any], *names: str) -> None:
+    """Raise CodeError unless a function can be called with these arguments, as far as it can be known."""
+    try:
+        signature = inspect.signature(part)
+    except (TypeError, ValueError):
+        return  # such as a function of NumPy's
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        raise CodeError(
+            f"{what} is called with ({', '.join(names)}), but takes {signature}: {error}.",
+            f"Change it ({defined_at(part)}).",
+        ) from error
+
+
+def check_members(what: str, part: object, names: tuple[str, ...], advice: str) -> None:
+    """Raise CodeError where an object lacks attributes."""
+    if missing := [name for name in names if not hasattr(part, name)]:
+        raise CodeError(f"{what}: {part!r} lacks {', '.join(missing)}.", advice)
+
+
+def check_like(what: str, result: Any, model: Any, advice: str) -> None:
+    """Check that a tree has the arrays of another, of its shapes and types."""
+    arrays, wanted = (
+        {jax.tree_util.keystr(path): array_type(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+        for tree in (result, model)
+    )
+    if arrays.keys() != wanted.keys():
+        raise CodeError(f"{what} of {', '.join(arrays) or 'nothing'}, not of {', '.join(wanted)}.", advice)
+    for path, own in arrays.items():
+        if own != wanted[path]:
+            raise CodeError(f"{what} with {path} = {own}, not {wanted[path]}.", advice)
+
+
+def array_type(leaf: Any) -> str:
+    """Such as float32[100,512]."""
+    return f"{jax.numpy.result_type(leaf)}[{','.join(map(str, np.shape(leaf)))}]"
+
+
+def decorator(
+    parts: Parts, name: str, *arguments: str, checked: Callable[[str, Any], Any] | None = None
+) -> Callable[[Part], Part]:
+    """What registers a callable among `parts` once it is known to take these arguments; see `register_…`."""
+    if name == SAME:
+        raise CodeError(f'{parts.kind} "{name}": settings use this word already.', "Choose another.")
+
+    def decorate(part: Part) -> Part:
+        check(callable(part), f"{parts.kind} {name}", "a function", part)
+        check_takes(f"{parts.kind} {name}", part, *arguments)  # type: ignore[arg-type]
+        code.register(parts, name, part if checked is None else checked(name, part))
+        return part
+
+    return decorate

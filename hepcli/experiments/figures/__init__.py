@@ -1,0 +1,1 @@
+"""Figures: what they show, as data, and how that is drawn and written."""
