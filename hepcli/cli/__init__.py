@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hepcli.cli import data, evaluate, export, measure, plot, presets, sweep, train
+from hepcli.cli import data, evaluate, export, measure, plot, presets, sweep, sweep_worker, train
 from hepcli.cli._errors import DEBUG_VARIABLE, handle_errors
 from hepcli.cli._help import Command, Group
 
@@ -25,7 +25,7 @@ app.command("train", cls=Command, epilog=train.EPILOG)(train.train_command)
 app.command("eval", cls=Command, epilog=evaluate.EPILOG)(evaluate.eval_command)
 app.command("measure-asymmetry", cls=Command, epilog=measure.EPILOG)(measure.measure_command)
 app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep_command)
-app.command("sweep-worker", cls=Command, hidden=True)(sweep.worker_command)
+app.command("sweep-worker", cls=Command, hidden=True)(sweep_worker.worker_command)
 app.command("plot", cls=Command, epilog=plot.EPILOG)(plot.plot_command)
 app.command("export", cls=Command, epilog=export.EPILOG)(export.export_command)
 app.command("presets", cls=Command, epilog=presets.EPILOG)(presets.presets_command)

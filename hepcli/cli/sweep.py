@@ -1,28 +1,37 @@
-"""`hep sweep`, and the workers it starts."""
+"""`hep sweep`."""
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from hepcli.cli import _complete as complete
 from hepcli.cli._errors import EXIT_ERROR, EXIT_INTERRUPTED, handle_errors
 from hepcli.cli._help import examples
-from hepcli.cli._options import (
-    Code,
-    DataDir,
-    FigureFormat,
-    Format,
-    Json,
-    Quiet,
-    Settings,
-    not_empty,
-    user_path,
-)
+from hepcli.cli._options import Code, DataDir, FigureFormat, Format, Json, Quiet, Settings
 from hepcli.cli._stderr import say
+from hepcli.cli._sweep_options import (
+    Against,
+    BasePreset,
+    DryRun,
+    Epochs,
+    FailFast,
+    Jobs,
+    Keys,
+    ReportOf,
+    Resume,
+    Reuse,
+    Search,
+    Seeds,
+    Shard,
+    Slurm,
+    Sweep,
+    SweepOut,
+    Together,
+    Value,
+    Vary,
+)
 from hepcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,167 +44,29 @@ EPILOG = examples(
     "hep sweep --report sweeps/fig3 --against bptt",
 )
 
-Together = Annotated[
-    bool,
-    typer.Option(
-        "--together",
-        help="Train runs that differ only in seed, beta, lambda, learning rate or angle together in one "
-        "program. For GPUs; on a CPU, --jobs is faster.",
-    ),
-]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first run that fails; the other runs save and stop.")
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        "--shard",
-        metavar="I/N",
-        help="Run only points I, I+N, …; for four shards use 0/4, 1/4, 2/4 and 3/4.",
-        show_default=False,
-    ),
-]
-
-
-Reuse = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--reuse",
-        parser=user_path,
-        metavar="DIR",
-        help="Copy finished runs of the same configuration from another sweep, or a folder of sweeps or "
-        "runs. May be repeated.",
-        show_default=False,
-    ),
-]
-
 
 @handle_errors
 def sweep_command(
-    sweep: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SWEEP",
-            autocompletion=complete.sweep_names,
-            help="Name of a built-in sweep (see `hep presets`) or a TOML file.",
-            show_default=False,
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            parser=not_empty,
-            metavar="NAME",
-            autocompletion=complete.preset_names,
-            help="Base preset to vary, a name or a TOML file, instead of SWEEP.",
-            show_default=False,
-        ),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vary",
-            metavar="KEY=V1,V2",
-            autocompletion=complete.keys,
-            help="Values to try for a key; K1:K2=V1:W1,V2:W2 varies keys together. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds",
-            metavar="0-4",
-            help="Seeds; every combination of values is run once per seed. Default: the sweep's, or 0 with "
-            "--preset.",
-            show_default=False,
-        ),
-    ] = None,
+    sweep: Sweep = None,
+    preset: BasePreset = None,
+    vary: Vary = None,
+    seeds: Seeds = None,
     settings: Settings = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", metavar="N", help="Number of epochs of every run.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            parser=user_path,
-            metavar="DIR",
-            help="Sweep folder. Default: sweeps/<name>.",
-            show_default=False,
-        ),
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=1, help="Workers on this machine.")] = 1,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Continue the sweep in --out and retry its failed points."),
-    ] = False,
+    epochs: Epochs = None,
+    out: SweepOut = None,
+    jobs: Jobs = 1,
+    resume: Resume = False,
     reuse: Reuse = None,
     together: Together = False,
     shard: Shard = None,
-    slurm: Annotated[
-        str | None,
-        typer.Option(
-            "--slurm",
-            metavar="K=V,…",
-            help="Submit --jobs workers to Slurm with these options, such as partition=gpu,time=60 "
-            "(minutes), and return.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the points and write nothing.")] = False,
-    report_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            parser=user_path,
-            metavar="DIR",
-            help="Rebuild the table and figure of a sweep, or of a folder that contains run folders.",
-            show_default=False,
-        ),
-    ] = None,
-    keys: Annotated[
-        str | None,
-        typer.Option(
-            "--keys",
-            metavar="K1,K2",
-            help="With --report on a folder of runs, the keys to tabulate by.",
-            show_default=False,
-        ),
-    ] = None,
-    value: Annotated[
-        str | None,
-        typer.Option(
-            "--value",
-            metavar="KEY",
-            help="With --report, what to tabulate: test_error, train_error, validation_error, "
-            "selected_test_error or a key of summary.json such as images_per_second.",
-            show_default=False,
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="LABEL",
-            help="With --report, also tabulate how all other conditions differ from the one with this label, "
-            "paired by seed, with confidence intervals.",
-            show_default=False,
-        ),
-    ] = None,
+    slurm: Slurm = None,
+    dry_run: DryRun = False,
+    report_dir: ReportOf = None,
+    keys: Keys = None,
+    value: Value = None,
+    against: Against = None,
     data_dir: DataDir = None,
-    search: Annotated[
-        str | None,
-        typer.Option(
-            "--search",
-            metavar="K=V,…",
-            help="Search instead of running the full grid, e.g. trials=30,sampler=tpe. --vary "
-            "may then give a range: KEY=LOW..HIGH or KEY=LOW..HIGH:log.",
-            show_default=False,
-        ),
-    ] = None,
+    search: Search = None,
     fail_fast: FailFast = False,
     figure_format: Format = FigureFormat.PNG,
     code: Code = None,
@@ -341,37 +212,3 @@ def _run(request: "SweepRequest", *, as_json: bool, quiet: bool) -> int:
     show_report(last.report, quiet=quiet)
     typer.echo(report_json(last.report) if as_json else "\n".join(map(str, last.report.files)))
     return last.failed
-
-
-@handle_errors
-def worker_command(
-    folder: Annotated[Path, typer.Argument(parser=user_path, metavar="DIR", help="Folder of the sweep.")],
-    together: Together = False,
-    fail_fast: FailFast = False,
-    shard: Shard = None,
-    cpus: Annotated[str | None, typer.Option("--cpus", metavar="0,1", help="CPU cores to run on.")] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait while other workers hold points.")
-    ] = True,
-    parent: Annotated[
-        int | None, typer.Option("--parent", metavar="PID", help="Stop when this process has ended.")
-    ] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Work on a sweep folder until nothing is left; `hep sweep` starts these."""
-    from hepcli.cli._signals import stop_requests
-    from hepcli.experiments.sweeps.worker import WorkRequest, work
-
-    request = WorkRequest(
-        folder,
-        shard,
-        together,
-        fail_fast,
-        wait,
-        [int(cpu) for cpu in cpus.split(",")] if cpus else [],
-        data_dir,
-    )
-    parent = os.getppid() if parent is None else parent
-    with stop_requests(lambda: say("stop requested")) as stop:
-        for line in work(request, lambda: stop() or os.getppid() != parent):
-            say(line)

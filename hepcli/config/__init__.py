@@ -2,17 +2,11 @@
 
 from hepcli.config.axes import Axis, AxisPoint, label_of, labels_of
 from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, without_numbers
-from hepcli.config.config import Config, nudge_faults
+from hepcli.config.config import Config
 from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
-from hepcli.config.presets import (
-    SWEEPS,
-    PresetInfo,
-    list_presets,
-    list_sweeps,
-    preset_text,
-    presets_folder,
-)
+from hepcli.config.presets import SWEEPS, PresetInfo, list_presets, list_sweeps, preset_text, presets_folder
+from hepcli.config.rules import nudge_faults
 from hepcli.config.saved import RUN_HEADER, changed_config, dump_config, kept_code, parse_config, read_config
 from hepcli.config.search import VALIDATION_ERROR, SearchTable
 from hepcli.config.sweep import ABSENT, FigureKind, FigureView, SweepDefinition, TableView

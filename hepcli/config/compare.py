@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hepcli.config.config import MULTIPLIERS, Config
+from hepcli.config.config import Config
+from hepcli.config.rules import MULTIPLIERS
 
 OUTSIDE_HASH = ("run.devices", "run.trackers")
 """Keys that say where a run is trained and followed, not what it computes."""

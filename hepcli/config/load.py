@@ -10,16 +10,12 @@ from pydantic import ValidationError
 
 from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten, overlap
-from hepcli.config.config import (
-    MULTIPLIERS,
-    Config,
-    multiplier_faults,
-    multiplier_names,
-    new_run_faults,
-)
+from hepcli.config.config import Config
 from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
 from hepcli.config.faults import describe, undecodable
+from hepcli.config.new_runs import new_run_faults
 from hepcli.config.presets import DEFAULT_PRESET
+from hepcli.config.rules import MULTIPLIERS, multiplier_faults, multiplier_names
 from hepcli.config.toml_files import expanded, load_flat
 from hepcli.errors import ConfigError
 from hepcli.settings import LAYERS, Fault, KernelSettings, assigned, layer_kind

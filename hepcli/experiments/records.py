@@ -47,8 +47,6 @@ class Finished(NamedTuple):
 
 
 TrainEvent = RunStarted | BatchDone | EpochDone | Interrupted | Finished
-
-
 _NEWER_NAMES = {"converged": "settled", "nudged_converged": "nudged_settled", "sweeps": "passes"}
 
 
@@ -60,3 +58,13 @@ def newer_line(line: dict[str, Any]) -> dict[str, Any]:
         if split in line
     }
     return line | named
+
+
+OLDER_LEAVES = {
+    ".totals['passes']": ".totals['sweeps']",
+    ".totals['settled']": ".totals['converged']",
+    ".totals['nudged_settled']": ".totals['nudged_converged']",
+    ".totals['signal']": None,
+    ".totals['unsettled_signal']": None,
+}
+"""What leaves of a state were called in earlier checkpoints; None where there were none."""

@@ -14,8 +14,8 @@ from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.devices import with_devices
 from hepcli.experiments.figures.style import FigureFormat
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.saved import MAY_CHANGE
 from hepcli.experiments.sources import absolute_source
+from hepcli.experiments.unchanged import MAY_CHANGE
 
 
 class TrainRequest(NamedTuple):

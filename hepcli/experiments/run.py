@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.checkpoints import CheckpointStore
-from hepcli.config import OF_LAST_LINE, Config, config_hash
+from hepcli.config import Config
 from hepcli.data import SPLIT_NAMES, epoch_order
 from hepcli.engine import estimator_of
-from hepcli.errors import ConfigError, OutputError
+from hepcli.errors import OutputError
 from hepcli.experiments.evaluated import Evaluated
 from hepcli.experiments.figures.captions import settings_of
 from hepcli.experiments.figures.curves import curves_of
@@ -22,14 +21,16 @@ from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.figures.style import FigureFormat, attempt
 from hepcli.experiments.initial import leak_notice, starting_params
 from hepcli.experiments.notices import method_notices, schedule_notice
-from hepcli.experiments.records import EpochDone, Finished, Interrupted, RunStarted, newer_line
-from hepcli.experiments.run_folder import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE, RunFolder
-from hepcli.experiments.saved import check_config, check_data
-from hepcli.experiments.selection import is_over, selection
+from hepcli.experiments.records import OLDER_LEAVES, EpochDone, Finished, Interrupted, RunStarted, newer_line
+from hepcli.experiments.run_files import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE
+from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.run_summary import summary_of
+from hepcli.experiments.selection import is_over
 from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
-from hepcli.experiments.timing import EpochTime, is_timing, machine_of, timing_of
+from hepcli.experiments.timing import EpochTime, earlier_times
 from hepcli.experiments.trackers import Trackers, check_installed
+from hepcli.experiments.unchanged import check_config, check_data, check_epochs, check_patience
 from hepcli.files import legible
 from hepcli.training import (
     TrainState,
@@ -40,15 +41,6 @@ from hepcli.training import (
     means,
     zero_totals,
 )
-
-OLDER_LEAVES = {
-    ".totals['passes']": ".totals['sweeps']",
-    ".totals['settled']": ".totals['converged']",
-    ".totals['nudged_settled']": ".totals['nudged_converged']",
-    ".totals['signal']": None,
-    ".totals['unsettled_signal']": None,
-}
-"""What leaves of a state were called in earlier checkpoints; None where there were none."""
 
 
 class Run:
@@ -76,7 +68,7 @@ class Run:
         self.timing: list[dict[str, Any]] = []
         self.earlier_schedules: list[dict[str, int]] = []
         self.step = 0
-        self._restored: int | None = None
+        self.restored_step: int | None = None
         count = config.run.measure_examples
         self._meter = task.meter(config, "test", count, "run.measure_examples =") if count else None
 
@@ -115,11 +107,12 @@ class Run:
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
         check_config(self.config, restored.metadata, self.folder.path)
         check_data(self.task, restored.metadata, self.folder.path)
-        self._check_epochs(restored.step)
+        begun = -(-restored.step // self.num_batches)  # epochs
+        check_epochs(self.config, self.folder.path, begun)
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
-        self._check_patience()
+        check_patience(self.config, self.folder.path, self.history, begun)
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
         notices = self._notices() + [
@@ -128,51 +121,14 @@ class Run:
         if self.folder.writes:
             with self.folder.writing():
                 notices += [line for line in store.survey() if line not in restored.damaged]
-        self._restored = self.step
+        self.restored_step = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
-        try:
-            lines = self.folder.read_lines(TIMING_FILE)
-        except OutputError as error:
-            lines = []
-            notices.append(f"{error.what} The times of earlier epochs are lost.")
-        complete = all(map(is_timing, lines))
-        if not complete:
-            what = "lacks entries or contains invalid ones"
-            notices.append(f"{self.folder.path / TIMING_FILE} {what}: the times of earlier epochs are lost.")
-        self.timing = [line for line in lines if complete and line["epoch"] <= done]
+        self.timing, lost = earlier_times(self.folder, done)
+        notices += lost
         self.folder.rewrite_lines(TIMING_FILE, self.timing)
         notices += self._track()
         return RunStarted(self.folder.path, self.config.run.epochs, done, tuple(self.history), tuple(notices))
-
-    def _check_epochs(self, step: int) -> None:
-        """Check that no fewer epochs are asked for than are done.
-
-        Raises:
-            ConfigError: they are, so that results and configuration would not match.
-        """
-        done, epochs = -(-step // self.num_batches), self.config.run.epochs
-        if epochs < done:
-            raise ConfigError(
-                f"run.epochs = {epochs}: the run in {self.folder.path} has already reached epoch {done}.",
-                f"Choose at least {done} epochs, or start a new run from its weights with --init-from "
-                f"{self.folder.path}.",
-            )
-
-    def _check_patience(self) -> None:
-        """Check that the run would not have ended sooner.
-
-        Raises:
-            ConfigError: it would, so that results and configuration would not match.
-        """
-        patience, begun = self.config.run.patience, -(-self.step // self.num_batches)
-        for epoch in range(1, begun):
-            if is_over(self.history[:epoch], patience):
-                raise ConfigError(
-                    f"run.patience = {patience}: the run in {self.folder.path} would have ended after epoch "
-                    f"{epoch}, but has already reached epoch {begun}.",
-                    "Choose a larger run.patience, or start a new run with it.",
-                )
 
     def _track(self) -> list[str]:
         """Begin the trackers with the epochs that are over; what the user should know of them."""
@@ -317,7 +273,7 @@ class Run:
     def finish(self, store: CheckpointStore) -> Finished:
         """Write the summary and the curves once everything is on disk."""
         store.wait()
-        summary = self._summary()
+        summary = summary_of(self)
         self.folder.write_json(SUMMARY_FILE, summary)
         notices = self._draw()
         if self._trackers is not None:
@@ -337,33 +293,3 @@ class Run:
         title = legible(self.folder.path.name)
         notice = attempt(lambda: draw_figure(curves_of(self.history, title, caption), file), file.name)
         return () if notice is None else (notice,)
-
-    def _summary(self) -> dict[str, Any]:
-        """The record of the finished run; of one that was finished before, where it was trained stays."""
-        last = self.history[-1]
-        where = machine_of(self.task.layout.devices)
-        if self.step == self._restored:
-            with suppress(OutputError):  # damaged: it is written anew
-                before = self.folder.read_summary() or {}
-                if before.get("config_hash") == config_hash(self.config):
-                    where |= {name: before[name] for name in where if name in before}
-        return {
-            "run": str(self.folder.path),
-            "config_hash": config_hash(self.config),
-            "dataset": self.config.data.name,
-            "dataset_sha256": self.task.fingerprint,
-            "method": self.config.gradient.method,
-            "seed": self.config.run.seed,
-            "epochs": len(self.history),
-            "steps": self.step,
-            "train": last["train"],
-            "test": last["test"],
-            "selection": selection(self.history),
-            **({"init_from": self.folder.read_init()} if self.config.run.init_from else {}),
-            **({"earlier_schedules": self.earlier_schedules} if self.earlier_schedules else {}),
-            "homeostatic_loss": last["homeostatic_loss"],
-            "weight_angle_deg": last["weight_angle_deg"],
-            **{name: last[name] for name in OF_LAST_LINE if name in last},
-            **timing_of(self.timing, len(self.history)),
-            **where,
-        }

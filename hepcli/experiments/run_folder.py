@@ -11,23 +11,22 @@ from typing import IO, Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, source_of
-from hepcli.config import (
-    RUN_HEADER,
-    ResolvedConfig,
-    changed_config,
-    differences,
-    dump_config,
-    read_config,
-    read_text,
-)
+from hepcli.config import ResolvedConfig, changed_config, differences, dump_config, read_config, read_text
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
+from hepcli.experiments.run_files import (
+    INIT_FILE,
+    METRICS_FILE,
+    SUMMARY_FILE,
+    TIMING_FILE,
+    check_foreign,
+    damaged,
+    line_of,
+    read_json,
+    read_lines,
+)
 from hepcli.files import clear_temporaries, replacing, write_failure
 
-METRICS_FILE = "metrics.jsonl"
-TIMING_FILE = "timing.jsonl"
-SUMMARY_FILE = "summary.json"
-INIT_FILE = "init_from.json"
 _LOCK_FILE = ".lock"
 
 
@@ -82,37 +81,11 @@ class RunFolder:
                 f"Choose another --out, or continue it with: {self.resume_command}",
             )
         with self.writing():
-            self._check_foreign()
+            check_foreign(self.path)
             for name in (METRICS_FILE, TIMING_FILE, INIT_FILE):
                 (self.path / name).unlink(missing_ok=True)
         self.write_code(resolved.config.code.files)
         self.write_config(resolved)
-
-    def _check_foreign(self) -> None:
-        """Refuse to replace what no run that was killed before its first step leaves.
-
-        Raises:
-            OutputError: there are records or curves, or a config.toml that is not of a run.
-        """
-        what = None
-        config, curves = self.path / CONFIG_FILE, sorted(self.path.glob("curves.*"))
-        records = [name for name in (METRICS_FILE, TIMING_FILE) if _has_content(self.path / name)]
-        if (self.path / SUMMARY_FILE).exists():
-            what = f"{SUMMARY_FILE} of a finished run without checkpoints, or of something else"
-        elif records:
-            what = f"{records[0]} of a run whose checkpoints are missing, or not mounted"
-        elif curves:
-            what = f"{curves[0].name} that this run would replace"
-        elif config.exists():
-            start = config.read_bytes()[: len(RUN_HEADER)]
-            if not RUN_HEADER.encode().startswith(start):  # what is cut short is ours too
-                what = f"{CONFIG_FILE} that hep did not write"
-        elif (self.path / INIT_FILE).exists():
-            what = f"{INIT_FILE} that hep did not write"
-        if what is not None:
-            raise OutputError(
-                f"{self.path} contains a {what}.", "Choose another --out, or move that file away."
-            )
 
     def write_code(self, names: Sequence[str]) -> None:
         """Keep copies of loaded files with own components."""
@@ -256,14 +229,26 @@ class RunFolder:
         """Add a line to a JSON Lines file."""
         if self.writes:
             with self.writing(), (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(_line(record))
+                file.write(line_of(record))
                 file.flush()
                 os.fsync(file.fileno())  # where a summary survives a power failure, so does every epoch
 
     def rewrite_lines(self, name: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace a JSON Lines file: after a resume, the lines up to the checkpoint."""
         with self.writing():
-            self.write_text(name, "".join(_line(record) for record in records))
+            self.write_text(name, "".join(line_of(record) for record in records))
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.
+
+        Raises:
+            OutputError: a line is damaged.
+        """
+        return read_lines(self.path / name, self._how_to_mend)
+
+    @property
+    def _how_to_mend(self) -> str:
+        return f"To recreate it from the newest checkpoint, run: {self.resume_command}"
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; raises as `read_lines`."""
@@ -272,7 +257,7 @@ class RunFolder:
             if type(line.get("epoch")) is not int or not all(
                 isinstance(line.get(split, {}), dict) for split in ("train", "test")
             ):
-                raise self._damaged(METRICS_FILE, number)
+                raise damaged(self.path / METRICS_FILE, number, self._how_to_mend)
         return [newer_line(line) for line in lines]
 
     def read_summary(self) -> dict[str, Any] | None:
@@ -281,7 +266,7 @@ class RunFolder:
         Raises:
             OutputError: it is damaged.
         """
-        return self._read_json(SUMMARY_FILE, f"To recreate it, run: {self.resume_command}")
+        return read_json(self.path / SUMMARY_FILE, f"To recreate it, run: {self.resume_command}")
 
     def read_init(self) -> dict[str, Any] | None:
         """What the run began with; None where it began with weights of its own.
@@ -289,57 +274,9 @@ class RunFolder:
         Raises:
             OutputError: it is damaged.
         """
-        return self._read_json(INIT_FILE, "Delete it; only summary.json uses its content.")
-
-    def _read_json(self, name: str, advice: str) -> dict[str, Any] | None:
-        file = self.path / name
-        try:
-            record = json.loads(file.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError):  # neither JSON nor text
-            record = None
-        if not isinstance(record, dict):
-            raise OutputError(f"{file} is damaged.", advice)
-        return record
-
-    def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The whole lines of a JSON Lines file; a torn last line is left out, no file is no line.
-
-        Raises:
-            OutputError: a line is damaged.
-        """
-        file = self.path / name
-        if not file.exists():
-            return []
-        result = []
-        for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
-            if not line:
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):  # neither JSON nor text
-                record = None
-            if not isinstance(record, dict):
-                raise self._damaged(name, number)
-            result.append(record)
-        return result
-
-    def _damaged(self, name: str, number: int) -> OutputError:
-        return OutputError(
-            f"{self.path / name} is damaged at line {number}.",
-            f"To recreate it from the newest checkpoint, run: {self.resume_command}",
-        )
+        return read_json(self.path / INIT_FILE, "Delete it; only summary.json uses its content.")
 
 
 def other_examples(run: Path, dataset: str) -> str:
     """What is wrong where the data set of a run's name is no longer the one it was trained on."""
     return f"{run} was trained on other examples than the data set {dataset} now contains."
-
-
-def _has_content(file: Path) -> bool:
-    return file.exists() and (not file.is_file() or file.stat().st_size > 0)
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"

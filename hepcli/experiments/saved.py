@@ -3,86 +3,26 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
-from hepcli.checkpoints import (
-    CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
-    CheckpointStore,
-    Restored,
-    resolve_checkpoint,
-)
+from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore, Restored, resolve_checkpoint
 from hepcli.code import check_same, load_code
-from hepcli.config import Config, differences, flatten, kept_code, load_config, read_config
+from hepcli.config import Config, differences, kept_code, load_config, read_config
 from hepcli.engine import Gradient
-from hepcli.errors import CheckpointError, ConfigError, DatasetError, OutputError
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder, other_examples
+from hepcli.errors import CheckpointError, ConfigError, OutputError
+from hepcli.experiments.run_files import METRICS_FILE, SUMMARY_FILE
+from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.selection import best_epoch
 from hepcli.experiments.task import Task
-
-MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers")
-"""Keys of a run that may change: how long it trains and where, not what a step computes."""
+from hepcli.experiments.unchanged import check_config, check_data, shown
 
 
 class Weights(NamedTuple):
     """The part of a `TrainState` that says what a network computes."""
 
     params: Gradient
-
-
-def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> None:
-    """Check that config.toml still says what a checkpoint was trained with; older ones do not tell.
-
-    Args:
-        config: what config.toml says.
-        metadata: of the checkpoint.
-        folder: of the run.
-
-    Raises:
-        ConfigError: it was edited.
-    """
-    trained, current = metadata.get("config") or {}, config.model_dump(mode="json")
-    before, now = _values(trained), _values(current)
-    for key in dict.fromkeys([*now, *before]):
-        table, name = key.split(".")[:2]
-        # Known to both versions of hep; [code] is written where there is some.
-        known = name in trained.get(table, {}) and (table == "code" or name in current.get(table, {}))
-        if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
-            raise ConfigError(
-                f"{key} = {_shown(now.get(key))}: the run in {folder} was started with "
-                f"{_shown(before.get(key))}, and its config.toml has been changed since.",
-                "Restore the value, or start a new run with another --out.",
-            )
-
-
-def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
-    """Check that the data set of a run is still the one it was trained on; older checkpoints do not tell.
-
-    Args:
-        task: with the data set that is there now.
-        metadata: of the checkpoint.
-        folder: of the run.
-
-    Raises:
-        DatasetError: another one has its name.
-    """
-    trained, name = metadata.get("data"), task.spec.name
-    is_same_name = (metadata.get("config") or {}).get("data", {}).get("name") == name
-    if trained is not None and is_same_name and trained != task.fingerprint:
-        raise DatasetError(
-            other_examples(folder, name),
-            "Import the new examples under another name, and the old ones again.",
-        )
-
-
-def _values(tables: Mapping[str, Any]) -> dict[str, object]:
-    """Every value by its dotted key, and the order of the layers, which decides what is forward."""
-    values = {key: value for key, value in flatten(tables).items() if value != {}}
-    if layers := tables.get("network", {}).get("layers"):
-        values["network.layers"] = list(layers)
-    return values
 
 
 def _last_steps(folder: Path) -> dict[str, int]:
@@ -101,13 +41,8 @@ def test_accuracy(restored: Restored) -> float | None:
     return last[0]["test"]["top1"] if last and last[0]["step"] == restored.step else None
 
 
-def _shown(value: object) -> object:
-    return "nothing" if value is None else value
-
-
 _ELSEWHERE = ("gradient.num_points", "gradient.beta_radius", "gradient.beta_sign", "gradient.adjoint_steps")
 """Keys that an evaluation does not read."""
-
 _OF_TRAINING = (
     "network.initial_angle_deg",
     "relaxation.persistent_state",
@@ -130,7 +65,6 @@ _OF_TRAINING = (
     "run.trackers",
 )
 """Keys, and whole tables, that nothing reads but training."""
-
 _NEEDED_BY_METHODS = ("homeostasis.weight", "relaxation.persistent_state", "optimizer.feedback_learning")
 """Those that some methods do not allow, so that a run that is opened with one may have to change them."""
 
@@ -193,8 +127,8 @@ class SavedRun:
                 continue
             if any(f"{key}.".startswith(f"{name}.") for name in _OF_TRAINING):
                 raise ConfigError(
-                    f"{key} = {_shown(given)}: it matters only in training, and the run in {self.folder} "
-                    f"was trained with {_shown(own)}.",
+                    f"{key} = {shown(given)}: it matters only in training, and the run in {self.folder} "
+                    f"was trained with {shown(own)}.",
                     "Leave it out, or train a run with it.",
                 )
 

@@ -12,6 +12,7 @@ from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.examples import check_examples
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.plan import Plan, plan
 from hepcli.experiments.sweeps.points import resolve
 from hepcli.experiments.sweeps.pool import Pool, PoolSettings, idle_notice, visible_devices
@@ -115,7 +116,7 @@ def prepare(
         if RunFolder(planned.folder).holds_run:
             raise OutputError(f"{planned.folder} contains a run.", "Choose another --out.")
         check_replaceable(planned.folder)
-    folder.join(planned.definition, planned.points, extend=request.resume)
+    join(folder, planned.definition, planned.points, extend=request.resume)
     folder.keep_code(planned.definition)
     if request.resume:
         for point in planned.own if planned.definition.search is None else folder.points():

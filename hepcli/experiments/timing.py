@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from hepcli.errors import OutputError
+from hepcli.experiments.run_files import TIMING_FILE
+from hepcli.experiments.run_folder import RunFolder
+
 
 class EpochTime(NamedTuple):
     """How long an epoch was trained, without evaluation, measures and saving.
@@ -38,6 +42,26 @@ def is_timing(line: Mapping[str, Any]) -> bool:
         return False
     numbers = [line["images_per_second"], *([] if line["seconds"] is None else [line["seconds"]])]
     return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+
+
+def earlier_times(folder: RunFolder, num_epochs: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read what the epochs of a resumed run took.
+
+    Args:
+        folder: of the run.
+        num_epochs: that it has behind it.
+
+    Returns:
+        The lines of timing.jsonl up to there, and a notice where they are lost.
+    """
+    try:
+        lines = folder.read_lines(TIMING_FILE)
+    except OutputError as error:
+        return [], [f"{error.what} The times of earlier epochs are lost."]
+    if not all(map(is_timing, lines)):
+        what = "lacks entries or contains invalid ones"
+        return [], [f"{folder.path / TIMING_FILE} {what}: the times of earlier epochs are lost."]
+    return [line for line in lines if line["epoch"] <= num_epochs], []
 
 
 def timing_of(timing: Sequence[Mapping[str, Any]], num_epochs: int) -> dict[str, float | None]:

@@ -14,16 +14,8 @@ from hepcli.training._learner import (
 )
 from hepcli.training._loop import StepDone, check_finite, check_params, epoch_steps
 from hepcli.training._measures import Measured
-from hepcli.training._meter import (
-    BIASES,
-    PICTURE_STEPS,
-    AsymmetryMeter,
-    MeterSettings,
-    Pictures,
-    Sample,
-    batch_size_for,
-    circle_of,
-)
+from hepcli.training._meter import PICTURE_STEPS, AsymmetryMeter, batch_size_for, circle_of
+from hepcli.training._meter_records import BIASES, MeterSettings, Pictures, Sample
 from hepcli.training._metrics import Totals, finite_or_none, in_top, kernel_stds, means, zero_totals
 from hepcli.training._optimizers import build_optimizer
 from hepcli.training._preprocess import Augmentation, normalizer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hepcli.engine import Gradient, SignalSums, example_norm
 from hepcli.settings import MEASURES
-from hepcli.training._meter import BIASES, Sample
+from hepcli.training._meter_records import BIASES, Sample
 from hepcli.training._metrics import finite_or_none, share_of
 
 

@@ -11,8 +11,8 @@ from hepcli.errors import CheckpointError, ConfigError
 from hepcli.experiments.evaluate import evaluate
 from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.records import newer_line
-from hepcli.experiments.saved import check_config
 from hepcli.experiments.train import TrainRequest, train
+from hepcli.experiments.unchanged import check_config
 
 pytestmark = pytest.mark.usefixtures("small_data")
 KEYS = ["dataset", "split", "examples", "loss", "top1", "top5", "log10_residual", "converged"]

@@ -8,7 +8,8 @@ from hepcli.config import ABSENT, Config, config_hash, flatten, labels_of, read_
 from hepcli.config.load import SEE_KEYS
 from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.figures.captions import is_number
-from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder
+from hepcli.experiments.run_files import SUMMARY_FILE
+from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.collection import Collection, Outcome, default_views, notes_of_schedules
 from hepcli.experiments.sweeps.examples import notes_of_examples
 from hepcli.experiments.sweeps.telling import (

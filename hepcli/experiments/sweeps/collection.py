@@ -17,7 +17,7 @@ from hepcli.config import (
 )
 from hepcli.errors import ConfigError
 from hepcli.experiments.figures.captions import is_number
-from hepcli.experiments.run_folder import SUMMARY_FILE
+from hepcli.experiments.run_files import SUMMARY_FILE
 from hepcli.settings import MEASURES, did_you_mean
 
 _TITLES: dict[str, str] = {

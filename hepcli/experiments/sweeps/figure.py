@@ -5,23 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hepcli.config import ABSENT
 from hepcli.experiments.figures.captions import (
     IN_VIEW,
     RESIDUAL_SPAN,
     RIGHT_ANGLE,
-    assigned_symbol,
-    dataset_title,
     in_words,
     is_number,
-    seeds_text,
     shown_label,
     symbol_of,
     with_symbols,
 )
 from hepcli.experiments.figures.data import FigureData, Panel, Scale, Series, extent, numbers
-from hepcli.experiments.run_folder import METRICS_FILE
+from hepcli.experiments.run_files import METRICS_FILE
 from hepcli.experiments.sweeps.collection import Collection, Outcome, value_in_summary, value_of, value_title
+from hepcli.experiments.sweeps.figure_runs import caption_of, lines_of, shown_runs
 
 _IN_VIEW = {
     "test_error": IN_VIEW["error"],
@@ -39,7 +36,6 @@ _IN_VIEW = {
     "train.log10_residual": RESIDUAL_SPAN,
 }
 _MOST_COLUMNS = 3
-_MOST_UNNAMED = 4  # keys in a caption
 _MOST_INSIDE = 4  # series of a legend inside a panel
 
 
@@ -72,7 +68,7 @@ def figure_of(result: Collection) -> FigureData:
     many = len(panels) > 1 or len(panels[0].series) > _MOST_INSIDE
     gaps = "; gaps: a run has no value there" if any(map(_has_gap, panels)) else ""
     return FigureData(
-        title=title, caption=_caption(result) + gaps, panels=panels, columns=columns, shared_legend=many
+        title=title, caption=caption_of(result) + gaps, panels=panels, columns=columns, shared_legend=many
     )
 
 
@@ -96,66 +92,6 @@ def _has_value(series: Series) -> bool:
 
 def _has_gap(panel: Panel) -> bool:
     return any(value is None for one in panel.series for value in one.y)
-
-
-def _caption(result: Collection) -> str:
-    """Data sets, epochs and seeds of the runs that are shown, and what bars and bands are."""
-    done = [outcome.summary for outcome in result.outcomes if outcome.summary is not None]
-    shown = _shown(result, result.outcomes)
-    if not shown:
-        return "no finished run"
-    datasets = dict.fromkeys(str(one["dataset"]) for one in done if "dataset" in one)
-    epochs = sorted({_num_epochs(one) for one in shown} - {0})
-    parts = [", ".join(map(dataset_title, datasets))]
-    if epochs:
-        span = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-        parts.append(f"{span} epoch{'' if epochs == [1] else 's'}")
-    seeds = {outcome.seed for outcome in shown}
-    means = _means(result, shown)
-    each = sorted({len({outcome.seed for outcome in runs}) for runs in means})
-    number = f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
-    parts.append(seeds_text(seeds) + (f" ({number} per condition)" if each[0] < len(seeds) else ""))
-    if max(map(len, means)) > 1:
-        parts.append("mean ± sample standard deviation")
-    if result.figure.kind == "curves" and _lengths_differ(result):
-        parts.append("late epochs: only the runs that reached them")
-    pending, every = len(result.outcomes) - len(done), len(result.outcomes)
-    if pending and len(shown) > len(done):
-        parts.append(f"{pending} of {every} runs not finished")
-    elif pending:
-        parts.append(f"only the {len(done)} finished runs of {every}")
-    if result.unnamed:
-        some, rest = result.unnamed[:_MOST_UNNAMED], len(result.unnamed) - _MOST_UNNAMED
-        names = ", ".join(map(symbol_of, some))
-        parts.append(f"the runs also differ in {names}" + (f" and {rest} more keys" if rest > 0 else ""))
-    return "; ".join(filter(None, parts))
-
-
-def _means(result: Collection, shown: Sequence[Outcome]) -> list[list[Outcome]]:
-    """The runs of each mean: those that share a line, a facet and a place on the axis."""
-    view = result.figure
-    axes = [axis for axis in (*view.series, view.x, view.facet) if axis in result.axes]
-    means: dict[tuple[str, ...], list[Outcome]] = {}
-    for one in shown:
-        means.setdefault(tuple(one.labels[axis] for axis in axes), []).append(one)
-    return list(means.values())
-
-
-def _shown(result: Collection, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Of some runs those that are shown: the finished ones, or with `with_unfinished` as curves all."""
-    all_begun = result.figure.kind == "curves" and result.with_unfinished
-    return [one for one in outcomes if one.summary is not None or (all_begun and one.history)]
-
-
-def _num_epochs(outcome: Outcome) -> int:
-    """Epochs that are done."""
-    return int(outcome.history[-1]["epoch"]) if outcome.history else 0
-
-
-def _lengths_differ(result: Collection) -> bool:
-    """Whether a mean is one of fewer runs in late epochs."""
-    lines = _series(result).values()
-    return any(len({_num_epochs(one) for one in _shown(result, line)}) > 1 for line in lines)
 
 
 class _Panel(NamedTuple):
@@ -186,7 +122,7 @@ class _Panel(NamedTuple):
 
 def _panels(result: Collection) -> list[_Panel]:
     """A panel for each value, with a facet for each value and place on that axis, row by row."""
-    facet, places = result.figure.facet, {name: n for n, name in enumerate(_series(result))}
+    facet, places = result.figure.facet, {name: n for n, name in enumerate(lines_of(result))}
     if facet is None:
         return [_Panel(result, value, places) for value in result.figure.y]
     parts = {
@@ -198,22 +134,6 @@ def _panels(result: Collection) -> list[_Panel]:
         for row, value in enumerate(result.figure.y)
         for label, part in parts.items()
     ]
-
-
-def _series(result: Collection) -> dict[str, list[Outcome]]:
-    """The runs of each line, named by the labels that they share."""
-    lines: dict[str, list[Outcome]] = {}
-    for outcome in result.outcomes:
-        labels = [(axis, outcome.labels[axis]) for axis in result.figure.series]
-        names = [_named(result, axis, label) for axis, label in labels if label != ABSENT]
-        lines.setdefault(", ".join(names), []).append(outcome)
-    return lines
-
-
-def _named(result: Collection, axis: str, label: str) -> str:
-    """A place in a legend: a word alone only where no other axis of the series has it, too."""
-    is_shared = sum(label in result.axes[name] for name in result.figure.series) > 1
-    return assigned_symbol(axis, label) if is_shared else in_words(axis, label)
 
 
 class _Spread(NamedTuple):
@@ -244,7 +164,7 @@ def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapp
 def _at_places(panel: _Panel, at: Mapping[str, float]) -> tuple[Series, ...]:
     """A series for each line, its points where the labels are."""
     series = []
-    for name, outcomes in _series(panel.result).items():
+    for name, outcomes in lines_of(panel.result).items():
         places = _by_place(outcomes, panel.result.figure.x, panel.value)
         there = [label for label in at if label in places]
         spreads = [_spread(places[label]) for label in there]
@@ -292,8 +212,8 @@ def _curves(panel: _Panel) -> Panel:
     A line has a gap where one of them has no value.
     """
     series = []
-    for name, every in _series(panel.result).items():
-        outcomes = _shown(panel.result, every)
+    for name, every in lines_of(panel.result).items():
+        outcomes = shown_runs(panel.result, every)
         by_epoch: dict[int, list[float | None]] = {}
         for file, line in ((one.folder / METRICS_FILE, line) for one in outcomes for line in one.history):
             by_epoch.setdefault(line["epoch"], []).append(value_of(line, panel.value, file))

@@ -13,23 +13,22 @@ from hepcli.config import (
     SWEEP_FILE,
     SweepDefinition,
     config_hash,
-    dump_sweep,
     parse_sweep,
     preset_name,
     read_config,
     read_text,
-    sweep_differences,
 )
 from hepcli.errors import CodeError, ConfigError, SweepError
-from hepcli.experiments.run_folder import METRICS_FILE, SUMMARY_FILE, RunFolder
+from hepcli.experiments.run_files import METRICS_FILE, SUMMARY_FILE
+from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.claims import Journal
-from hepcli.experiments.sweeps.points import Point, changed_error, folder_of, is_point
+from hepcli.experiments.sweeps.points import Point, is_point
 from hepcli.experiments.sweeps.trials import read_trials
 from hepcli.files import write_once
 
 POINTS_FILE = "points.json"
 
-_AGAIN = "Run the command that started the sweep again, with this folder as --out."
+START_AGAIN = "Run the command that started the sweep again, with this folder as --out."
 
 
 def code_table(definition: SweepDefinition) -> dict[str, Any]:
@@ -64,6 +63,17 @@ class SweepFolder:
         """Turn the system's errors of writing here into one of ours, OutputError."""
         return self._writer.writing()
 
+    def write(self, name: str, text: str) -> None:
+        """Replace a file as a whole; raises OutputError."""
+        with self.writing():
+            self._writer.write_text(name, text)
+
+    def write_first(self, name: str, text: str) -> None:
+        """Write a file that is not there yet; of several processes at once the first one's stays."""
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_once(self.path / name, text)
+
     @property
     def holds_sweep(self) -> bool:
         """Whether a sweep was started here."""
@@ -76,84 +86,6 @@ class SweepFolder:
                 f"{self.path} was moved or deleted while its runs were training.",
                 "Nothing more was written. Continue where it is now: hep sweep --resume --out DIR",
             )
-
-    def join(self, definition: SweepDefinition, points: Sequence[Point], *, extend: bool = False) -> None:
-        """Make the folder, or check that it is of the same sweep; safe when several do so at once.
-
-        Args:
-            definition: of the sweep.
-            points: of the sweep; of a search they are found one after the other.
-            extend: whether a search that is there may go on with more trials.
-
-        Raises:
-            ConfigError: it holds another definition, or a preset has changed since.
-            OutputError: it cannot be written.
-            SweepError: its list of points is damaged, or of another sweep.
-        """
-        self._create_once(SWEEP_FILE, dump_sweep(definition))
-        longer = self.check(definition, extend=extend)
-        if longer:  # nothing else differs
-            self._extend(definition)
-        if definition.search is None:
-            self._create_once(POINTS_FILE, _listed(points))
-            self.check_points(points)
-        self._follow(definition, points)
-
-    def _follow(self, definition: SweepDefinition, points: Sequence[Point]) -> None:
-        """Update the paths of presets: the project may have moved, and the sweep with it."""
-        there, asked = ([], []) if definition.search is not None else (self.points(), points)
-        if _presets(self.definition(), there) == _presets(definition, asked):
-            return
-        with self.writing():
-            self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
-            if definition.search is None:
-                self._writer.write_text(POINTS_FILE, _listed(points))
-
-    def check(self, definition: SweepDefinition, *, extend: bool = False) -> bool:
-        """Whether a search that is there asks for more trials now; raises ConfigError for another sweep."""
-        differing = sweep_differences(self.definition(), definition)
-        longer = extend and any(key == "search.trials" for key, *_ in differing)
-        for key, old, new in differing:
-            if longer and key == "search.trials":
-                continue
-            raise ConfigError(
-                f"{self.path} contains another sweep: {key} is {_shown(old)} there, but {_shown(new)} was "
-                "requested.",
-                self._how_to_change(key),
-            )
-        return longer
-
-    def _how_to_change(self, key: str) -> str:
-        if key == "search.trials":
-            return "To add trials, give --resume, too."
-        advice = "Repeat the original command to continue it, or choose another --out for a new one"
-        if self.definition().search is None and (key == "seeds" or key.startswith("axis ")):
-            advice += f"; --reuse {shlex.quote(str(self.path))} copies what is there"
-        return f"{advice}."
-
-    def check_points(self, points: Sequence[Point]) -> None:
-        """Check that these are the points of the sweep that is there.
-
-        Raises:
-            ConfigError: a preset has changed since.
-            SweepError: its list of points is damaged, or of another sweep.
-        """
-        asked = [Point(**record) for record in json.loads(_listed(points))]
-        there = self.points()
-        if [preset_name(point.preset) for point in there] == [preset_name(point.preset) for point in asked]:
-            there = [old._replace(preset=new.preset) for old, new in zip(there, asked, strict=True)]
-        _compare(self.path / POINTS_FILE, there, asked)
-
-    def _extend(self, definition: SweepDefinition) -> None:
-        """Give a search its new number of trials, which is no less than were begun."""
-        begun, asked = len(read_trials(self.path)), definition.search.trials if definition.search else 0
-        if asked < begun:
-            raise ConfigError(
-                f"search.trials = {asked}: {begun} trials have already been started in {self.path}.",
-                f"Set it to {begun} or more.",
-            )
-        with self.writing():
-            self._writer.write_text(SWEEP_FILE, dump_sweep(definition))
 
     def keep_code(self, definition: SweepDefinition) -> None:
         """Keep copies of the files with own components, for workers; raises OutputError."""
@@ -186,16 +118,16 @@ class SweepFolder:
         definition = self.definition()
         if definition.search is not None:
             found = [point for trial in read_trials(self.path) for point in trial.points]
-            return _with_presets(found, _presets(definition, []))
+            return _with_presets(found, presets_of(definition, []))
         file = self.path / POINTS_FILE
         try:
             records = json.loads(file.read_bytes())
         except FileNotFoundError as error:
-            raise SweepError(f"{self.path} has no {POINTS_FILE}.", _AGAIN) from error
+            raise SweepError(f"{self.path} has no {POINTS_FILE}.", START_AGAIN) from error
         except (ValueError, RecursionError):  # neither JSON nor text
             records = None
         if not isinstance(records, list) or not records or not all(map(is_point, records)):
-            raise SweepError(f"{file} is damaged.", f"Delete it. {_AGAIN}")
+            raise SweepError(f"{file} is damaged.", f"Delete it. {START_AGAIN}")
         return [Point(**record) for record in records]
 
     def stranger(self, point: Point) -> str | None:
@@ -259,14 +191,8 @@ class SweepFolder:
                 return "done"
         return journal.state()
 
-    def _create_once(self, name: str, text: str) -> None:
-        """Write a file that is not there yet; of several processes at once the first one's stays."""
-        with self.writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_once(self.path / name, text)
 
-
-def _presets(definition: SweepDefinition, points: Sequence[Point]) -> list[str]:
+def presets_of(definition: SweepDefinition, points: Sequence[Point]) -> list[str]:
     """All presets of a sweep, in order."""
     grids = [definition.axis, *(grid.axis for grid in definition.grid)]
     places = [place.preset for axes in grids for axis in axes for place in axis.places]
@@ -282,33 +208,3 @@ def _with_presets(points: Sequence[Point], presets: Sequence[str]) -> list[Point
         else point
         for point in points
     ]
-
-
-def _listed(points: Sequence[Point]) -> str:
-    """The contents of points.json."""
-    return json.dumps([point._asdict() for point in points], indent=1, ensure_ascii=False) + "\n"
-
-
-def _compare(file: Path, there: Sequence[Point], points: Sequence[Point]) -> None:
-    """Check the points that a file lists against those of the definition beside it.
-
-    Raises:
-        ConfigError: nothing but hashes differs: a preset has changed.
-        SweepError: more does, so that they are of another sweep, or damaged.
-    """
-    if len(there) == len(points):
-        pairs = [(old, new) for old, new in zip(there, points, strict=True) if old != new]
-        renamed = [
-            new._replace(hash=old.hash, folder=folder_of(new.labels, new.seed, old.hash))
-            for old, new in pairs
-        ]
-        if not pairs:
-            return
-        if [old for old, _ in pairs] == renamed:
-            raise changed_error(pairs[0][1].preset)
-    raise SweepError(f"{file} does not belong to the sweep in {SWEEP_FILE}.", f"Delete it. {_AGAIN}")
-
-
-def _shown(value: object) -> str:
-    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 200 else f"{text[:197]}..."

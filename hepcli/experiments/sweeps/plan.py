@@ -10,6 +10,7 @@ from hepcli.config import SWEEP_FILE, SweepDefinition, flatten, needed_by, parse
 from hepcli.errors import ConfigError
 from hepcli.experiments.sweeps.definition import SweepRequest, definition_of
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SweepFolder, code_table
+from hepcli.experiments.sweeps.joining import check_definition, check_points
 from hepcli.experiments.sweeps.points import Point, expand, probe, resolve
 from hepcli.experiments.sweeps.reuse import find_reusable
 from hepcli.experiments.sweeps.study import check_optuna
@@ -66,9 +67,9 @@ def plan(request: SweepRequest) -> Plan:
         _file_of(folder)
     own = SweepFolder(folder)
     if own.holds_sweep:
-        own.check(definition, extend=request.resume)
+        check_definition(own, definition, extend=request.resume)
         if definition.search is None and (own.path / POINTS_FILE).exists():
-            own.check_points(points)
+            check_points(own, points)
     shard = points[index::number]
     reused = find_reusable(own, shard, request.reuse, request.data_dir)
     return Plan(folder, definition, points, shard, (*notes, *reused.notes), reused.runs)

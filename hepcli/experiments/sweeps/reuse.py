@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from hepcli.config import config_hash, read_config
 from hepcli.data import find_spec, fingerprint
 from hepcli.errors import CodeError, ConfigError, OutputError
-from hepcli.experiments.run_folder import SUMMARY_FILE, RunFolder, other_examples
+from hepcli.experiments.run_files import SUMMARY_FILE
+from hepcli.experiments.run_folder import RunFolder, other_examples
 from hepcli.experiments.sweeps.claims import DONE, RELEASED, Heart
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point

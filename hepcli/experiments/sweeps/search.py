@@ -13,7 +13,7 @@ from typing import Any
 
 from hepcli.config import VALIDATION_ERROR, SearchTable, SweepDefinition
 from hepcli.errors import SweepError
-from hepcli.experiments.run_folder import SUMMARY_FILE
+from hepcli.experiments.run_files import SUMMARY_FILE
 from hepcli.experiments.sweeps.claims import DONE, ENDED, FAILED, PRUNED, RELEASED, Claim, Heart, Journal
 from hepcli.experiments.sweeps.collection import value_of
 from hepcli.experiments.sweeps.folder import SweepFolder

@@ -1,0 +1,89 @@
+"""What old runs may do and new ones may not, because it does nothing, or not what it says."""
+
+from hepcli.config.config import Config
+from hepcli.settings import CYCLIC, INPUT, TRACKERS, Fault, assigned, cyclic_classes, traits_of
+
+
+def new_run_faults(config: "Config") -> list[Fault]:
+    """Check what old runs may do and new ones may not, because it does nothing, or not what it says.
+
+    Args:
+        config: of a new run.
+
+    Returns:
+        The faults: layers without a cyclic order, where none was given; settings that nothing reads; a
+        difference from a state that is only known in half precision.
+    """
+    faults = [*_cyclic_faults(config), *_idle_faults(config), *_one_sided_faults(config)]
+    return [*faults, *_tracker_faults(config)]
+
+
+def _idle_faults(config: Config) -> list[Fault]:
+    """Check that no setting is given which nothing in this run reads."""
+    network, relaxation, faults = config.network, config.relaxation, []
+    angle, pairs = network.initial_angle_deg, [name for name in network.connections if network.partner(name)]
+    if angle and not pairs:
+        rule = "no two layers of this network are connected in both directions; set it to 0"
+        faults.append(Fault(assigned("network.initial_angle_deg", angle), rule))
+    if not any(map(network.is_top_down, network.connections)):
+        rule = "this network has no connection from a layer above; set it to {}"
+        for key, value, idle in (
+            ("network.feedback_strength", network.feedback_strength, 1.0),
+            ("optimizer.feedback_learning", config.optimizer.feedback_learning, "gradient"),
+        ):
+            if value != idle:
+                faults.append(Fault(assigned(key, value), rule.format(idle)))
+    if config.gradient.method == "dyadic_ep":
+        rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
+        for key in ("solver", "tolerance"):
+            if (value := getattr(relaxation, f"nudged_{key}")) not in ("same", getattr(relaxation, key)):
+                faults.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
+    return faults
+
+
+def _tracker_faults(config: Config) -> list[Fault]:
+    """Check that trackers are known; runs are read without those that they were trained with."""
+    trackers = config.run.trackers
+    rule = f"must be one of {', '.join(TRACKERS)}"
+    return [
+        Fault(assigned(f"run.trackers.{place}", name), rule)
+        for place, name in enumerate(trackers)
+        if name not in TRACKERS
+    ]
+
+
+def _one_sided_faults(config: Config) -> list[Fault]:
+    """Check that no state from a free phase in half precision is subtracted: its rounding would remain."""
+    estimator, gradient = traits_of(config.gradient.method), config.gradient
+    precision = config.relaxation.free_precision
+    is_circle = estimator.uses_circle and gradient.num_points == 1
+    if precision == "float32" or not estimator.has_free_phase or estimator.is_feedforward:
+        return []
+    divides = is_circle or estimator.subtracts_states
+    if not divides and not estimator.clamps_output:
+        return []
+    instead = "; set it to float32" + (", or gradient.num_points to 2 or more" if is_circle else "")
+    result = "divides its rounding by |β|" if divides else "keeps its rounding"
+    rule = f"{gradient.method} subtracts the state of the free phase here and {result}"
+    return [Fault(assigned("relaxation.free_precision", precision), rule + instead)]
+
+
+def _cyclic_faults(config: Config) -> list[Fault]:
+    """Check that there is something to alternate."""
+    relaxation, network = config.relaxation, config.network
+    edges = tuple(pair for pair in network.connection_pairs if pair[0] != INPUT)
+    layers = tuple(network.layers)
+    solvers = {relaxation.solver, relaxation.nudged.solver}
+    if relaxation.order != CYCLIC or len(layers) == 1 or solvers == {"synchronous"}:
+        return []
+    if len(cyclic_classes(layers, edges)) > 1:
+        return []
+    solver = min(solvers - {"synchronous"})
+    return [
+        Fault(
+            assigned("relaxation.order", CYCLIC),
+            f"the layers of this network have no cyclic order, so {solver} would update all of them at once; "
+            'set relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
+            'relaxation.solver = "synchronous"',
+        )
+    ]

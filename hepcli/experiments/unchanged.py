@@ -1,0 +1,112 @@
+"""Whether a run may go on: its configuration and data are those it was started with."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hepcli.config import Config, flatten
+from hepcli.errors import ConfigError, DatasetError
+from hepcli.experiments.run_folder import other_examples
+from hepcli.experiments.selection import is_over
+from hepcli.experiments.task import Task
+
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers")
+"""Keys of a run that may change: how long it trains and where, not what a step computes."""
+
+
+def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> None:
+    """Check that config.toml still says what a checkpoint was trained with; older ones do not tell.
+
+    Args:
+        config: what config.toml says.
+        metadata: of the checkpoint.
+        folder: of the run.
+
+    Raises:
+        ConfigError: it was edited.
+    """
+    trained, current = metadata.get("config") or {}, config.model_dump(mode="json")
+    before, now = _values(trained), _values(current)
+    for key in dict.fromkeys([*now, *before]):
+        table, name = key.split(".")[:2]
+        # Known to both versions of hep; [code] is written where there is some.
+        known = name in trained.get(table, {}) and (table == "code" or name in current.get(table, {}))
+        if known and before.get(key) != now.get(key) and key not in MAY_CHANGE:
+            raise ConfigError(
+                f"{key} = {shown(now.get(key))}: the run in {folder} was started with "
+                f"{shown(before.get(key))}, and its config.toml has been changed since.",
+                "Restore the value, or start a new run with another --out.",
+            )
+
+
+def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
+    """Check that the data set of a run is still the one it was trained on; older checkpoints do not tell.
+
+    Args:
+        task: with the data set that is there now.
+        metadata: of the checkpoint.
+        folder: of the run.
+
+    Raises:
+        DatasetError: another one has its name.
+    """
+    trained, name = metadata.get("data"), task.spec.name
+    is_same_name = (metadata.get("config") or {}).get("data", {}).get("name") == name
+    if trained is not None and is_same_name and trained != task.fingerprint:
+        raise DatasetError(
+            other_examples(folder, name),
+            "Import the new examples under another name, and the old ones again.",
+        )
+
+
+def check_epochs(config: Config, folder: Path, begun: int) -> None:
+    """Check that no fewer epochs are asked for than have begun.
+
+    Args:
+        config: as the run is to go on.
+        folder: of the run.
+        begun: epochs.
+
+    Raises:
+        ConfigError: they are, so that results and configuration would not match.
+    """
+    if config.run.epochs < begun:
+        raise ConfigError(
+            f"run.epochs = {config.run.epochs}: the run in {folder} has already reached epoch {begun}.",
+            f"Choose at least {begun} epochs, or start a new run from its weights with --init-from {folder}.",
+        )
+
+
+def check_patience(config: Config, folder: Path, history: Sequence[dict[str, Any]], begun: int) -> None:
+    """Check that the run would not have ended sooner.
+
+    Args:
+        config: as the run is to go on.
+        folder: of the run.
+        history: the lines of its epochs.
+        begun: epochs.
+
+    Raises:
+        ConfigError: it would, so that results and configuration would not match.
+    """
+    patience = config.run.patience
+    for epoch in range(1, begun):
+        if is_over(history[:epoch], patience):
+            raise ConfigError(
+                f"run.patience = {patience}: the run in {folder} would have ended after epoch {epoch}, but "
+                f"has already reached epoch {begun}.",
+                "Choose a larger run.patience, or start a new run with it.",
+            )
+
+
+def _values(tables: Mapping[str, Any]) -> dict[str, object]:
+    """Every value by its dotted key, and the order of the layers, which decides what is forward."""
+    values = {key: value for key, value in flatten(tables).items() if value != {}}
+    if layers := tables.get("network", {}).get("layers"):
+        values["network.layers"] = list(layers)
+    return values
+
+
+def shown(value: object) -> object:
+    """A value in a message."""
+    return "nothing" if value is None else value
