@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from hepcli.cli import app
 from hepcli.experiments.sweeps.definition import SweepRequest, definition_of
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.points import expand
 
 SMALL = [
@@ -188,7 +189,7 @@ def test_a_dry_run_prints_the_points_and_writes_nothing(tmp_path, monkeypatch):
 def test_a_dry_run_refuses_what_the_command_would(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (_, definition), _ = definition_of(SweepRequest("table1"))
-    SweepFolder(tmp_path / "sweeps/table1").join(definition, expand(definition))
+    join(SweepFolder(tmp_path / "sweeps/table1"), definition, expand(definition))
     same = CliRunner().invoke(app, ["sweep", "table1", "--dry-run"])
     assert same.exit_code == 0
     other = CliRunner().invoke(app, ["sweep", "table1", "--dry-run", "--seeds", "7"])

@@ -8,6 +8,7 @@ import pytest
 from hepcli.config import check_sweep, config_hash, dump_sweep, load_sweep, parse_sweep
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.points import absolute_preset, expand, program_of, resolve
 
 
@@ -91,7 +92,7 @@ def joined(path, seeds):
     """A sweep in that folder, as the command that began it finds it again."""
     axes = [{"name": "r", "key": "gradient.beta_radius", "values": [0.1, 0.2]}]
     definition = check_sweep({"sweep": {"preset": "quickstart", "seeds": seeds}, "axis": axes}, "test")
-    SweepFolder(path).join(definition, expand(definition))
+    join(SweepFolder(path), definition, expand(definition))
     return path / "points.json"
 
 

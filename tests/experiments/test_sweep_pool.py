@@ -4,6 +4,7 @@ import pytest
 
 from hepcli.config import check_sweep
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.plan import Plan
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.pool import cpus_of, device_variables, idle_notice, visible_devices
@@ -51,7 +52,7 @@ def test_a_sweep_whose_workers_were_ended_does_not_wait_for_ever(tmp_path):
     axis = [{"name": "a", "key": "run.epochs", "values": [1, 2]}]
     definition = check_sweep({"sweep": {"preset": "quickstart"}, "axis": axis}, "test")
     points = expand(definition)
-    SweepFolder(tmp_path).join(definition, points)
+    join(SweepFolder(tmp_path), definition, points)
     watch = Watch(Plan(tmp_path, definition, points, points))
     records = list(watch.until_over(Gone(), lambda: False, fail_fast=False))
     assert len(records) == 2

@@ -17,6 +17,7 @@ from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.collect_runs import collect_runs
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import as_json, report
 from hepcli.experiments.sweeps.tables import latex_text
@@ -50,7 +51,7 @@ def fake_sweep(path, results, **views):
     tables = {"sweep": {"preset": "quickstart", "title": "A title", "seeds": [0, 1, 2]}, "axis": AXES}
     definition = check_sweep(tables | views, "test")
     folder, points = SweepFolder(path), expand(definition)
-    folder.join(definition, points)
+    join(folder, definition, points)
     for point, top1 in zip(points, results, strict=True):
         if top1 is not None:
             fake_run(folder.run(point).path, top1, point.hash)

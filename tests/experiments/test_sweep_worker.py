@@ -10,6 +10,7 @@ from hepcli.errors import ConfigError, OutputError, SweepError
 from hepcli.experiments.sweeps.claims import Journal
 from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.points import expand
 from hepcli.experiments.sweeps.report import report
 from hepcli.experiments.sweeps.settling import Job, Settling
@@ -25,7 +26,7 @@ def make_sweep(path, small, axis, **sweep):
     tables = {"sweep": {"preset": "quickstart", "set": fixed} | sweep, "axis": [axis]}
     definition = check_sweep(tables, "test")
     folder, points = SweepFolder(path), expand(definition)
-    folder.join(definition, points)
+    join(folder, definition, points)
     return folder, points
 
 
@@ -71,7 +72,7 @@ def test_a_run_that_is_over_early_does_not_stop_those_beside_it(tmp_path, small)
     folder = SweepFolder(tmp_path / "early")
     definition = check_sweep(tables, "test")
     points = expand(definition)
-    folder.join(definition, points)
+    join(folder, definition, points)
     list(work(WorkRequest(folder.path, together=True), lambda: False))
     assert [states(folder, point) for point in points] == [["claimed", "done"]] * 3
     epochs = [json.loads((folder.run(one).path / "summary.json").read_text())["epochs"] for one in points]
@@ -160,7 +161,7 @@ def test_a_preset_that_changes_later_fails_its_own_points_alone(tmp_path, small)
     tables = {"sweep": {"preset": "quickstart", "set": {"run.epochs": 1}}, "axis": [axis]}
     definition = check_sweep(tables, "test")
     folder, (good, bad) = SweepFolder(tmp_path / "sweep"), expand(definition)
-    folder.join(definition, [good, bad])
+    join(folder, definition, [good, bad])
     presets[1].write_text("[run]\nepochs = 'many'\n")
     list(work(WorkRequest(folder.path, together=True), lambda: False))
     assert states(folder, good) == ["claimed", "done"]
@@ -175,7 +176,7 @@ def test_a_sweep_moves_with_the_project_that_holds_its_preset(tmp_path, small):
         tables = {"sweep": {"preset": preset, "set": {"run.epochs": 1}}, "axis": [axis]}
         definition = check_sweep(tables, "test")
         folder, points = SweepFolder(project / "sweep"), expand(definition)
-        folder.join(definition, points)
+        join(folder, definition, points)
         return folder, points
 
     (tmp_path / "here").mkdir()
