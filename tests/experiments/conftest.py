@@ -1,11 +1,17 @@
+"""What the tests of experiments share."""
+
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
 from hepcli.data import Split
 from hepcli.data._bundled import load_bundled
+from hepcli.experiments.train import Finished
 from hepcli.settings import DATASETS
+
+from .runs import run
 
 SMALL = (
     "network.layers.l1.units=16",
@@ -55,3 +61,11 @@ def small():
 def finished_runs(tmp_path_factory):
     """Where the one finished run of the session lies, once a test has trained it."""
     return tmp_path_factory.mktemp("finished") / "run"
+
+
+@pytest.fixture
+def whole_run(tmp_path, small, finished_runs):
+    """A finished run of the small network; trained once, copied for each test."""
+    if not finished_runs.exists():
+        assert isinstance(run(finished_runs, small)[-1], Finished)
+    return shutil.copytree(finished_runs, tmp_path / "whole")
