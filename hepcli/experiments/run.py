@@ -30,7 +30,7 @@ from hepcli.experiments.split_meter import in_short
 from hepcli.experiments.task import Task
 from hepcli.experiments.timing import EpochTime, earlier_times
 from hepcli.experiments.trackers import Trackers, check_installed
-from hepcli.experiments.unchanged import check_config, check_data, check_epochs, check_patience
+from hepcli.experiments.unchanged import check_config, check_data, check_length, rounding_notices
 from hepcli.files import legible
 from hepcli.training import (
     TrainState,
@@ -107,12 +107,11 @@ class Run:
         restored = store.restore(self.state, step, older=OLDER_LEAVES)
         check_config(self.config, restored.metadata, self.folder.path)
         check_data(self.task, restored.metadata, self.folder.path)
-        begun = -(-restored.step // self.num_batches)  # epochs
-        check_epochs(self.config, self.folder.path, begun)
         self.state = self.task.layout.replicate(restored.state)
         self.step = restored.step
         self.history = [newer_line(line) for line in restored.metadata["history"]]
-        check_patience(self.config, self.folder.path, self.history, begun)
+        begun = -(-self.step // self.num_batches)
+        check_length(self.config, self.folder.path, self.history, begun)
         done = len(self.history)
         self.folder.rewrite_lines(METRICS_FILE, self.history)
         notices = self._notices() + [
@@ -124,6 +123,7 @@ class Run:
         self.restored_step = self.step
         self.earlier_schedules = list(restored.metadata.get("earlier_schedules", ()))
         notices += self._schedule_notices(restored.metadata)
+        notices += rounding_notices(self.config, restored.metadata)
         self.timing, lost = earlier_times(self.folder, done)
         notices += lost
         self.folder.rewrite_lines(TIMING_FILE, self.timing)

@@ -10,8 +10,9 @@ from hepcli.experiments.run_folder import other_examples
 from hepcli.experiments.selection import is_over
 from hepcli.experiments.task import Task
 
-MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers")
-"""Keys of a run that may change: how long it trains and where, not what a step computes."""
+_AT_ONCE = ("data.accumulate", "data.eval_batch_size")
+MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers", *_AT_ONCE)
+"""Keys of a run that may change: how long it trains, where and how much at once, not what a step computes."""
 
 
 def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> None:
@@ -40,7 +41,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
 
 
 def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
-    """Check that the data set of a run is still the one it was trained on; older checkpoints do not tell.
+    """Check that the data set of a run is still the one x on; older checkpoints do not tell.
 
     Args:
         task: with the data set that is there now.
@@ -59,37 +60,24 @@ def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def check_epochs(config: Config, folder: Path, begun: int) -> None:
-    """Check that no fewer epochs are asked for than have begun.
-
-    Args:
-        config: as the run is to go on.
-        folder: of the run.
-        begun: epochs.
-
-    Raises:
-        ConfigError: they are, so that results and configuration would not match.
-    """
-    if config.run.epochs < begun:
-        raise ConfigError(
-            f"run.epochs = {config.run.epochs}: the run in {folder} has already reached epoch {begun}.",
-            f"Choose at least {begun} epochs, or start a new run from its weights with --init-from {folder}.",
-        )
-
-
-def check_patience(config: Config, folder: Path, history: Sequence[dict[str, Any]], begun: int) -> None:
-    """Check that the run would not have ended sooner.
+def check_length(config: Config, folder: Path, history: Sequence[dict[str, Any]], begun: int) -> None:
+    """Check that a run with these numbers of epochs and of patience would have come this far.
 
     Args:
         config: as the run is to go on.
         folder: of the run.
         history: the lines of its epochs.
-        begun: epochs.
+        begun: epochs that have begun.
 
     Raises:
-        ConfigError: it would, so that results and configuration would not match.
+        ConfigError: it would not, so that results and configuration would not match.
     """
-    patience = config.run.patience
+    epochs, patience = config.run.epochs, config.run.patience
+    if epochs < begun:
+        raise ConfigError(
+            f"run.epochs = {epochs}: the run in {folder} has already reached epoch {begun}.",
+            f"Choose at least {begun} epochs, or start a new run from its weights with --init-from {folder}.",
+        )
     for epoch in range(1, begun):
         if is_over(history[:epoch], patience):
             raise ConfigError(
@@ -97,6 +85,21 @@ def check_patience(config: Config, folder: Path, history: Sequence[dict[str, Any
                 f"has already reached epoch {begun}.",
                 "Choose a larger run.patience, or start a new run with it.",
             )
+
+
+def rounding_notices(config: Config, metadata: Mapping[str, Any]) -> list[str]:
+    """Say what is computed in other parts than before.
+
+    Args:
+        config: as the run goes on.
+        metadata: of the checkpoint; older ones do not tell.
+    """
+    before, now = _values(metadata.get("config") or {}), _values(config.model_dump(mode="json"))
+    return [
+        f"{key} = {now[key]}: it was {before[key]} up to here; results agree up to rounding."
+        for key in _AT_ONCE
+        if before.get(key, now[key]) != now[key]
+    ]
 
 
 def _values(tables: Mapping[str, Any]) -> dict[str, object]:

@@ -65,8 +65,8 @@ class DataSettings:
         name: data set.
         batch_size: examples in a training step.
         accumulate: parts into which each device divides its examples of a batch, one after the other, so that
-            memory suffices; it changes results by rounding only.
-        eval_batch_size: examples in an evaluation step.
+            memory suffices; it changes results by rounding only, and may change when a run is resumed.
+        eval_batch_size: examples in an evaluation step; likewise.
         mean: of a channel of pixels/255, one per channel or one for all; subtracted from the pixels.
         std: standard deviation, likewise.
         std_scale: pixels/255 minus the mean are divided by std times this.

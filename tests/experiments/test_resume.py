@@ -145,6 +145,26 @@ def test_more_epochs_continue_a_constant_schedule(tmp_path, small, whole_run):
     assert text == (whole_run / "config.toml").read_text()  # with where every value came from
 
 
+def test_a_run_may_go_on_with_fewer_examples_at_once(tmp_path, small, whole_run):
+    """As on a smaller device: what follows is the same up to rounding, and the user is told."""
+    folder = tmp_path / "run"
+    run(folder, small, stop_after=15)
+    parts = (*small, "data.accumulate=2", "data.eval_batch_size=50")
+    records = run(folder, parts, resume=True)
+    notices = "".join(records[0].notices)
+    assert "data.accumulate = 2: it was 1 up to here" in notices
+    assert "data.eval_batch_size = 50" in notices
+    ours, theirs = (
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (folder, whole_run)
+    )
+    assert ours[0] == theirs[0]
+    for key in ("train", "test"):
+        assert ours[-1][key]["loss"] == pytest.approx(theirs[-1][key]["loss"], rel=1e-3)
+    again = run(folder, parts, resume=True)
+    assert not any("up to here" in notice for notice in again[0].notices)
+
+
 def test_an_epoch_that_has_begun_cannot_be_left_out(tmp_path, small):
     run(tmp_path / "run", small, epochs=2, stop_after=15)
     with pytest.raises(ConfigError, match=r"run\.epochs = 1: .* has already reached epoch 2"):
