@@ -132,8 +132,8 @@ def _out_of_memory(text: str) -> HepError:
     return HepError(
         f"The device is out of memory: {reason}.",
         f"Set data.accumulate={parts} (or {parts} times its current value), which processes each batch in "
-        "parts (results change by rounding only), or lower data.eval_batch_size; both may be given to "
-        "hep train --resume, too. Or use more devices, or start a run with relaxation.free_precision=bfloat16.",
+        "parts (results change by rounding only), or lower data.eval_batch_size; hep train --resume takes "
+        "both, too. Or use more devices, or start a run with relaxation.free_precision=bfloat16.",
     )
 
 

@@ -4,7 +4,7 @@ from hepcli.networks._activations import dsilu, logistic, sigmoid
 from hepcli.networks._connection import Connection, LayerKind
 from hepcli.networks._feedback import copy_gradients, rotate_feedback, weight_angle_deg
 from hepcli.networks._losses import Loss
-from hepcli.networks._network import Network, build_network, dense_network
+from hepcli.networks._network import Network, build_network
 from hepcli.networks._own_parts import derives_its_value, drives_linearly, leads_back, looks_holomorphic
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Network",
     "build_network",
     "copy_gradients",
-    "dense_network",
     "derives_its_value",
     "drives_linearly",
     "dsilu",

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.engine import Problem, compare, free_phase
-from hepcli.networks import dense_network
-from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
+from hepcli.networks import build_network
+from hepcli.settings import ESTIMATORS, DenseLayer, GradientSettings, NetworkSettings, RelaxationSettings
 
 LAYERED = "in-l1 l1-l2 l2-l1 l2-out out-l2"
 ALL_TO_ALL = "in-l1 l1-l1 l1-l2 l1-out l2-l1 l2-l2 l2-out out-l1 out-l2 out-out"
@@ -29,9 +29,12 @@ METHODS = ("hep", "asymep")
 def random_problem(connections: str, sizes: tuple[int, ...], gain: float, seed: int = 0) -> Problem:
     """A random network with kernels of standard deviation gain/√(fan-in) between layers."""
     rng = np.random.default_rng(seed)
-    pairs = tuple(tuple(name.split("-")) for name in connections.split())
     units = dict(zip(("l1", "l2", "out"), sizes, strict=True))
-    network = dense_network(tuple(units.items()), pairs, INPUTS, CLASSES)
+    layers = {name: DenseLayer(units=size) for name, size in units.items()}
+    settings = NetworkSettings(
+        activation="sigmoid", loss="cross_entropy", layers=layers, connections=tuple(connections.split())
+    )
+    network = build_network(settings, (INPUTS,), CLASSES)
     params = {}
     for connection in network.connections:
         pre, post = connection.pre, connection.post

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.engine import Params, Problem, estimate, free_phase
-from hepcli.networks import Network, dense_network
+from hepcli.networks import Network
 from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
+from tests.dense import dense_network
 
 BATCH, INPUT_SIZE, NUM_CLASSES = 3, 4, 3
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hepcli.engine import Problem
-from hepcli.networks import dense_network
 from hepcli.settings import GradientSettings, RelaxationSettings
+from tests.dense import dense_network
 
 FOLDER = Path(__file__).parent.parent / "reference"
 

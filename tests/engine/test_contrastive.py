@@ -9,8 +9,8 @@ import pytest
 
 from hepcli.engine import estimate, free_phase
 from hepcli.engine._estimators import contrastive
-from hepcli.networks import dense_network
 from hepcli.settings import GradientSettings
+from tests.dense import dense_network
 
 from .cases import (
     BATCH,

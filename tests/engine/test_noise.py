@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hepcli.engine import Problem, estimate, free_phase, summed_gradient
-from hepcli.networks import dense_network
 from hepcli.settings import ESTIMATORS, GradientSettings, RelaxationSettings
+from tests.dense import dense_network
 
 from .cases import CASES, distance, leaves, make_problem, on_arrays
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import dense_network, rotate_feedback, weight_angle_deg
+from hepcli.networks import rotate_feedback, weight_angle_deg
+from tests.dense import dense_network
 
 MLP = ("in-l1", "l1-l2", "l2-l1", "l2-out", "out-l2")
 LOOP = ("in-l1", "l1-l2", "l2-out", "out-l1")

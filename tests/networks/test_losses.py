@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hepcli.networks import dense_network
 from hepcli.settings import LOSSES
+from tests.dense import dense_network
 
 
 def batch(seed=0, size=4):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hepcli.engine import ReferenceSettings, estimate
-from hepcli.networks import dense_network
 from hepcli.settings import ESTIMATORS, GradientSettings
 from hepcli.training import AsymmetryMeter, MeterSettings, batch_size_for, summarise
 from hepcli.training._summary import _statistic
+from tests.dense import dense_network
 
 from .tiny import NETWORK, RELAXATION, params, split
 

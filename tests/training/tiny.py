@@ -5,7 +5,6 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from hepcli.networks import dense_network
 from hepcli.settings import GradientSettings, HomeostasisSettings, OptimizerSettings, RelaxationSettings
 from hepcli.training import (
     Feed,
@@ -16,6 +15,7 @@ from hepcli.training import (
     init_state,
     make_step_program,
 )
+from tests.dense import dense_network
 
 NETWORK = dense_network(
     (("l1", 5), ("out", 4)), (("in", "l1"), ("l1", "out"), ("out", "l1")), input_size=4, num_classes=3
