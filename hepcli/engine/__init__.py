@@ -28,7 +28,6 @@ from hepcli.engine._bias import (
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
 from hepcli.engine._estimator import ErrorSignal, Estimator, estimate, estimator_of, local_learning
-from hepcli.engine._estimators.hep import nudged_phases
 from hepcli.engine._homeostasis import (
     activity_jacobian,
     draw_noise,
@@ -36,6 +35,7 @@ from hepcli.engine._homeostasis import (
     homeostatic_loss,
 )
 from hepcli.engine._norms import all_finite, example_norm
+from hepcli.engine._nudges import nudged_phases
 from hepcli.engine._problem import FreePhase, activities, free_phase, signal_sums, summed_gradient
 from hepcli.engine._relax import log10_residual, relax, report
 from hepcli.engine._solver import Solver, make_solver

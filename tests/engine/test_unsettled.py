@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hepcli.engine import Phase, estimate, example_norm, free_phase, signal_sums
-from hepcli.engine._estimators.hep import NudgeCircle
+from hepcli.engine._nudges import NudgeCircle
 from hepcli.settings import ESTIMATORS, GradientSettings
 
 from .cases import CASES, distance, leaves, make_problem, on_arrays

@@ -9,7 +9,9 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive, drive_at
 from hepcli.engine._estimator import built_in, local_learning
-from hepcli.engine._estimators.hep import (
+from hepcli.engine._estimators.hep_exact import derivative_signal
+from hepcli.engine._iterate import Context
+from hepcli.engine._nudges import (
     by_point,
     cauchy_signal,
     for_points,
@@ -17,8 +19,6 @@ from hepcli.engine._estimators.hep import (
     nudged_keys,
     nudged_start,
 )
-from hepcli.engine._estimators.hep_exact import derivative_signal
-from hepcli.engine._iterate import Context
 from hepcli.engine._problem import FreePhase, activities
 from hepcli.engine._relax import run_phase, split_drive
 from hepcli.engine._types import Phase, PhaseReport, Problem, State

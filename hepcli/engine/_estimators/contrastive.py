@@ -9,15 +9,9 @@ from jax import Array
 
 from hepcli.engine._dynamics import Dynamics, drive_at
 from hepcli.engine._estimator import built_in
-from hepcli.engine._estimators.hep import (
-    NudgeCircle,
-    for_points,
-    hep,
-    nudged_phases,
-    response_on,
-    run_circle,
-)
+from hepcli.engine._estimators.hep import hep
 from hepcli.engine._iterate import Context
+from hepcli.engine._nudges import NudgeCircle, for_points, nudged_phases, response_on, run_circle
 from hepcli.engine._problem import (
     FreePhase,
     activities,
