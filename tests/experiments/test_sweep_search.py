@@ -11,6 +11,7 @@ from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweeps import study
 from hepcli.experiments.sweeps.definition import SweepRequest
 from hepcli.experiments.sweeps.folder import SweepFolder
+from hepcli.experiments.sweeps.joining import join
 from hepcli.experiments.sweeps.plan import plan
 from hepcli.experiments.sweeps.points import probe, resolve
 from hepcli.experiments.sweeps.report import report
@@ -32,7 +33,7 @@ def make_search(path, axes=(RATE,), settings=None, **search):
         "axis": list(axes),
     }
     folder = SweepFolder(path)
-    folder.join(check_sweep(tables, "test"), ())
+    join(folder, check_sweep(tables, "test"), ())
     return Search(folder, folder.definition())
 
 
@@ -179,7 +180,7 @@ def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_pat
             "axis": [RATE],
         }
         folder = SweepFolder(project / "search")
-        folder.join(check_sweep(tables, "test"), ())
+        join(folder, check_sweep(tables, "test"), ())
         return Search(folder, folder.definition())
 
     (tmp_path / "here").mkdir()
@@ -200,18 +201,18 @@ def test_more_trials_are_added_and_none_taken_away(tmp_path):
     with pytest.raises(ConfigError, match=r"contains another sweep: search\.trials is 2 there"):
         make_search(tmp_path, trials=3)
     more = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 3})})
-    search.folder.join(more, (), extend=True)
+    join(search.folder, more, (), extend=True)
     longer = Search(search.folder, search.folder.definition())
     run_all(longer)
     assert [result.trial.number for result in longer.results()] == [0, 1, 2]
     wider = longer.settings.model_copy(update={"trials": 4, "objective": "train_error"})
     before = (search.folder.path / "sweep.toml").read_bytes()
     with pytest.raises(ConfigError, match=r"search\.objective"):
-        search.folder.join(search.definition.model_copy(update={"search": wider}), (), extend=True)
+        join(search.folder, search.definition.model_copy(update={"search": wider}), (), extend=True)
     assert (search.folder.path / "sweep.toml").read_bytes() == before
     fewer = search.definition.model_copy(update={"search": search.settings.model_copy(update={"trials": 1})})
     with pytest.raises(ConfigError, match="3 trials have already been started"):
-        search.folder.join(fewer, (), extend=True)
+        join(search.folder, fewer, (), extend=True)
 
 
 def test_places_that_are_one_configuration_are_refused(tmp_path):

@@ -170,7 +170,7 @@ def test_a_preset_that_changes_later_fails_its_own_points_alone(tmp_path, small)
 
 
 def test_a_sweep_moves_with_the_project_that_holds_its_preset(tmp_path, small):
-    def join(project):
+    def joined(project):
         preset = str(project / "mine.toml")
         axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [0.01, 0.02]}
         tables = {"sweep": {"preset": preset, "set": {"run.epochs": 1}}, "axis": [axis]}
@@ -181,16 +181,16 @@ def test_a_sweep_moves_with_the_project_that_holds_its_preset(tmp_path, small):
 
     (tmp_path / "here").mkdir()
     (tmp_path / "here/mine.toml").write_text(dump_config(load_config("quickstart", small)))
-    join(tmp_path / "here")
+    joined(tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
-    folder, points = join(tmp_path / "there")
+    folder, points = joined(tmp_path / "there")
     assert {point.preset for point in folder.points()} == {str(tmp_path / "there/mine.toml")}
     list(work(WorkRequest(folder.path), lambda: False))
     assert [folder.state(point) for point in points] == ["done", "done"]
     changed = dump_config(load_config("quickstart", [*small, "run.seed=3", "optimizer.momentum=0.5"]))
     (tmp_path / "there/mine.toml").write_text(changed)
     with pytest.raises(ConfigError, match="has changed"):
-        join(tmp_path / "there")
+        joined(tmp_path / "there")
 
 
 def test_a_sweep_that_is_moved_away_is_not_trained_anew_where_it_was(tmp_path, small):
