@@ -173,7 +173,7 @@ def test_a_configuration_that_is_not_allowed_fails_and_the_search_goes_on(tmp_pa
 
 
 def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_path):
-    def join(project):
+    def joined(project):
         tables = {
             "sweep": {"preset": str(project / "mine.toml"), "seeds": [0]},
             "search": {"trials": 2},
@@ -186,9 +186,9 @@ def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_pat
     (tmp_path / "here").mkdir()
     preset = dump_config(load_config("quickstart", ["data.validation_examples=500"]))
     (tmp_path / "here/mine.toml").write_text(preset)
-    assert join(tmp_path / "here").propose()
+    assert joined(tmp_path / "here").propose()
     (tmp_path / "here").rename(tmp_path / "there")
-    search = join(tmp_path / "there")
+    search = joined(tmp_path / "there")
     assert search.propose()
     points = search.folder.points()
     assert {point.preset for point in points} == {str(tmp_path / "there/mine.toml")}
