@@ -181,22 +181,34 @@ def source_of(name: str) -> bytes:
 
 def place_in_code(error: BaseException) -> str | None:
     """Where in a loaded file an error arose, in words; None where in none."""
-    ours = {str(own.file.path): own.file.name for own in _loaded.values()}
+    frame = _frame_in_code(error)
+    return None if frame is None else f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+
+
+def _frame_in_code(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of an error that is in a loaded file."""
+    ours = {str(own.file.path) for own in _loaded.values()}
     seen: BaseException | None = error
     while seen is not None:
         for frame in reversed(traceback.extract_tb(seen.__traceback__)):
             if frame.filename in ours:
-                return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+                return frame
         seen = seen.__cause__ or seen.__context__
     return None
 
 
 def error_in_code(error: Exception) -> CodeError | None:
     """An error that arose in a user's own component, as one of ours; None where it is not theirs."""
-    place = place_in_code(error)
-    if place is None:
+    frame = _frame_in_code(error)
+    if frame is None:
         return None
-    return CodeError(f"{place}: {_in_short(error)}", "Correct it; hep --debug … shows the whole traceback.")
+    advice = "Correct it; hep --debug … shows the whole traceback."
+    if isinstance(error, FileNotFoundError) and Path(frame.filename).parent.name == CODE_FOLDER:
+        advice = (
+            "This is the copy that the run keeps, and files beside the original are not beside it. Pass the "
+            "original with --code, or have it read them by an absolute path from the start."
+        )
+    return CodeError(f"{place_in_code(error)}: {_in_short(error)}", advice)
 
 
 def defined_at(function: Callable[..., Any]) -> str:

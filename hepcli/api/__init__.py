@@ -2,11 +2,11 @@
 
 from hepcli.api._commands import evaluate, measure, train
 from hepcli.api._estimate import estimate
-from hepcli.api._learning_parts import register_estimator, register_optimizer, register_solver
+from hepcli.api._learning_parts import register_estimator, register_solver
 from hepcli.api._model import Model, Run, States
 from hepcli.api._network_parts import register_activation, register_layer_kind, register_loss
 from hepcli.api._open import init_model, load_run
-from hepcli.api._run_parts import register_dataset, register_measure, register_tracker
+from hepcli.api._run_parts import register_dataset, register_measure, register_optimizer, register_tracker
 from hepcli.api._session import HepWarning
 
 __all__ = [

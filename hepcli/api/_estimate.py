@@ -10,11 +10,11 @@ import numpy as np
 from jax import Array
 from jaxtyping import Int, UInt8
 
-from hepcli.api._model import Model
+from hepcli.api._model import Model, own_programs
 from hepcli.api._open import opened
 from hepcli.api._session import Overrides, in_session, set_once, split_overrides
 from hepcli.config import Config, differences, load_config
-from hepcli.engine import Estimate, Params, Problem, estimator_of
+from hepcli.engine import Estimate, Params, Problem, draws_random_numbers, estimator_of
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
 from hepcli.experiments.compiled import network_of_method
@@ -84,7 +84,7 @@ def estimate(
             f"Open or make it with overrides={{'gradient.method': '{asked}'}}.",
         )
     network = network_of_method(model.network, config.gradient)
-    settings = network, model.config.data, config.relaxation, config.gradient
+    settings = own_programs(model, config), network, model.config.data, config.relaxation, config.gradient
     result: Estimate = jax.device_get(
         _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))
     )
@@ -105,8 +105,9 @@ def _check_tables(own: Config, asked: Config) -> None:
             )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _estimate(
+    programs: object,
     network: Network,
     data: DataSettings,
     relaxation: RelaxationSettings,
@@ -117,6 +118,5 @@ def _estimate(
 ) -> Any:
     inputs = normalizer(data)(images)
     targets = jax.nn.one_hot(labels, network.num_classes, dtype=inputs.dtype)
-    is_random = relaxation.noise_std or gradient.beta_sign == "random"
-    key = jax.random.key(0) if is_random else None
+    key = jax.random.key(0) if draws_random_numbers(relaxation, gradient) else None
     return estimate_problem(Problem(network, params, inputs, targets, relaxation, gradient, key))

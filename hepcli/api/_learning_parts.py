@@ -1,12 +1,11 @@
-"""Estimators, solvers and optimisers of your own."""
+"""Estimators and solvers of your own."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 
 from hepcli import code
@@ -16,8 +15,10 @@ from hepcli.api._registration import (
     check,
     check_like,
     check_members,
+    check_name,
     check_takes,
     decorator,
+    shape_of,
 )
 from hepcli.code import defined_at
 from hepcli.engine import (
@@ -33,11 +34,11 @@ from hepcli.engine import (
     local_learning,
 )
 from hepcli.errors import CodeError
-from hepcli.settings import ESTIMATORS, OPTIMIZERS, SOLVERS, RelaxationSettings
+from hepcli.settings import ESTIMATORS, SOLVERS, RelaxationSettings, Traits
 
+_LIMITS = get_args(get_type_hints(Traits)["limit"])
 _ESTIMATOR = "See help(hepcli.register_estimator)."
 _SOLVER = "See help(hepcli.register_solver)."
-_OPTIMIZER = "See help(hepcli.register_optimizer)."
 
 
 def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
@@ -49,7 +50,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
 
     Args:
         name: lower-case letters, digits and _.
-        **traits: of a function, fields of `hepcli.settings.Traits`, such as ``uses_circle=True``.
+        **traits: of a function, fields of `hepcli.settings.Traits`, such as ``uses_circle=True``. Random
+            numbers take ``is_random=True`` and, for each example, a key of `hepcli.engine.random_keys`.
 
     Raises:
         CodeError: the name is taken, or a trait is unknown.
@@ -80,6 +82,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
         True
     """
 
+    check_name("register_estimator", name)
+
     def decorate(part: Part) -> Part:
         if isinstance(part, Estimator):
             if traits:
@@ -87,6 +91,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
                     f"estimator {name}: {', '.join(traits)} would be ignored; an Estimator has its own.",
                     "Give them to the Estimator.",
                 )
+            _check_traits(name, part)
             code.register(ESTIMATORS, name, _checked_estimator(name, part))
             return part
         check(callable(part), f"estimator {name}", "a function or a hepcli.engine.Estimator", part)
@@ -97,6 +102,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
             estimator = Estimator(local_learning(signal), signal, **traits)
         except TypeError as error:
             raise CodeError(f"estimator {name}: {error}", "See help(hepcli.settings.Traits).") from error
+        _check_traits(name, estimator)
         code.register(ESTIMATORS, name, estimator)
         return part
 
@@ -134,29 +140,22 @@ def register_solver(name: str) -> Callable[[Part], Part]:
         >>> bool(model.states(model.split("test").images[:8]).settled.all())
         True
     """
+    check_name("register_solver", name)
     return decorator(SOLVERS, name, "settings", checked=_checked_solver)
 
 
-def register_optimizer(name: str) -> Callable[[Part], Part]:
-    """Register an optimiser, for `optimizer.name`.
-
-    The decorated function takes `hepcli.settings.OptimizerSettings` and the weight decay, an Optax
-    transformation, and returns the Optax transformation that gives the direction of the updates; the learning
-    rate and its schedule follow by themselves.
-
-    Args:
-        name: lower-case letters, digits and _.
-
-    Raises:
-        CodeError: the name is taken.
-
-    Example:
-        >>> import optax
-        >>> @hepcli.register_optimizer("lion")
-        ... def lion(settings, decay):
-        ...     return optax.chain(optax.scale_by_lion(), decay)
-    """
-    return decorator(OPTIMIZERS, name, "settings", "decay", checked=_checked_optimizer)
+def _check_traits(name: str, traits: Traits) -> None:
+    """Raise CodeError where a trait is of another type than it must be, or the limit is none."""
+    for field in dataclasses.fields(Traits):
+        value, kind = getattr(traits, field.name), type(field.default)
+        if field.name == "limit":
+            is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
+        else:
+            is_right = isinstance(value, kind) or (kind is float and isinstance(value, int))
+            wanted = f"of type {kind.__name__}"
+        if not is_right:
+            what = f"estimator {name}: {field.name} = {value!r} is not {wanted}."
+            raise CodeError(what, "See help(hepcli.settings.Traits).")
 
 
 def _checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> ErrorSignal:
@@ -171,7 +170,7 @@ def _checked_signal(name: str, signal: ErrorSignal, *, has_record: bool) -> Erro
             )
         vector, record = result
         wanted = {layer: u.shape for layer, u in free.phase.state.items()}
-        shapes = {layer: np.shape(e) for layer, e in vector.items()}
+        shapes = {layer: shape_of(e) for layer, e in vector.items()}
         if shapes != wanted:
             raise CodeError(f"{place} returned shapes {shapes}, not {wanted}.", _ESTIMATOR)
         if not all(np.issubdtype(jax.numpy.result_type(e), np.floating) for e in vector.values()):
@@ -211,7 +210,10 @@ def _checked_estimator(name: str, estimator: Estimator) -> Estimator:
             _check_report(f"{place} returned a record", record, next(iter(zeros.values()))[..., 0])
         return result._replace(num_learned=jax.numpy.asarray(result.num_learned, zeros["out"].dtype))
 
-    return dataclasses.replace(estimator, estimate=estimate)
+    signal = estimator.error_signal
+    if signal is not None:
+        signal = _checked_signal(name, signal, has_record=estimator.has_nudged_record)
+    return dataclasses.replace(estimator, estimate=estimate, error_signal=signal)
 
 
 def _check_report(what: str, record: Any, residual: Array) -> None:
@@ -222,7 +224,7 @@ def _check_report(what: str, record: Any, residual: Array) -> None:
             "Return report(phase), of hepcli.engine.",
         )
     batch = residual.shape[:1]
-    if wrong := [f"{key} {np.shape(own)}" for key, own in record._asdict().items() if np.shape(own) != batch]:
+    if wrong := [f"{key} {shape_of(own)}" for key, own in record._asdict().items() if shape_of(own) != batch]:
         raise CodeError(f"{what} of shapes {', '.join(wrong)}, not {batch}.", _ESTIMATOR)
 
 
@@ -244,36 +246,17 @@ class _CheckedSolver:
 
     @property
     def memory(self) -> int:
-        return self.solver.memory
+        return self._count("memory", self.solver.memory)
 
     def num_passes(self, dynamics: Dynamics, steps: int) -> int:
-        return self.solver.num_passes(dynamics, steps)
+        return self._count("num_passes", self.solver.num_passes(dynamics, steps))
+
+    def _count(self, what: str, number: Any) -> int:
+        if not isinstance(number, int | np.integer) or number < 0:
+            raise CodeError(f"{self.place}: {what} is {number!r}, not a whole number.", _SOLVER)
+        return int(number)
 
     def step(self, dynamics: Dynamics, state: State, count: int | Array) -> State:
         result = self.solver.step(dynamics, state, count)
         check_like(f"{self.place} makes a state", result, state, _SOLVER)
         return result
-
-
-def _checked_optimizer(
-    name: str, make: Callable[..., optax.GradientTransformation]
-) -> Callable[..., optax.GradientTransformation]:
-    """What makes the optimiser, refused where it makes none, or one whose updates do not fit."""
-
-    def checked(settings: Any, decay: optax.GradientTransformation) -> optax.GradientTransformation:
-        place = f"{defined_at(make)}: optimiser {name}"
-        made = make(settings, decay)
-        if not isinstance(made, optax.GradientTransformation):
-            raise CodeError(
-                f"{place} must return an optax.GradientTransformation, not {type(made).__name__}.", _OPTIMIZER
-            )
-        inner = optax.with_extra_args_support(made)
-
-        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-            result, state = inner.update(updates, state, params, **extra)
-            check_like(f"{place} makes updates", result, updates, _OPTIMIZER)
-            return result, state
-
-        return optax.GradientTransformationExtraArgs(inner.init, update)
-
-    return checked

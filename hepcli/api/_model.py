@@ -14,14 +14,14 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
 from hepcli.api._session import in_session
-from hepcli.config import Config
+from hepcli.config import Config, names_in
 from hepcli.data import Split
 from hepcli.engine import Params, Problem, State, activities, free_phase
 from hepcli.experiments.evaluate import Examples, examples_of, loaded_split
 from hepcli.experiments.initial import misfit_of
 from hepcli.experiments.task import Task
 from hepcli.networks import Network
-from hepcli.settings import DataSettings, RelaxationSettings
+from hepcli.settings import DataSettings, RelaxationSettings, has_own_parts
 from hepcli.training import normalizer
 
 
@@ -64,6 +64,7 @@ class Model:
     params: Params = dataclasses.field(repr=False)
     _task: Task = dataclasses.field(repr=False)
     step: int = dataclasses.field(default=0, kw_only=True)
+    _programs: object = dataclasses.field(default_factory=object, kw_only=True, repr=False)
 
     def with_params(self, params: Params) -> Self:
         """A copy of this model with a copy of other parameters, in float32; no traced ones of `jax.grad`.
@@ -151,7 +152,7 @@ class Model:
         self._task.make_current()
         images = self.checked_images(images)
         size = self.config.data.eval_batch_size
-        settings = self.network, self.config.data, self.config.relaxation
+        settings = own_programs(self, self.config), self.network, self.config.data, self.config.relaxation
         weights = self.weights_as_read
         parts = [
             jax.device_get(
@@ -212,8 +213,9 @@ class Run(Model):
         return dataclasses.replace(super().with_params(params), checkpoint=None, _test_top1=None)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _states(
+    programs: object,
     network: Network,
     data: DataSettings,
     relaxation: RelaxationSettings,
@@ -229,3 +231,11 @@ def _states(
     activity = activities(problem, phase.state)
     scores = network.output(params, activity["out"])
     return States(phase.state, activity, scores, phase.residual, phase.settled, phase.finite, phase.passes)
+
+
+def own_programs(model: Model, config: Config) -> object:
+    """What compiled programs belong to: with components of the user's own the model, else all models.
+
+    A new model reads again what such a component takes from elsewhere, such as a global number.
+    """
+    return model._programs if has_own_parts(names_in(config)) else None

@@ -5,16 +5,23 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+import jax
 from jax import Array
 
 from hepcli import code
-from hepcli.api._registration import Part, check, check_members, check_takes, decorator
+from hepcli.api._registration import Part, check, check_members, check_name, check_takes, decorator, shape_of
 from hepcli.code import defined_at
 from hepcli.errors import CodeError
 from hepcli.networks import Connection, LayerKind, Loss
 from hepcli.settings import ACTIVATIONS, LAYER_KINDS, LAYERS, LOSSES, Shape
 
+_METHODS = {
+    "is_linear": ("connection",),
+    "module": ("connection",),
+    "up": ("connection", "kernel", "below"),
+    "down": ("connection", "kernel", "below", "above"),
+}
+_MODULE = "Return a Flax module with a kernel, and the shape of what it takes."
 _KIND = "See help(hepcli.register_layer_kind)."
 
 
@@ -39,6 +46,7 @@ def register_activation(name: str) -> Callable[[Part], Part]:
         >>> model.network.activation("l1", jnp.zeros(2)).tolist()
         [0.0, 0.0]
     """
+    check_name("register_activation", name)
     return decorator(ACTIVATIONS, name, "z")
 
 
@@ -67,6 +75,7 @@ def register_loss(name: str, loss: Loss) -> None:
         >>> hepcli.register_loss("weighted", Loss(value, derivative))
         >>> model = hepcli.init_model("quickstart", {"network.loss": "weighted"})
     """
+    check_name("register_loss", name)
     check(isinstance(loss, Loss) and all(map(callable, loss)), f"loss {name}", "a hepcli.networks.Loss", loss)
     for part, function in loss._asdict().items():
         check_takes(f"the {part} of loss {name}", function, "output", "targets")
@@ -114,9 +123,16 @@ def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
         >>> bool(0.8 < np.mean(gradient == 0) < 0.95)
         True
     """
+    check_name("register_layer_kind", name)
+    check(isinstance(settings, type), f"the settings of layer kind {name}", "a class", settings)
+    check(not isinstance(kind, type), f"layer kind {name}", "an object; call the class", kind)
     wanted = ("is_image", "size_key", "shape", "multiply_adds", "misfits", "__dataclass_fields__")
     check_members(f"layer kind {name}", settings, wanted, _KIND)
     check_members(f"layer kind {name}", kind, ("is_linear", "module", "up", "down"), _KIND)
+    for method, arguments in _METHODS.items():
+        check_takes(f"{method} of layer kind {name}", getattr(kind, method), *arguments)
+    if settings.__hash__ is None:
+        raise CodeError(f"layer kind {name}: its settings cannot be hashed.", "Use @dataclass(frozen=True).")
     if "kind" not in {own.name for own in dataclasses.fields(settings)}:
         raise CodeError(f"layer kind {name}: its settings have no field kind.", f'Add kind: str = "{name}".')
     code.register(LAYER_KINDS, name, _CheckedKind(kind, name))
@@ -159,7 +175,25 @@ class _CheckedKind:
 
     def module(self, connection: Connection) -> tuple[Any, Shape]:
         """As the kind says."""
-        return self.kind.module(connection)
+        made, name = self.kind.module(connection), connection.name
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise CodeError(
+                f"layer kind {self.name}: module of connection {name} returned {made!r}.", _MODULE
+            )
+        try:
+            hash(connection.layer)
+        except TypeError as error:
+            raise CodeError(
+                f"layer kind {self.name}: the settings of connection {name} are not hashable: {error}.",
+                "Use tuples instead of lists.",
+            ) from error
+        module, shape = made
+        like = jax.eval_shape(lambda: module.init(jax.random.key(0), jax.numpy.zeros((1, *shape))))
+        if "kernel" not in like.get("params", {}):
+            raise CodeError(
+                f"layer kind {self.name}: the module of connection {name} has no kernel.", _MODULE
+            )
+        return made
 
     def up(self, connection: Connection, kernel: Array, below: Array) -> Array:
         """Drive of the layer above."""
@@ -177,17 +211,17 @@ class _CheckedKind:
         self, way: str, connection: Connection, driven: Array, activity: Array, source: Shape, target: Shape
     ) -> None:
         wanted = (*activity.shape[: activity.ndim - len(source)], *target)
-        if np.shape(driven) != wanted:
+        if (shape := shape_of(driven)) != wanted:
             raise CodeError(
                 f"layer kind {self.name}: {way} of connection {connection.name} returned shape "
-                f"{np.shape(driven)}, not {wanted}.",
+                f"{shape}, not {wanted}.",
                 _KIND,
             )
 
 
 def _check_shape(what: str, function: Callable[..., Any], result: Any, wanted: tuple[int, ...]) -> None:
-    if np.shape(result) != wanted:
+    if (shape := shape_of(result)) != wanted:
         raise CodeError(
-            f"{defined_at(function)}: {what} has shape {np.shape(result)}, not {wanted}.",
+            f"{defined_at(function)}: {what} has shape {shape}, not {wanted}.",
             "The value of a loss is one number for each example, its derivative one for each output.",
         )

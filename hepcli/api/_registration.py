@@ -26,6 +26,21 @@ def check(is_right: bool, what: str, wanted: str, part: object) -> None:
         )
 
 
+def check_name(register: str, name: object) -> None:
+    """Raise CodeError where a component was given to a decorator that waits for its name."""
+    if not isinstance(name, str):
+        what = f"{register} needs a name first, which is a str and not a {type(name).__name__}."
+        raise CodeError(what, f'Such as hepcli.{register}("mine", …).')
+
+
+def shape_of(result: Any) -> tuple[int, ...] | None:
+    """The shape of an array or a number; None of anything else, such as a list of arrays."""
+    if isinstance(result, int | float | complex):
+        return ()
+    shape: tuple[int, ...] | None = getattr(result, "shape", None)
+    return shape
+
+
 def check_takes(what: str, part: Callable[..., Any], *names: str) -> None:
     """Raise CodeError unless a function can be called with these arguments, as far as it can be known."""
     try:

@@ -1,19 +1,32 @@
-"""Data sets, measures and trackers of your own."""
+"""Optimisers, data sets, measures and trackers of your own."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import optax
 
 from hepcli import code
-from hepcli.api._registration import Part, check, check_members, check_takes
+from hepcli.api._registration import (
+    Part,
+    check,
+    check_like,
+    check_members,
+    check_name,
+    check_takes,
+    decorator,
+    shape_of,
+)
 from hepcli.code import defined_at
 from hepcli.data import OwnDataset, SplitName
 from hepcli.errors import CodeError
-from hepcli.settings import DATASETS, MEASURES, RESERVED, TRACKERS, Measure
+from hepcli.settings import DATASETS, MEASURES, OPTIMIZERS, RESERVED, TRACKERS, Measure
 
 _TRACKER = "See help(hepcli.register_tracker)."
+_OPTIMIZER = "See help(hepcli.register_optimizer)."
 
 
 def register_dataset(name: str) -> Callable[[Part], Part]:
@@ -43,6 +56,8 @@ def register_dataset(name: str) -> Callable[[Part], Part]:
         >>> hepcli.init_model("quickstart", {"data.name": "stripes"}).split("test").images.shape
         (500, 12, 12, 1)
     """
+
+    check_name("register_dataset", name)
 
     def decorate(part: Part) -> Part:
         check(callable(part), f"data set {name}", "a function", part)
@@ -84,8 +99,15 @@ def register_measure(
         >>> bool(0 < hepcli.measure(hepcli.init_model("quickstart", small), 4)["largest"] <= 1)
         True
     """
+    check_name("register_measure", name)
     if name in RESERVED:
         raise CodeError(f'"{name}" is a key of the records already.', "Choose another name.")
+    try:
+        format(0.5, pattern)
+    except (TypeError, ValueError) as error:
+        raise CodeError(
+            f"measure {name}: pattern = {pattern!r} is no format of a number: {error}.", 'Such as ".2f".'
+        ) from error
 
     def decorate(part: Part) -> Part:
         check(callable(part), f"measure {name}", "a function", part)
@@ -127,13 +149,15 @@ def register_tracker(name: str) -> Callable[[Part], Part]:
         '1 '
     """
 
+    check_name("register_tracker", name)
+
     def decorate(part: Part) -> Part:
         check(callable(part), f"tracker {name}", "a class or a function", part)
         own: Callable[..., Any] = part  # type: ignore[assignment]
         check_takes(f"tracker {name}", own, "config", "folder", "history")
 
         def begin(config: Any, folder: Any, history: Any, _: object) -> _OwnTracker:
-            return _OwnTracker(name, own, config, folder.path, history)
+            return _OwnTracker(name, own, config, folder.path, copy.deepcopy(history))
 
         code.register(TRACKERS, name, begin)
         return part
@@ -146,8 +170,10 @@ def _checked_measure(name: str, measure: Callable[[Any], Any]) -> Callable[[Any]
 
     def checked(measured: Any) -> Any:
         values = measure(measured)
-        if np.shape(values) != measured.own.phase.residual.shape or np.iscomplexobj(values):
-            kind = "complex numbers" if np.iscomplexobj(values) else f"an array of shape {np.shape(values)}"
+        shape = shape_of(values)
+        if shape != measured.own.phase.residual.shape or np.iscomplexobj(values):
+            kind = f"a {type(values).__name__}" if shape is None else f"an array of shape {shape}"
+            kind = "complex numbers" if shape is not None and np.iscomplexobj(values) else kind
             raise CodeError(
                 f"{defined_at(measure)}: measure {name} returned {kind}.",
                 "Return one real number for each example.",
@@ -166,7 +192,7 @@ class _OwnTracker:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Take a line of metrics.jsonl."""
-        self._tracker.log(line)
+        self._tracker.log(copy.deepcopy(line))  # the run's records stay what they are
 
     def figure(self, file: Path) -> None:
         """Take a figure, where it does."""
@@ -177,3 +203,74 @@ class _OwnTracker:
         """End it, where it has an end."""
         if hasattr(self._tracker, "close"):
             self._tracker.close(finished=finished)
+
+
+def register_optimizer(name: str) -> Callable[[Part], Part]:
+    """Register an optimiser, for `optimizer.name`.
+
+    The decorated function takes `hepcli.settings.OptimizerSettings` and the weight decay, an Optax
+    transformation, and returns the Optax transformation that gives the direction of the updates, such as
+    `optax.scale_by_adam()`; hep itself subtracts them, times the learning rate of the schedule, so that whole
+    optimisers, such as `optax.adam(…)`, are refused. With ``--together`` the settings hold traced numbers.
+
+    Args:
+        name: lower-case letters, digits and _.
+
+    Raises:
+        CodeError: the name is taken.
+
+    Example:
+        >>> import optax
+        >>> @hepcli.register_optimizer("lion")
+        ... def lion(settings, decay):
+        ...     return optax.chain(optax.scale_by_lion(), decay)
+    """
+    check_name("register_optimizer", name)
+    return decorator(OPTIMIZERS, name, "settings", "decay", checked=_checked_optimizer)
+
+
+def _checked_optimizer(
+    name: str, make: Callable[..., optax.GradientTransformation]
+) -> Callable[..., optax.GradientTransformation]:
+    """What makes the optimiser, refused where it makes none, or one whose updates do not fit."""
+
+    def checked(settings: Any, decay: optax.GradientTransformation) -> optax.GradientTransformation:
+        place = f"{defined_at(make)}: optimiser {name}"
+        made = make(settings, decay)
+        if not isinstance(made, optax.GradientTransformation):
+            raise CodeError(
+                f"{place} must return an optax.GradientTransformation, not {type(made).__name__}.", _OPTIMIZER
+            )
+        inner = optax.with_extra_args_support(made)
+        if isinstance(settings.learning_rate, float) and _descends(make(settings, optax.identity())):
+            raise CodeError(
+                f"{place} makes updates against the gradient; hep subtracts them itself, times the learning "
+                "rate, so that the loss would grow.",
+                "Return the direction alone, such as optax.scale_by_adam() in place of optax.adam(…).",
+            )
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            try:
+                result, state = inner.update(updates, state, params, **extra)
+            except TypeError as error:  # such as of an argument that hep does not give
+                raise CodeError(f"{place}: {error}", _OPTIMIZER) from error
+            check_like(f"{place} makes updates", result, updates, _OPTIMIZER)
+            return result, state
+
+        return optax.GradientTransformationExtraArgs(inner.init, update)
+
+    return checked
+
+
+def _descends(direction: optax.GradientTransformation) -> bool:
+    """Whether the first update leads against the gradient, as those of whole optimisers do."""
+    inner = optax.with_extra_args_support(direction)
+    with jax.ensure_compile_time_eval():
+        gradient = {"kernel": jax.numpy.linspace(-0.1, 0.2, 6).reshape(2, 3)}
+        params = jax.tree.map(jax.numpy.ones_like, gradient)
+        try:
+            updates, _ = inner.update(gradient, inner.init(params), params)
+            along = jax.numpy.vdot(updates["kernel"], gradient["kernel"])
+        except (AttributeError, KeyError, TypeError, ValueError):  # not for these: the real ones will tell
+            return False
+        return bool(along < 0)

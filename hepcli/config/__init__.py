@@ -1,7 +1,7 @@
 """Configuration: typed tables, presets, and where each value came from."""
 
 from hepcli.config.axes import Axis, AxisPoint, label_of, labels_of
-from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, without_numbers
+from hepcli.config.compare import OUTSIDE_HASH, config_hash, differences, flatten, names_in, without_numbers
 from hepcli.config.config import Config
 from hepcli.config.extends import is_path, preset_header
 from hepcli.config.load import ResolvedConfig, config_error, load_config, read_settings, try_config
@@ -70,6 +70,7 @@ __all__ = [
     "list_sweeps",
     "load_config",
     "load_sweep",
+    "names_in",
     "needed_by",
     "nudge_faults",
     "parse_config",

@@ -82,6 +82,12 @@ def without_numbers(config: Config) -> Config:
     )
 
 
+def names_in(config: Config) -> set[str]:
+    """All words among the values of a configuration, the names of its parts among them."""
+    values = flatten(config.model_dump(mode="json")).values()
+    return {value for value in values if isinstance(value, str)}
+
+
 def config_hash(config: Config) -> str:
     """Name a configuration by its content.
 

@@ -121,7 +121,13 @@ def read_config(path: Path) -> Config:
     try:
         return parse_config(read_text(file), str(file)).config
     except ConfigError as error:
-        raise ConfigError(error.what, "Restore the file as it was when the run was started.") from error
+        advice = "Restore the file as it was when the run was started."
+        if "must be one of" in error.what:
+            advice += (
+                " If that is a component of your own, registered from Python, register it first, or pass its "
+                "file with --code."
+            )
+        raise ConfigError(error.what, advice) from error
 
 
 def _one_line(source: str) -> str:

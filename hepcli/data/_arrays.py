@@ -70,7 +70,13 @@ def checked_arrays(images: Any, labels: Any, source: str) -> Pair:
     Raises:
         DatasetError: they are something else, or there is not one label for each image.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except ValueError as error:  # lists of unequal lengths
+        reason = str(error).rstrip(".")
+        raise DatasetError(
+            f"{source} images or labels are no arrays: {reason}.", "All images must have the same size."
+        ) from error
     if images.dtype != np.uint8:
         scale = "np.round(255 * images)" if images.dtype.kind in "fb" else "images"
         raise DatasetError(

@@ -27,16 +27,25 @@ from hepcli.engine._bias import (
 )
 from hepcli.engine._cauchy import cauchy_derivative, circle_points
 from hepcli.engine._dynamics import Dynamics, network_update, vector_field
-from hepcli.engine._estimator import ErrorSignal, Estimator, estimate, estimator_of, local_learning
-from hepcli.engine._homeostasis import (
-    activity_jacobian,
-    draw_noise,
-    homeostatic_gradient,
-    homeostatic_loss,
+from hepcli.engine._estimator import (
+    ErrorSignal,
+    Estimator,
+    draws_random_numbers,
+    estimate,
+    estimator_of,
+    local_learning,
 )
+from hepcli.engine._homeostasis import activity_jacobian, draw_noise, homeostatic_gradient, homeostatic_loss
 from hepcli.engine._norms import all_finite, example_norm
 from hepcli.engine._nudges import nudged_phases
-from hepcli.engine._problem import FreePhase, activities, free_phase, signal_sums, summed_gradient
+from hepcli.engine._problem import (
+    FreePhase,
+    activities,
+    free_phase,
+    random_keys,
+    signal_sums,
+    summed_gradient,
+)
 from hepcli.engine._relax import log10_residual, relax, report
 from hepcli.engine._solver import Solver, make_solver
 from hepcli.engine._types import (
@@ -80,6 +89,7 @@ __all__ = [
     "circle_points",
     "compare",
     "draw_noise",
+    "draws_random_numbers",
     "estimate",
     "estimated_parts",
     "estimator_of",
@@ -102,6 +112,7 @@ __all__ = [
     "own_signal",
     "own_sums",
     "per_example",
+    "random_keys",
     "references",
     "relax",
     "report",

@@ -8,7 +8,7 @@ from jax import Array
 from hepcli.engine._problem import FreePhase, free_phase, learn_locally
 from hepcli.engine._relax import in_float32, report
 from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
-from hepcli.settings import ESTIMATORS, TRAITS, Traits, traits_of
+from hepcli.settings import ESTIMATORS, TRAITS, GradientSettings, RelaxationSettings, Traits, traits_of
 
 ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
 
@@ -64,6 +64,12 @@ def estimator_of(method: str) -> Estimator:
     """The estimator of a `gradient.method`; KeyError where there is none."""
     estimator: Estimator = ESTIMATORS[method]
     return estimator
+
+
+def draws_random_numbers(relaxation: RelaxationSettings, gradient: GradientSettings) -> bool:
+    """Whether an estimate takes `Problem.key`: for noise, a random sign, or what its method draws."""
+    is_random = traits_of(gradient.method).is_random
+    return is_random or relaxation.noise_std > 0 or gradient.beta_sign == "random"
 
 
 def estimate(problem: Problem) -> Estimate:

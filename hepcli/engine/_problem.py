@@ -82,7 +82,7 @@ def one_pass_up(problem: Problem) -> RelaxationSettings | None:
     )
 
 
-_PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference", "sign")
+_PHASES = ("free", "nudged", "nudged_complex", "online", "reverse", "midpoint", "difference", "sign", "own")
 
 
 def phase_keys(problem: Problem, phase: str) -> Array | None:
@@ -92,6 +92,20 @@ def phase_keys(problem: Problem, phase: str) -> Array | None:
     key = jax.random.fold_in(problem.key, _PHASES.index(phase))
     places = jnp.arange(len(problem.inputs)) if problem.places is None else problem.places
     keys: Array = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    return keys
+
+
+def random_keys(problem: Problem) -> Array:
+    """A key for each example (batch,), for estimators that draw random numbers (`Traits.is_random`).
+
+    Each step has other ones, and an example has the same however a batch is divided over devices or parts.
+
+    Raises:
+        ValueError: the problem has no key.
+    """
+    keys = phase_keys(problem, "own")
+    if keys is None:
+        raise ValueError("random numbers need a key: register the estimator with is_random=True")
     return keys
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import optax
 from jax import Array
 
-from hepcli.config import Config, config_error, flatten, nudge_faults, without_numbers
+from hepcli.config import Config, config_error, names_in, nudge_faults, without_numbers
 from hepcli.data import DatasetSpec
 from hepcli.engine import Gradient, estimator_of
 from hepcli.errors import ConfigError
 from hepcli.experiments.own_parts import check_own_activations, check_own_network
 from hepcli.networks import Network, build_network, copy_gradients
-from hepcli.settings import AUGMENTATIONS, MEASURES, GradientSettings, has_own_parts
+from hepcli.settings import AUGMENTATIONS, ESTIMATORS, MEASURES, GradientSettings, has_own_parts
 from hepcli.training import (
     AsymmetryMeter,
     Augment,
@@ -121,7 +121,8 @@ class Compiled:
             optimizer = self.optimizer(self._config.optimizer.learning_rate)
             jax.eval_shape(lambda tree: optimizer.update(tree, optimizer.init(tree), tree), params)
         measures = self._config.code.files or self._config.run.measure_examples  # of this run
-        if measures and any(map(MEASURES.is_own, MEASURES)):
+        has_own = measures and any(map(MEASURES.is_own, MEASURES))
+        if has_own or ESTIMATORS.is_own(self._config.gradient.method):  # which measures run in float64
             self.meter(self._config.gradient).trace(params, self._sizes.image_shape)
 
     @cached_property
@@ -210,8 +211,7 @@ def compiled_for(config: Config, spec: DatasetSpec) -> Compiled:
         ConfigError, CodeError: as `Compiled`.
     """
     sizes = Sizes(spec.image_shape, spec.num_classes, spec.num_examples["train"])
-    values = flatten(config.model_dump(mode="json")).values()
-    if has_own_parts({value for value in values if isinstance(value, str)}):
+    if has_own_parts(names_in(config)):
         return Compiled(config, sizes, fixes_numbers=True)
     config = without_numbers(config)
     key = config.model_dump_json(), sizes

@@ -1,7 +1,10 @@
 """Whether components of the user's own are what a network needs of them."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from hepcli.code import defined_at
 from hepcli.config import Config
@@ -18,15 +21,32 @@ def check_own_activations(config: Config) -> None:
     """
     for name in filter(ACTIVATIONS.is_own, dict.fromkeys(config.network.activations.values())):
         function = ACTIVATIONS[name]
-        given = jax.eval_shape(lambda: jnp.zeros((2, 3), jnp.float32))
-        found = jax.eval_shape(function, given)
-        if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (given.shape, given.dtype):
+        _check_types(name, function, ["float32", "float64", config.relaxation.free_precision])
+        if looks_holomorphic(function):
+            _check_types(name, function, ["complex64", "complex128"])
+        else:
+            NOT_HOLOMORPHIC.add(name)
+
+
+def _check_types(name: str, function: Callable[[Array], Array], dtypes: Sequence[str]) -> None:
+    """Check that an activation returns what it is given: training is in float32, measures are in float64."""
+    for dtype in dtypes:
+        with jax.enable_x64(dtype in ("float64", "complex128")):
+            given = jax.eval_shape(lambda: jnp.zeros((2, 3), dtype))  # noqa: B023
+            found = jax.eval_shape(function, given)
+        if _described(found) != _described(given):
             raise CodeError(
-                f"{defined_at(function)}: activation {name} returns {found} for {given}.",
+                f"{defined_at(function)}: activation {name} returns {_described(found)} for "
+                f"{_described(given)}.",
                 "It acts on each element: return an array of the same shape and type.",
             )
-        if not looks_holomorphic(function):
-            NOT_HOLOMORPHIC.add(name)
+
+
+def _described(result: object) -> str:
+    """Such as float32[2,3]; of anything but an array its type."""
+    if not hasattr(result, "shape") or not hasattr(result, "dtype"):
+        return f"a {type(result).__name__}"
+    return f"{result.dtype}[{','.join(map(str, result.shape))}]"
 
 
 def check_own_network(network: Network) -> None:

@@ -12,14 +12,7 @@ from hepcli.data import OnProgress, Split, silent
 from hepcli.engine import Params
 from hepcli.errors import ConfigError
 from hepcli.settings import MEASURES
-from hepcli.training import (
-    AsymmetryMeter,
-    MeterSettings,
-    Pictures,
-    Sample,
-    batch_size_for,
-    summarise,
-)
+from hepcli.training import AsymmetryMeter, MeterSettings, Pictures, Sample, batch_size_for, summarise
 
 _PICTURE_UNITS = 2**13  # state units of all examples in the figures: 8 of the presets' dense networks
 

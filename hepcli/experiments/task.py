@@ -22,10 +22,7 @@ from hepcli.experiments.compiled import compiled_for, run_numbers
 from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
-from hepcli.networks import (
-    Network,
-    rotate_feedback,
-)
+from hepcli.networks import Network, rotate_feedback
 from hepcli.training import (
     Evaluator,
     Feed,

@@ -56,7 +56,8 @@ def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
     if trained is not None and is_same_name and trained != task.fingerprint:
         raise DatasetError(
             other_examples(folder, name),
-            "Import the new examples under another name, and the old ones again.",
+            "Import the new examples under another name, and the old ones again; a data set of your own code "
+            "must give the same examples at every call.",
         )
 
 

@@ -23,6 +23,7 @@ class Traits:
         min_points: fewest points on it.
         largest_radius: most that |β| may be.
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
+        is_random: whether it draws random numbers of its own, which takes `Problem.key`.
         clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
         learns_locally: whether the gradient is the local rule (METHOD 3.1) with e at `Estimate.state`, where
             there is an e.
@@ -43,6 +44,7 @@ class Traits:
     is_feedforward: bool = False
     is_contrastive: bool = False
     clamps_output: bool = False
+    is_random: bool = False
 
     @property
     def magnifies_rounding(self) -> bool:

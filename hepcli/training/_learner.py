@@ -18,6 +18,7 @@ from hepcli.engine import (
     State,
     System,
     draw_noise,
+    draws_random_numbers,
     estimate,
     homeostatic_gradient,
     mean_gradient,
@@ -215,7 +216,7 @@ class Learner:
         inputs = self.preprocess(images)
         targets = jax.nn.one_hot(own.labels, self.num_classes, dtype=jnp.float32)
         key = jax.random.fold_in(jax.random.key(numbers.seed), step)
-        is_random = settings.relaxation.noise_std or settings.gradient.beta_sign == "random"
+        is_random = draws_random_numbers(settings.relaxation, settings.gradient)
         noise_key = jax.random.fold_in(key, _NOISE_TAG) if is_random else None
         gradient = replace(settings.gradient, beta_radius=numbers.beta_radius)  # type: ignore[arg-type]
         problem = Problem(
