@@ -273,4 +273,4 @@ def _descends(direction: optax.GradientTransformation) -> bool:
             along = jax.numpy.vdot(updates["kernel"], gradient["kernel"])
         except (AttributeError, KeyError, TypeError, ValueError):  # not for these: the real ones will tell
             return False
-        return bool(along < 0)
+        return bool(along.real < 0)

@@ -176,7 +176,7 @@ def test_a_broken_part_shows_before_the_first_step_and_leaves_no_run(tiny, tmp_p
         file.write_text(f"import hepcli, optax\n@hepcli.register_{head}\n    return {result}\n")
         return hepcli.train("quickstart", overrides, out, epochs=1, code=[file])
 
-    with pytest.raises((AttributeError, TypeError)):
+    with pytest.raises((AttributeError, TypeError, CodeError)):
         run(wrong)
     assert not any(out.glob("checkpoints/*"))
     assert "test" in run(right).summary
