@@ -58,7 +58,7 @@ def register(parts: Parts, name: str, part: Any) -> None:
     Outside of files a part of a user's own may be registered again, as a notebook does.
 
     Raises:
-        CodeError: the name is none, or taken.
+        CodeError: the name is invalid or taken.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CodeError(

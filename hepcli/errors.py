@@ -23,7 +23,7 @@ class ConfigError(HepError):
 
 
 class CodeError(HepError):
-    """A file of a user's own components that fails, has changed, or takes a name that is taken."""
+    """A user's own component that is not what it must be, or a file of them that fails or has changed."""
 
 
 class DatasetError(HepError):

@@ -55,8 +55,8 @@ def train(
         out: run folder; None for runs/<preset>-<time>.
         seed: of the run; None for the preset's.
         epochs: passes over the training images; None for the preset's.
-        init_from: a run, RUN:STEP, RUN:best or a file written by `hep export`; weights that match by name and
-            shape are used as the start.
+        init_from: a run, RUN:STEP, RUN:best or a file of weights, .safetensors or .npz; those that match by
+            name and shape are used as the start.
         resume: continue the run in `out` exactly from its last checkpoint.
         data_dir: where data sets are kept; None for the default folder.
         figure_format: of the run's curves, "png", "pdf" or "svg".
@@ -70,10 +70,10 @@ def train(
     Raises:
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         DatasetError: the data set is missing or damaged.
-        CheckpointError: there is nothing intact to resume from.
+        CheckpointError: there is nothing intact to resume from, or to take weights from.
         CodeError: a file with own components is missing, has changed or cannot be loaded.
         OutputError: the folder holds a run, is in use, or cannot be written.
-        DivergenceError: the loss became NaN or infinite.
+        DivergenceError: the loss or the weights became NaN or infinite.
 
     Example:
         >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12, "data.batch_size": 500}
@@ -123,7 +123,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
         CodeError: a file with own components is missing, has changed or cannot be loaded.
-        ConfigError: no examples are held out for validation.
+        ConfigError: there is no such split, or no examples are held out for validation.
         DatasetError: the data set is missing or damaged.
     """
     model = opened(model)
@@ -150,12 +150,12 @@ def measure(
         split: "test" or "train".
 
     Returns:
-        What `hep measure-asymmetry --json` prints, but for the figures.
+        What `hep measure-asymmetry --json` prints, but for the figures and `init_from`.
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
         CodeError: a file with own components is missing, has changed or cannot be loaded.
-        ConfigError: `examples` exceeds the split, or is not a whole number.
+        ConfigError: there is no such split, or `examples` is not a whole number from 1 to its size.
         DatasetError: the data set is missing or damaged.
     """
     model = opened(model)

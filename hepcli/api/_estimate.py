@@ -38,7 +38,7 @@ def estimate(
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
         images: pixels of 0 … 255.
-        labels: classes.
+        labels: classes, whole numbers from 0.
         method: estimator, such as "rbp"; None for the model's own. Those without feedback
             (`feedforward`, `dual_propagation`, `predictive_coding`) compute it in the network without its
             feedback connections, whose signals and gradients are not comparable with the others'.
@@ -53,9 +53,11 @@ def estimate(
 
     Raises:
         CheckpointError: not a run, nothing intact, or of another network.
-        CodeError: a registered estimator or solver returns the wrong shape or type.
+        CodeError: a component returns the wrong shape or type, or a file with components is missing, has
+            changed or cannot be loaded.
         ConfigError: a method or setting that is not allowed or does not suit this network.
-        ValueError: the images are not such an array, or there is not one label per image.
+        DatasetError: there is no such data set, or it no longer has the examples of the run.
+        ValueError: the images are not such an array, or `labels` is not one class for each image.
 
     Example:
         >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}

@@ -54,7 +54,8 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
             numbers take ``is_random=True`` and, for each example, a key of `hepcli.engine.random_keys`.
 
     Raises:
-        CodeError: the name is taken, or a trait is unknown.
+        CodeError: the name is invalid or taken, what is registered cannot be called as described, or a trait
+            is unknown, of the wrong type, or given for a whole Estimator.
 
     Example:
         Central differences at β and β/2, extrapolated to β = 0: an error of β⁴ with real nudges alone.
@@ -119,7 +120,7 @@ def register_solver(name: str) -> Callable[[Part], Part]:
         name: lower-case letters, digits and _.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
 
     Example:
         All layers at once, half of the way.

@@ -71,7 +71,8 @@ class Model:
 
         Args:
             params: real floating-point arrays, connection or ``readout`` -> kernel and bias; kernels are
-                (in, out), of convolutions (height, width, channels below, channels above), feedback too.
+                (in, out), of convolutions (height, width, channels below, channels above), feedback too, and
+                of `local` ones (rows, columns, height, …).
 
         Raises:
             ValueError: they are of another network, or not finite.
@@ -208,7 +209,7 @@ class Run(Model):
         """A copy of this run with other parameters, of which no checkpoint and no accuracy is known.
 
         Raises:
-            ValueError: they are of another network.
+            ValueError: they are of another network, or not finite.
         """
         return dataclasses.replace(super().with_params(params), checkpoint=None, _test_top1=None)
 

@@ -35,7 +35,7 @@ def register_activation(name: str) -> Callable[[Part], Part]:
         name: lower-case letters, digits and _.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,11 +55,12 @@ def register_loss(name: str, loss: Loss) -> None:
 
     Args:
         name: lower-case letters, digits and _.
-        loss: `hepcli.networks.Loss(value, derivative)` of output and targets (batch, classes); the derivative
-            with respect to the output must be holomorphic in it where nudges are complex.
+        loss: `hepcli.networks.Loss(value, derivative)` of output (…, classes), real or complex, and targets,
+            real, that broadcast against it; the derivative with respect to the output must be holomorphic in
+            it where nudges are complex.
 
     Raises:
-        CodeError: the name is taken, or `loss` is not a Loss.
+        CodeError: the name is invalid or taken, or `loss` is not such a Loss.
 
     Example:
         A squared error that counts the first class twice.
@@ -92,7 +93,7 @@ def register_layer_kind(name: str, settings: type, kind: LayerKind) -> None:
         kind: what its connections do.
 
     Raises:
-        CodeError: the name is taken, or something is missing.
+        CodeError: the name is invalid or taken, or something is missing or cannot be called as described.
 
     Example:
         Units that receive from a tenth of the pixels, or units, below them.

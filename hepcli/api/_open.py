@@ -49,9 +49,11 @@ def load_run(
 
     Raises:
         CheckpointError: not a run, no such step, nothing intact, or of another network.
-        CodeError: a file with own components is missing, has changed or cannot be loaded.
-        ConfigError: an override that is not allowed.
-        DatasetError: there is no such data set.
+        CodeError: a file with own components is missing, has changed or cannot be loaded, or a component is
+            not what it must be.
+        ConfigError: an override that is not allowed, config.toml is damaged or was edited, `step` is not that
+            of `path`, or there is no best step.
+        DatasetError: there is no such data set, or it no longer has the examples of the run.
 
     Example:
         >>> run = hepcli.load_run(folder)
@@ -108,7 +110,8 @@ def init_model(
 
     Raises:
         CheckpointError: `init_from` is missing or damaged, or of another network.
-        CodeError: a file with own components is missing or cannot be loaded.
+        CodeError: a file with own components is missing or cannot be loaded, or a component is not what it
+            must be.
         ConfigError: settings that are not allowed.
         DatasetError: there is no such data set.
     """

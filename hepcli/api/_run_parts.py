@@ -40,7 +40,7 @@ def register_dataset(name: str) -> Callable[[Part], Part]:
         name: lower-case letters, digits and _.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
 
     Example:
         Stripes of three widths.
@@ -84,7 +84,8 @@ def register_measure(
         of_all: whether examples without a fixed point count too.
 
     Raises:
-        CodeError: the name is taken, or is already a key of the records.
+        CodeError: the name is invalid, taken or a key of the records already, the pattern is no number
+            format, or what is registered cannot be called as described.
 
     Example:
         The largest activity of the hidden units at the run's own free state.
@@ -133,7 +134,7 @@ def register_tracker(name: str) -> Callable[[Part], Part]:
         name: lower-case letters, digits and _.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
 
     Example:
         >>> @hepcli.register_tracker("angles")
@@ -217,7 +218,7 @@ def register_optimizer(name: str) -> Callable[[Part], Part]:
         name: lower-case letters, digits and _.
 
     Raises:
-        CodeError: the name is taken.
+        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
 
     Example:
         >>> import optax

@@ -29,7 +29,7 @@ def resolve_checkpoint(path: Path) -> tuple[Path, int | None]:
         The run folder, and the step where one was named.
 
     Raises:
-        CheckpointError: when it does not exist, is none of the three, or holds no step.
+        CheckpointError: when it does not exist, is none of the three, holds no step, or cannot be read.
     """
     usage = (
         "Give a run folder, its checkpoints/ folder or one checkpoint in it, such as "

@@ -167,19 +167,21 @@ class CheckpointStore:
                 self._writer = None
 
     def steps(self) -> list[int]:
-        """List the complete steps, ascending; sizes are checked, content only by `restore`.
+        """The numbers of the complete steps, ascending; sizes are checked, content only by `restore`.
 
-        Returns:
-            The numbers of the steps.
+        Raises:
+            CheckpointError: the folder cannot be read, or a step was saved by a newer version.
+            OutputError: as `wait` does.
         """
         self.wait()
         return self._folders.complete()
 
     def all_steps(self) -> list[int]:
-        """List the steps that lie here, ascending, damaged ones included.
+        """The numbers of the steps that lie here, ascending, damaged ones included.
 
-        Returns:
-            The numbers of the steps.
+        Raises:
+            CheckpointError: the folder cannot be read.
+            OutputError: as `wait` does.
         """
         self.wait()
         return sorted(self._folders.present())
@@ -190,6 +192,10 @@ class CheckpointStore:
         Returns:
             One line for each step that is damaged or cannot be read, newest first: they are left as they are,
             and none of them is among the latest or the best.
+
+        Raises:
+            CheckpointError: the folder cannot be read, or a step was saved by a newer version.
+            OutputError: as `wait` does.
         """
         self.wait()
         self._intact = self._surveyed()
@@ -217,8 +223,9 @@ class CheckpointStore:
             The state, with what was skipped to find it.
 
         Raises:
-            CheckpointError: when no step is intact, the step is missing or of another network, or the system
-                refuses to read it.
+            CheckpointError: when no step is intact, the step is missing, of another network or saved by a
+                newer version, or the system refuses to read it.
+            OutputError: as `wait` does.
         """
         self.wait()
         self._wait_for_others()

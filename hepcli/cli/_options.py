@@ -100,8 +100,8 @@ InitFrom = Annotated[
         parser=not_empty,
         metavar="RUN[:STEP|:best]",
         autocompletion=complete.runs,
-        help="Start from the weights of another run, or of a file written by hep export; those that "
-        "match by name and shape are used.",
+        help="Start from the weights of another run, or of a .safetensors or .npz file; those that match by "
+        "name and shape are used.",
         show_default=False,
     ),
 ]

@@ -177,7 +177,7 @@ def _plan(request: "SweepRequest", *, as_json: bool, quiet: bool) -> None:
 
 
 def _submit(request: "SweepRequest", slurm: str, *, as_json: bool) -> None:
-    """Have SLURM run the sweep."""
+    """Have Slurm run the sweep."""
     from hepcli.experiments.sweeps.slurm import submit
 
     submitted = submit(request, slurm)

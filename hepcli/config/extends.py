@@ -22,7 +22,7 @@ class Stated(NamedTuple):
     Attributes:
         name: name of the preset, or of the file without `.toml`.
         tables: nested tables, not validated yet.
-        sources: dotted key to the `preset NAME` or `file X.toml` that states it.
+        sources: dotted key to the `preset NAME`, `file X.toml` or `Python` that states it.
     """
 
     name: str

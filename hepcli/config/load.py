@@ -35,7 +35,8 @@ class ResolvedConfig(NamedTuple):
 
     Attributes:
         config: the configuration.
-        sources: dotted key to `default`, `preset NAME`, `file X.toml` or `flag`.
+        sources: dotted key to where its value came from: `default`, `preset NAME`, `file X.toml`, `Python`
+            (tables) or `flag`; after `parse_config`, its label.
         preset: name of the preset, or of the file without `.toml`.
     """
 
@@ -64,7 +65,9 @@ def load_config(
         The configuration with the source of every value.
 
     Raises:
-        ConfigError: with every key that is unknown, missing or has a value that is not allowed.
+        CodeError: a file with own components is missing, has changed or fails.
+        ConfigError: the preset is missing or no TOML; or keys are unknown, missing or have values that are
+            not allowed, all of which it names.
     """
     resolved, faults = try_config(preset, overrides, flags, is_new=is_new)
     if resolved is None:
@@ -79,7 +82,12 @@ def try_config(
     *,
     is_new: bool = True,
 ) -> tuple[ResolvedConfig | None, list[Fault]]:
-    """Resolve as `load_config` does, but return the configuration or None, and every fault."""
+    """Resolve as `load_config` does, but return the configuration or None, and every fault.
+
+    Raises:
+        CodeError: as `load_config`.
+        ConfigError: the preset itself cannot be read.
+    """
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, faults = read_settings(overrides, flags or {})
     before = copy.deepcopy(tables)

@@ -11,8 +11,8 @@ def new_run_faults(config: "Config") -> list[Fault]:
         config: of a new run.
 
     Returns:
-        The faults: layers without a cyclic order, where none was given; settings that nothing reads; a
-        difference from a state that is only known in half precision.
+        The faults: layers without a cyclic order, where none was given; settings that nothing reads;
+        subtraction of a state known only in half precision; unknown trackers.
     """
     faults = [*_cyclic_faults(config), *_idle_faults(config), *_one_sided_faults(config)]
     return [*faults, *_tracker_faults(config)]

@@ -110,14 +110,14 @@ def _tied_faults(network: NetworkSettings, optimizer: OptimizerSettings) -> list
 
 
 def nudge_faults(real_only: Sequence[str], gradient: GradientSettings) -> list[Fault]:
-    """Check that complex nudges meet what is holomorphic only.
+    """Check that nudges are real where something is not holomorphic.
 
     Args:
         real_only: names of activations, kinds of layers and losses that are not.
         gradient: with the nudges.
 
     Returns:
-        A fault where they do not.
+        A fault where they are complex all the same.
     """
     if not real_only or not traits_of(gradient.method).is_complex(gradient.num_points):
         return []

@@ -73,6 +73,7 @@ def parse_config(text: str, label: str) -> ResolvedConfig:
         The configuration.
 
     Raises:
+        CodeError: a file with own components is missing, has changed or fails.
         ConfigError: it is not TOML, or keys are unknown, missing or have values not allowed.
     """
     tables = parse_tables(text, label)
@@ -106,6 +107,7 @@ def read_config(path: Path) -> Config:
         The configuration.
 
     Raises:
+        CodeError: a file with own components is missing, has changed or fails.
         ConfigError: the file is missing, damaged or not a configuration.
     """
     file = path if path.name == CONFIG_FILE else path / CONFIG_FILE

@@ -1,4 +1,4 @@
-"""What `hep sweep` takes as options instead of a file: --vary, --seeds, --shard."""
+"""What `hep sweep` takes as options instead of a file: --vary, --search, --seeds, --shard."""
 
 import re
 from collections import Counter

@@ -49,7 +49,8 @@ def load_split(name: str, split: SplitName, data_dir: Path | None = None) -> Spl
         data_dir: where data sets are kept; None for the default folder.
 
     Returns:
-        Read-only arrays; the images of data sets that do not ship with hep are memory-mapped.
+        Read-only arrays; the images of prepared and imported data sets are memory-mapped, unless no cache can
+        be written.
 
     Raises:
         DatasetError: unknown name, not prepared (the advice names the commands), or damaged.

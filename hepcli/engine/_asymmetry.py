@@ -86,7 +86,7 @@ def estimated_parts(
         params: its parameters.
         constant: `System.input_drive` of the batch.
         activity: r* per layer (batch, *units), real.
-        key: where the draws grow from.
+        key: random key of the draws.
         num_draws: draws for every example.
         places: of the examples, as `draw_noise` takes them.
 
@@ -121,7 +121,7 @@ def activity_jacobian_matrix(
         activity: the example's r*, without a batch axis.
 
     Returns:
-        Row: what is driven; column: what drives. Source: METHOD §4 (code).
+        Row: what is driven; column: what drives. Source: METHOD §1, §4 (code).
     """
     example, base = _as_batch(activity), _as_batch(constant)
     return _matrix(activity_jacobian(system, params, base, example), system.layers, example)
@@ -134,7 +134,10 @@ def step_matrix(system: System, params: Params, constant: State, state: State) -
 
 
 def step_product(system: System, params: Params, constant: State, state: State) -> Product:
-    """v ↦ (1 + ∂F/∂u) v: one free synchronous step linearised at u."""
+    """v ↦ (1 + ∂F/∂u) v: one free synchronous step linearised at u; both are (batch, *units), real.
+
+    Source: METHOD §1.
+    """
 
     def step(u: State) -> State:
         return drive(system, params, system.layers, u, constant)
@@ -151,8 +154,8 @@ def leading_eigenvalues(
     Args:
         product: v ↦ M v, example by example.
         like: a state with the shapes and dtypes of v (batch, *units), real.
-        key: where the starting vectors grow from.
-        num_vectors: dimension of the Krylov space; from the number of units on the result is exact.
+        key: random key of the starting vectors.
+        num_vectors: dimension of the Krylov space; the result is exact once it reaches the number of units.
 
     Returns:
         The Ritz value λ of largest modulus, and its residual ‖M x − λ x‖ for ‖x‖ = 1.

@@ -119,7 +119,12 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
         free: the fixed point, where methods that start from one start.
 
     Returns:
-        The state it belongs to, and the vector; None for a method that has none (`bptt`).
+        The state it belongs to, and the vector, both real (batch, *units) per layer; None for a method that
+        has none (`bptt`).
+
+    Raises:
+        KeyError: there is no such method.
+        ValueError: the problem has no gradient settings.
     """
     estimator = estimator_of(problem.signal_settings.method)
     if estimator.error_signal is not None:
@@ -131,7 +136,7 @@ def own_signal(problem: Problem, free: FreePhase) -> tuple[State, State | None]:
 def own_sums(problem: Problem, free: FreePhase, counted: Bool[Array, " batch"]) -> SignalSums | None:
     """The run's own error signals at the end of its own free phase, summed over the examples that count.
 
-    Methods that start from no free phase run whole; which examples have settled goes by it all the same.
+    Methods without an `error_signal` run whole; which examples have settled is read from `free` all the same.
 
     Args:
         problem: with the run's own settings.
@@ -236,7 +241,7 @@ def scan_circles(
     Args:
         free: the fixed point.
         phases: the nudged phases that start there, `Estimator.nudged_phases`.
-        exact: the limit, per layer.
+        exact: the limit, per layer (batch, *units), real.
         radii: |β| (radii,), real.
         numbers: values of N, at least one of them above 2.
 

@@ -25,7 +25,8 @@ class Dynamics:
         backwards: whether groups of layers are taken against the flow of `edges`, as adjoints are.
         noise_std: standard deviation of the noise that every update of a layer receives; of complex noise,
             the root of the mean squared magnitude.
-        keys: where that of each example grows from (batch,), needed where there is any.
+        keys: random keys of the examples (batch,), from which their noise is drawn; needed where there is
+            any.
     """
 
     layers: Layers
@@ -75,7 +76,7 @@ def drive(system: System, params: Params, layers: Sequence[str], state: State, c
 def drive_at(
     system: System, params: Params, layers: Sequence[str], activity: State, constant: State
 ) -> State:
-    """Total input of `layers` where all have this activity. Source: METHOD §4 (code)."""
+    """Total input of `layers` where all have this activity. Source: METHOD §1."""
     driven = {post for _, post in system.edges}
     total = {}
     for name in layers:
@@ -125,6 +126,6 @@ def vector_field(
     beta: Array | None = None,
     targets: Array | None = None,
 ) -> State:
-    """F(u; β) per layer, real or complex like the state. Source: METHOD §1."""
+    """F(u; β) per layer (…, batch, *units), real or complex like the state. Source: METHOD §1."""
     update = network_update(system, params, constant, beta, targets)
     return {name: new - state[name] for name, new in update(state, tuple(system.layers)).items()}

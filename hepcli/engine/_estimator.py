@@ -11,6 +11,7 @@ from hepcli.engine._types import Estimate, Phase, PhaseReport, Problem, State
 from hepcli.settings import ESTIMATORS, TRAITS, GradientSettings, RelaxationSettings, Traits, traits_of
 
 ErrorSignal = Callable[[FreePhase], tuple[State, PhaseReport | None]]
+"""The end of a free phase -> e per layer (batch, *units), real, and the record of its phases, or None."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,11 @@ def estimator_of(method: str) -> Estimator:
 
 
 def draws_random_numbers(relaxation: RelaxationSettings, gradient: GradientSettings) -> bool:
-    """Whether an estimate takes `Problem.key`: for noise, a random sign, or what its method draws."""
+    """Whether an estimate takes `Problem.key`: for noise, a random sign, or what its method draws.
+
+    Raises:
+        KeyError: there is no such method.
+    """
     is_random = traits_of(gradient.method).is_random
     return is_random or relaxation.noise_std > 0 or gradient.beta_sign == "random"
 
@@ -83,8 +88,9 @@ def estimate(problem: Problem) -> Estimate:
 
     Raises:
         KeyError: there is no such method.
-        ValueError: the problem has no gradient settings, or no key although noise or a random sign needs
-            one; or the method does not suit the network: feedforward ones take no cycles, contrastive ones a
+        ValueError: the problem has no gradient settings; it has no key although noise, a random sign or the
+            method needs one; nudges are complex and an activation takes real states only; or the method does
+            not suit the network: feedforward ones take no cycles, contrastive ones a
             linear drive.
     """
     return estimator_of(problem.signal_settings.method).estimate(problem)

@@ -26,7 +26,7 @@ def activity_jacobian(
         activity: r* per layer (batch, *units), real.
 
     Returns:
-        The forward product with J, in activity coordinates. Source: METHOD §4 (code).
+        The forward product with J, in activity coordinates. Source: METHOD §1, §4 (code).
     """
 
     def field(r: State) -> State:
@@ -46,7 +46,7 @@ def draw_noise(
     apart.
 
     Args:
-        key: where they grow from.
+        key: random key of the draws.
         activity: r per layer (batch, *units), for the shapes.
         num_draws: draws for each example.
         places: of the examples in the batch; None for all of it in order.
@@ -73,8 +73,8 @@ def homeostatic_loss(
         system: the network.
         params: its parameters.
         constant: `System.input_drive` of the batch.
-        activity: r* = σ(u*) per layer, held fixed.
-        noise: standard normal draws, per layer (draws, batch, *units).
+        activity: r* = σ(u*) per layer (batch, *units), real, held fixed.
+        noise: standard normal draws, per layer (draws, batch, *units), real.
 
     Returns:
         The mean over draws and examples, divided by the number n of state units.
@@ -98,7 +98,20 @@ def homeostatic_loss(
 def homeostatic_gradient(
     system: System, params: Params, inputs: Array, activity: State, noise: State
 ) -> tuple[Float[Array, ""], Gradient]:
-    """`homeostatic_loss` and its parameter gradient, the activity held fixed."""
+    """`homeostatic_loss` and its parameter gradient, the activity held fixed.
+
+    Args:
+        system: the network.
+        params: its parameters, real.
+        inputs: real (batch, …).
+        activity: r* per layer (batch, *units), real.
+        noise: as for `homeostatic_loss`.
+
+    Returns:
+        The loss, a real scalar, and its gradient, like the parameters.
+
+    Source: Laborieux & Zenke (2024), Eq. 12 (METHOD §4).
+    """
 
     def loss(params: Params, noise: State) -> Array:
         constant = system.input_drive(params, inputs)

@@ -65,13 +65,15 @@ def cauchy_signal(free: FreePhase, nudged: Callable[[Array], Phase]) -> tuple[St
 
     Returns:
         dr/dβ at 0 per layer, real (batch, *units), and the record of the nudged phases.
+
+    Source: METHOD §3.
     """
     circle = run_circle(free, nudged)
     return response_on(circle, free), circle.record
 
 
 def response_on(circle: NudgeCircle, free: FreePhase) -> State:
-    """dr/dβ at 0 per layer, real (batch, *units), from the phases of a circle."""
+    """dr/dβ at 0 per layer, real (batch, *units), from the phases of a circle. Source: METHOD §3."""
     num_points = free.problem.signal_settings.num_points
     real = activities(free.problem, circle.real.state)
     if num_points == 1:

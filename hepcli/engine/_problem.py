@@ -125,7 +125,7 @@ def nudge_sign(problem: Problem) -> float | Array:
 
 
 def activities(problem: Problem, state: State) -> State:
-    """r = σ(u) per layer."""
+    """r = σ(u) per layer (…, *units), real or complex like the state. Source: METHOD §1."""
     return {name: problem.system.activation(name, u) for name, u in state.items()}
 
 

@@ -58,7 +58,7 @@ def relax(
         settings: solver, tolerance, noise, and when an example counts as settled.
         beta: nudge, one for all or (batch, *1); None for the free phase.
         targets: targets (batch, classes), needed with `beta`.
-        keys: where the noise of each example grows from (batch,), needed where there is any.
+        keys: random keys of the examples (batch,), needed where there is noise.
         by_reverse_mode: whether the phase will be differentiated in reverse mode: without mixing, and where
             all passes would take much memory, with what a pass needs computed again. Takes tolerance 0.
 
@@ -125,5 +125,5 @@ def report(phase: Phase) -> PhaseReport:
 
 
 def log10_residual(residual: Array) -> Array:
-    """log10 of a residual with the reference code's floor of 1e-8."""
+    """log10 of a residual, real, of any shape, with the published code's floor of 1e-8 (METHOD §1)."""
     return jnp.log10(residual + 1e-8)

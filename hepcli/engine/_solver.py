@@ -39,7 +39,7 @@ class Solver(Protocol):
 
 
 def make_solver(relaxation: RelaxationSettings) -> Solver:
-    """The solver that settings name, with its parameters from them."""
+    """The solver that settings name, with its parameters from them; KeyError where there is none."""
     solver: Solver = SOLVERS[relaxation.solver](relaxation)
     return solver
 

@@ -65,10 +65,11 @@ class System(Protocol):
 class Problem(NamedTuple):
     """One batch to learn from: network, parameters, real inputs, real targets (one-hot for classes).
 
-    `gradient` is needed where a learning signal is estimated. `key` is where the noise of its phases and the
-    sign of its nudge grow from, needed where `noise_std` is not 0 or the sign is random, and `places` says
-    where its examples are in the batch that the key is for, None for all of it in order. The free phase
-    starts from the pre-activations `start`, from zero where there are none.
+    `gradient` is needed where a learning signal is estimated. `key` is what the noise of its phases, the
+    sign of its nudge and the random numbers of its estimator are drawn from, needed where
+    `draws_random_numbers` says so; `places` says where its examples are in the batch that the key is for,
+    None for all of it in order. The free phase starts from the pre-activations `start`, from zero where there
+    are none.
     """
 
     system: System
@@ -99,8 +100,8 @@ class Phase(NamedTuple):
     Attributes:
         state: pre-activations (..., batch, *units).
         residual: ‖F(state)‖ per example, Euclidean over all layers.
-        settled: residual at most `converged_residual`, after a free phase in lower precision at least its
-            rounding.
+        settled: residual at most `converged_residual` or, after a free phase in lower precision, at most its
+            rounding error.
         finite: no layer holds a NaN or an infinity.
         passes: passes run.
     """
@@ -142,11 +143,11 @@ class Estimate(NamedTuple):
         error_vector: e per layer in activity coordinates, real; None for `bptt`, which has none.
         gradient_sum: real, summed over the examples that are learned from.
         num_learned: how many those are.
-        free: the free phase; for `online_hep` the mean state of the run.
+        free: the free phase; for `online_hep` the mean state of the run, for `dyadic_ep` the midpoint.
         nudged: the nudged phases or the adjoint iteration; None where there is none to report.
         signal: what each example teaches, whether it is learned from or not, real (batch, *units): the
-            error vector, or for `bptt` the gradient of the loss by a constant input to each unit, which
-            plays its part; None for `bptt` where examples are skipped.
+            error vector, or for `bptt` the gradient of the loss with respect to a constant input to each
+            unit, which plays its part; None for `bptt` where examples are skipped.
     """
 
     state: State

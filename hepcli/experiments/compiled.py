@@ -56,7 +56,8 @@ class Compiled:
             for numbers of Python, not for traced ones.
 
     Raises:
-        ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
+        ConfigError: the configuration does not suit the data set, or nudges are complex and a part of the
+            network is not holomorphic.
         CodeError: a component of the user's own is not what it must be.
     """
 

@@ -55,7 +55,7 @@ def check_own_network(network: Network) -> None:
     Linear ones must lead back by the transpose, too: angles and ties of kernels mean nothing without.
 
     Raises:
-        CodeError: one is not, does not or has not.
+        CodeError: a kind is not linear or does not lead back, or the loss has another derivative.
     """
     loss = network.own_loss
     if loss is not None and not derives_its_value(loss, network.num_classes):

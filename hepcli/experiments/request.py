@@ -46,6 +46,7 @@ def open_request(request: TrainRequest) -> tuple[ResolvedConfig, RunFolder]:
     """The configuration and the folder of a run that is to start or to go on; nothing is written.
 
     Raises:
+        CodeError: a file with own components is missing, has changed or cannot be loaded.
         ConfigError: settings that are not allowed, or that differ from those of the run to resume.
         CheckpointError: there is no run to resume, or to take weights from.
     """

@@ -59,10 +59,12 @@ def sweep(
         Records of the progress, the last one `SweepInterrupted` or `SweepFinished`.
 
     Raises:
+        CheckpointError, CodeError: as `plan`.
         ConfigError: settings that are not allowed, or a folder of another sweep.
         DatasetError: a data set is missing or damaged.
         OutputError: the folder cannot be written.
-        SweepError: workers keep dying.
+        SweepError: workers keep dying, a run failed with `fail_fast`, Optuna is missing, or the list of
+            points is damaged.
     """
     planned = prepare(request, stop=stop)
     watch = Watch(planned)

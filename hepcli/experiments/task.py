@@ -52,8 +52,10 @@ class Task:
             trained on and which were held out.
 
     Raises:
-        ConfigError: the configuration does not suit the data set, or complex nudges what is not holomorphic.
+        ConfigError: the configuration does not suit the data set, or nudges are complex and a part of the
+            network is not holomorphic.
         CodeError: a component of the user's own is not what it must be.
+        DatasetError: there is no such data set, or it is damaged.
     """
 
     def __init__(

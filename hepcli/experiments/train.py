@@ -25,7 +25,7 @@ __all__ = [
 
 
 def train(request: TrainRequest, stop: Callable[[], bool] = lambda: False) -> Iterator[TrainEvent]:
-    """Train a network, or continue to.
+    """Train a network, or continue a run.
 
     Args:
         request: what to train and where.

@@ -41,7 +41,7 @@ def check_config(config: Config, metadata: Mapping[str, Any], folder: Path) -> N
 
 
 def check_data(task: Task, metadata: Mapping[str, Any], folder: Path) -> None:
-    """Check that the data set of a run is still the one x on; older checkpoints do not tell.
+    """Check that the data set of a run is still the one it was trained on; older checkpoints do not tell.
 
     Args:
         task: with the data set that is there now.

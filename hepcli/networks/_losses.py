@@ -10,11 +10,12 @@ from jaxtyping import Float, Inexact
 
 
 class Loss(NamedTuple):
-    """A loss per example and its derivative by the output.
+    """A loss per example and its derivative with respect to the output. Source: METHOD §1.
 
     Attributes:
-        value: (output, targets) -> loss per example, real.
-        derivative: (output, targets) -> dL/d output, holomorphic in the output.
+        value: (output, targets), both (…, classes), real -> loss per example (…), real.
+        derivative: (output, targets) -> derivative with respect to the output (…, classes), holomorphic in
+            the output.
     """
 
     value: Callable[[Array, Array], Array]
@@ -24,7 +25,7 @@ class Loss(NamedTuple):
 def cross_entropy(
     logits: Float[Array, "... classes"], targets: Float[Array, "... classes"]
 ) -> Float[Array, "..."]:
-    """−Σ y log softmax(logits), natural logarithm."""
+    """−Σ y log softmax(logits), natural logarithm. Source: METHOD §1."""
     return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
 
@@ -40,7 +41,7 @@ def cross_entropy_derivative(
 def squared_error(
     output: Float[Array, "... classes"], targets: Float[Array, "... classes"]
 ) -> Float[Array, "..."]:
-    """½‖output − y‖²."""
+    """½‖output − y‖². Source: METHOD §1."""
     return 0.5 * jnp.sum((output - targets) ** 2, axis=-1)
 
 

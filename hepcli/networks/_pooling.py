@@ -42,7 +42,10 @@ def softmax_pool_pullback(
 ) -> Inexact[Array, "... height width channels"]:
     """∂/∂v ⟨pool(v), w⟩ for a covector w, without conjugation: holomorphic in both.
 
-    With p_i = e^{v_i/T}/Σ e^{v/T}, the derivative of the pooled value by v_i is p_i (1 + (v_i − pool)/T).
+    With p_i = e^{v_i/T}/Σ e^{v/T}, the derivative of the pooled value with respect to v_i is p_i (1 + (v_i −
+    pool)/T).
+
+    Source: METHOD §2.
     """
     split = partial(_windows, pool_size=pool_size, stride=stride)
     windows = split(_wide(values))

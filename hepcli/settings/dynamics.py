@@ -44,8 +44,9 @@ class RelaxationSettings:
         unsettled: what to do with examples whose free phase has not settled: `learn` from them like from
             all others, as the paper does, or `skip` them, so that the gradient is the mean over the rest.
             The homeostatic loss counts them either way.
-        free_precision: floating-point numbers of the free phase; of nudged phases, and where its state is
-            subtracted (N = 1, `coupled_learning`, `contrastive_hebbian`), float32.
+        free_precision: floating-point numbers of the free phase; nudged phases are always in float32. Where
+            its state is subtracted (N = 1, `coupled_learning`, `contrastive_hebbian`), only float32 is
+            allowed.
         noise_std: Gaussian noise on the state of every unit at every step, free and nudged, in training,
             evaluation and the run's own error signal; states then never settle. Methods whose second phase is
             no relaxation have it in the free phase only (METHOD §1).

@@ -25,8 +25,8 @@ class Traits:
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
         is_random: whether it draws random numbers of its own, which takes `Problem.key`.
         clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
-        learns_locally: whether the gradient is the local rule (METHOD 3.1) with e at `Estimate.state`, where
-            there is an e.
+        learns_locally: whether the gradient is the local rule (METHOD §3, (3.1)) with e at `Estimate.state`,
+            where there is an e.
         is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
     """
 

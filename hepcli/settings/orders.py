@@ -26,6 +26,8 @@ def flow_levels(layers: Layers, edges: Edges) -> tuple[Layers, ...] | None:
 
     Returns:
         The levels in the order of the flow; None for a graph with a cycle.
+
+    Source: METHOD §7.
     """
     levels: list[Layers] = []
     left = layers
@@ -55,6 +57,8 @@ def cyclic_classes(layers: Layers, edges: Edges) -> Groups:
 
     Returns:
         The classes, in the order of the flow.
+
+    Source: METHOD §7.
     """
     levels = flow_levels(layers, edges)
     if levels is not None:  # one pass reaches the fixed point

@@ -27,22 +27,22 @@ class RunSettings:
     Attributes:
         seed: seed of all random numbers of the run.
         epochs: passes over the training split.
-        devices: devices that share each batch; 0 uses all GPUs, or as many CPU cores as are useful. A run
-            keeps the number it was started with. It affects results only by rounding and is not part of the
-            configuration hash.
+        devices: devices that share each batch; 0 uses as many GPUs as divide it evenly, or as many CPU cores
+            as are useful. A resumed run keeps its number unless another is given. It affects results only by
+            rounding and is not part of the configuration hash.
         matmul_precision: what GPUs round float32 numbers to before they multiply matrices or convolve:
             `float32` keeps them whole, `tensorfloat32` keeps 10 bits of 23, several times as fast for wide
-            convolutions, but not where a difference over |β| would magnify it (METHOD 1). CPUs know only the
+            convolutions, but not where a difference over |β| would magnify it (METHOD §1). CPUs know only the
             first.
         measure_examples: examples of the test split on which Jacobian symmetry and cosines are measured
             after every epoch, in float64; 0 leaves that out.
         patience: a run ends after that many epochs in a row without a lower validation error; 0 trains all
             epochs.
-        init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file that
-            `hep export` wrote. Weights that match by name and shape are used; the others are initialised as
-            usual.
+        init_from: weights to begin with: a run folder, also `FOLDER:STEP` or `FOLDER:best`, or a file of
+            weights (.safetensors, .npz). Weights that match by name and shape are used; the others are
+            initialised as usual.
         trackers: what follows the run beside metrics.jsonl: `tensorboard`, in its tensorboard/ folder, and
-            `wandb`. They belong to no hash.
+            `wandb`. They are not part of the configuration hash.
     """
 
     __pydantic_config__ = STRICT

@@ -144,7 +144,7 @@ class Evaluator:
             several runs with a leading axis of runs.
 
         Raises:
-            EvaluationStopped: it was.
+            EvaluationStopped: `stop` returned True.
         """
         key, totals = jax.random.key(0), zero_totals()
         numbers = np.arange(feed.num_examples) if examples is None else examples

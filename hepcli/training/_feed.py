@@ -43,7 +43,8 @@ class Feed:
         images: uint8 (examples, height, width, channels); memory-mapped where it is large.
         labels: int (examples,).
         layout: the devices.
-        resident: whether the split lies on the devices; None decides by their memory.
+        resident: whether the split lies on the devices; None decides by their memory. Ignored where the
+            devices are apart.
     """
 
     def __init__(

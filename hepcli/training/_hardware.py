@@ -24,8 +24,10 @@ def weights_as_read(
     Args:
         params: real parameters, the float copy.
         hardware: the [hardware] table.
-        seed: of the run; mismatch grows from it alone, so that it is that of one set of devices.
-        step: of the run; read noise grows from both.
+        seed: of the run; mismatch depends on it alone, so that it is that of one set of devices.
+        step: of the run; read noise depends on both.
+
+    Source: METHOD §11.
     """
     key = jax.random.key(seed)
     of_devices = jax.random.fold_in(key, _MISMATCH_TAG)
@@ -48,6 +50,8 @@ def quantised(kernel: Array, bits: int) -> Array:
     Args:
         kernel: real.
         bits: at least 2.
+
+    Source: METHOD §11.
     """
     largest = jnp.max(jnp.abs(kernel))
     unit = jnp.where(largest > 0, largest, 1) / (2 ** (bits - 1) - 1)
@@ -64,7 +68,9 @@ def updates_as_taken(
         updates: what is to be added to the parameters.
         hardware: the [hardware] table.
         seed: of the run.
-        step: of the run; the rounding of a step grows from both.
+        step: of the run; the rounding of a step depends on both.
+
+    Source: METHOD §11.
     """
     unit = hardware.update_step
     if not unit:

@@ -57,7 +57,7 @@ class RunNumbers(NamedTuple):
     If they are compiled in, they are Python numbers.
 
     Attributes:
-        seed: where the keys of all steps grow from, uint32.
+        seed: from which the keys of all steps derive, uint32.
         beta_radius: |β|, radius of the nudge circle.
         homeostasis_weight: λ.
         learning_rate: before schedule and multipliers.
@@ -70,7 +70,7 @@ class RunNumbers(NamedTuple):
 
 
 class LearningSettings(NamedTuple):
-    """What a training step computes, but for the `RunNumbers`, which are not compiled in.
+    """What a training step computes, apart from the `RunNumbers`, which it is given unless they are fixed.
 
     Attributes:
         relaxation: how phases run.
@@ -90,7 +90,9 @@ class LearningSettings(NamedTuple):
 
 
 Preprocess = Callable[[Array], Array]
+"""uint8 images (batch, height, width, channels) -> real inputs of the same shape."""
 Augment = Callable[[Array, Array, int | Array, Array], Array]
+"""(uint8 images, their indices (batch,), seed, step) -> uint8 images of the same shape."""
 BuildOptimizer = Callable[[float | Array], optax.GradientTransformation]
 
 
@@ -123,7 +125,7 @@ class Learned(NamedTuple):
     """What examples taught, one by one.
 
     Attributes:
-        state: where the learning rule was applied; None where nobody remembers it.
+        state: where the learning rule was applied; None where states are not kept.
         losses: before the step (batch,).
         scores: likewise (batch, classes).
         labels: (batch,).

@@ -37,7 +37,7 @@ def epoch_steps(
     first_batch: int = 0,
     check: Callable[[int, Array], None] | None = None,
 ) -> Iterator[StepDone]:
-    """Run the batches of one epoch; examples beyond the last whole batch wait for the next epoch.
+    """Run the batches of one epoch; examples beyond the last whole batch are skipped.
 
     Args:
         train_step: a program of `make_step_program` with its numbers.
@@ -84,7 +84,7 @@ def check_finite(step: int, loss: Array) -> None:
     """Stop a run whose loss left the finite numbers.
 
     Raises:
-        DivergenceError: it did.
+        DivergenceError: the loss is not finite.
     """
     value = float(jax.device_get(loss))
     if not math.isfinite(value):
@@ -95,7 +95,7 @@ def check_params(step: int, params: Params) -> None:
     """Stop a run whose parameters left the finite numbers, which its loss shows only a step later.
 
     Raises:
-        DivergenceError: they did.
+        DivergenceError: a parameter is not finite.
     """
     if not _all_finite(params):
         raise DivergenceError(

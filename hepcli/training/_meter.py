@@ -57,6 +57,12 @@ class AsymmetryMeter:
         num_classes: classes of the targets.
         settings: what is measured.
         preprocess: uint8 images to real inputs.
+
+    Attributes:
+        batch: (params, images uint8 (batch, height, width, channels), labels int (batch,), counts bool
+            (batch,), places int (batch,)) -> `Sample`.
+        pictures: (params, images, labels, betas complex (points,), radii real (radii,), numbers) ->
+            `Pictures`.
     """
 
     def __init__(

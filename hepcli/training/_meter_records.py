@@ -72,7 +72,8 @@ class Pictures(NamedTuple):
         kept: examples with a fixed point and solved references (batch,).
         residual_map: ‖F(u; β)‖ after the run's own nudged phase (points, batch); None without complex nudges.
         circles: error of the Cauchy sum after `PICTURE_STEPS` nudged steps, and its residuals; likewise.
-        jacobian: J of the first kept example in activity coordinates; None where it is too large.
+        jacobian: J of the first kept example in activity coordinates (units, units); None where it is too
+            large.
         one_step: the Jacobian of the one-step map at its u*; likewise.
     """
 

@@ -26,7 +26,9 @@ from hepcli.training._learner import (
 from hepcli.training._metrics import zero_totals
 
 TrainStep = Callable[..., tuple[TrainState, Array]]
+"""(state, *batch) -> (state, loss): a `StepProgram` with its numbers."""
 StepProgram = Callable[..., tuple[TrainState, Array]]
+"""What `make_step_program` returns."""
 Pixels = UInt8[Array, "examples height width channels"]
 
 
@@ -38,7 +40,11 @@ def init_state(
 
 
 def fresh_memory(system: System, image_shape: Sequence[int], num_examples: int) -> State:
-    """The memory of a split none of whose examples was seen: zero states, as phases start from anyway."""
+    """The memory of a split none of whose examples was seen: zero states, as phases start from anyway.
+
+    Returns:
+        Per layer (examples, *units), float32.
+    """
     one = jax.eval_shape(lambda: system.zero_state(jnp.zeros((1, *image_shape), jnp.float32)))
     return {name: jnp.zeros((num_examples, *u.shape[1:]), jnp.float32) for name, u in one.items()}
 
@@ -71,8 +77,8 @@ def make_step_program(
 
     Returns:
         (numbers, state, images, labels, rows, indices) -> (state, mean loss of the batch before the step),
-        with the last four from a `Batch`. The state is donated, and lies whole on every device that has to
-        have it; so must the numbers.
+        with the last four from a `Batch`. The state is donated; it and the numbers must lie whole on every
+        device of the layout or, where the devices are apart, on the first.
     """
     layout = layout or Layout(jax.local_devices()[:1])
     learner = Learner(system, num_classes, settings, build_optimizer, preprocess, augment, fixed)

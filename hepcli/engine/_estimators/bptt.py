@@ -50,8 +50,8 @@ def bptt_gradient(
         noise: the phase whose noise the steps have.
 
     Returns:
-        The gradient, real, summed over the examples that count; and that of each one's loss by a constant
-        input to each unit (batch, *units), zero for those that do not.
+        The gradient, real, summed over the examples that count; and that of each one's loss with
+        respect to a constant input to each unit (batch, *units), zero for those that do not.
     """
     system = problem.system
     settings = problem.relaxation.nudged

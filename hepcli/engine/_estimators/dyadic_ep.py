@@ -16,7 +16,7 @@ from hepcli.engine._types import Estimate, Problem, State
 
 
 def dyadic_ep(problem: Problem) -> Estimate:
-    """e = d/β, with the midpoint m following F(m) and the difference d following J_Fᵀ(m) d + β ∂L/∂u.
+    """e = d/β, with the midpoint m following F(m) and the difference d following J_uᵀ(m) d + β ∂L/∂u.
 
     Both start from zero and relax together for `free_steps` steps; the limit is the fixed point and
     the error vector of `rbp`, whatever the asymmetry and whatever β. d follows m as it moves, so that for an

@@ -14,8 +14,8 @@ def feedforward(problem: Problem) -> Estimate:
         problem: the batch and a network without cycles.
 
     Returns:
-        The estimate, without a nudged phase. The error vector is the gradient of each example's loss by the
-        input of each unit, zero for examples that are skipped.
+        The estimate, without a nudged phase. The error vector is the gradient of each example's loss with
+        respect to the input of each unit, zero for examples that are skipped.
 
     Raises:
         ValueError: the network has a cycle.

@@ -65,7 +65,7 @@ def derivative_signal(
 
     def prepare(own: Context) -> Pass[tuple[State, State]]:
         def advance(both: tuple[State, State], count: int | Array) -> tuple[State, State]:
-            """The state and its derivative by β."""
+            """The state and its derivative with respect to β."""
             state, response = both
             return jax.jvp(
                 lambda u, b: solver.step(nudged(own, b), u, count),

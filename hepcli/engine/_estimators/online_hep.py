@@ -29,8 +29,7 @@ def online_hep(problem: Problem) -> Estimate:
     Returns:
         The estimate. The mean state stands in for the free fixed point: `free` holds its residual.
 
-    Source: Laborieux & Zenke (2024), §3.2 and Table 1 (METHOD §3); which states are averaged, from the
-        reference numbers.
+    Source: Laborieux & Zenke (2024), §3.2 and Table 1; which states are averaged: published code (METHOD §3).
     """
     system, settings = problem.system, problem.signal_settings
     relaxation = problem.relaxation.nudged_by(settings.beta_radius)

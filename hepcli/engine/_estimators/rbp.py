@@ -18,12 +18,12 @@ from hepcli.settings import Layers
 
 
 def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
-    """e ← e + J_Fᵀ e + ∂L/∂u from 0: recurrent backpropagation.
+    """e ← e + J_uᵀ e + ∂L/∂u from 0: recurrent backpropagation.
 
-    Its limit is −J_F^{-T} ∂L/∂u, the adjoint of the fixed point, in activity coordinates like all
-    error vectors (see METHOD §8). With the alternating solver the groups are updated against the flow.
+    Its limit is −J_u^{-T} ∂L/∂u, the adjoint of the fixed point, in activity coordinates like all
+    error vectors (METHOD §3). With the alternating solver the groups are updated against the flow.
 
-    J_F is taken once, at the end of the free phase, settled or not, as in the published code. For an example
+    J_u is taken once, at the end of the free phase, settled or not, as in the published code. For an example
     that has not settled e is the adjoint of a state that moves on; where the step there is no contraction,
     e grows with `adjoint_steps`.
 
@@ -34,7 +34,7 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
         e per layer, real (batch, *units), and the record of the iteration; its residual is how far one
         more would move e.
 
-    Source: Laborieux & Zenke (2024), Eq. 5; Almeida (1987), Pineda (1987).
+    Source: Laborieux & Zenke (2024), Eq. 5; Almeida (1987), Pineda (1987) (METHOD §3).
     """
     settings, steps = free.problem.relaxation.nudged, free.problem.signal_settings.adjoint_steps
     examples_of, context = _by_example(free)
@@ -50,7 +50,7 @@ def rbp(free: FreePhase) -> tuple[State, PhaseReport]:
 
 
 def adjoint_dynamics(problem: Problem, constant: State, state: State, scale: float | Array = 1.0) -> Dynamics:
-    """e ← e + J_Fᵀ e + scale · ∂L/∂u, with J_F and L taken at `state`.
+    """e ← e + J_uᵀ e + scale · ∂L/∂u, with J_u and L taken at `state`.
 
     Args:
         problem: the batch and the network.
@@ -72,7 +72,7 @@ def adjoint_dynamics(problem: Problem, constant: State, state: State, scale: flo
 
 
 def neumann_rbp(free: FreePhase) -> tuple[State, PhaseReport]:
-    """The series e = Σ_k (I + J_Fᵀ)^k ∂L/∂u, summed term by term; same limit as `rbp`.
+    """The series e = Σ_k (I + J_uᵀ)^k ∂L/∂u, summed term by term; same limit as `rbp`.
 
     Unsettled examples are treated as there.
 
@@ -107,7 +107,7 @@ def _by_example(free: FreePhase) -> tuple[Callable[[Context], tuple[Problem, Sta
 
 
 def _pull_back(problem: Problem, constant: State, state: State) -> Callable[[State], State]:
-    """e ↦ (1 + J_F)ᵀ e; what is not read of it is compiled away."""
+    """e ↦ (1 + J_u)ᵀ e; what is not read of it is compiled away."""
     system, params = problem.system, problem.params
     transposed: Callable[[State], tuple[State]]
     _, transposed = jax.vjp(lambda u: drive(system, params, system.layers, u, constant), state)

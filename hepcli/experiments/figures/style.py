@@ -87,7 +87,7 @@ def attempt(draw: Callable[[], object], what: str) -> str | None:
         None, or what the user should know.
 
     Raises:
-        HepError: `draw` did.
+        HepError: `draw` raised it.
     """
     try:
         draw()
