@@ -51,7 +51,9 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
     Args:
         name: lower-case letters, digits and _.
         **traits: of a function, fields of `hepcli.settings.Traits`, such as ``uses_circle=True``. Random
-            numbers take ``is_random=True`` and, for each example, a key of `hepcli.engine.random_keys`.
+            numbers take ``is_random=True`` and, for each example, a key of `hepcli.engine.random_keys`. With
+            ``options={"rate": 1.0}``, `gradient.options.rate` is a key like others, for --set and sweeps, and
+            ``free.problem.signal_settings.options["rate"]`` its value.
 
     Raises:
         CodeError: the name is invalid or taken, what is registered cannot be called as described, or a trait
@@ -151,6 +153,12 @@ def _check_traits(name: str, traits: Traits) -> None:
         value, kind = getattr(traits, field.name), type(field.default)
         if field.name == "limit":
             is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
+        elif field.name == "options":
+            is_right = isinstance(value, Mapping) and all(
+                isinstance(key, str) and key.isidentifier() and type(own) in (bool, int, float, str)
+                for key, own in value.items()
+            )
+            wanted = "a mapping of names to numbers, words or truth values"
         else:
             is_right = isinstance(value, kind) or (kind is float and isinstance(value, int))
             wanted = f"of type {kind.__name__}"

@@ -1,13 +1,14 @@
 """The tables of what the network does: its phases, the error signal, homeostasis and the hardware."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from hepcli.settings._limits import STRICT, Count, NonNegativeFloat, PositiveFloat, name_of
-from hepcli.settings.estimators import traits_of
-from hepcli.settings.faults import Fault, Faults, assigned
+from hepcli.settings.estimators import Option, traits_of
+from hepcli.settings.faults import Fault, Faults, assigned, did_you_mean
 from hepcli.settings.orders import CYCLIC, OrderName
 from hepcli.settings.parts import ESTIMATORS, SOLVERS
 
@@ -99,6 +100,13 @@ class RelaxationSettings:
         return replace(nudged, tolerance=nudged.tolerance * radius if nudged.tolerance else 0.0)
 
 
+class Options(dict[str, Option]):
+    """Settings of an estimator of a user's own; hashable, since programs are kept by what they depend on."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
 @dataclass(frozen=True)
 class GradientSettings:
     """How the error signal is computed.
@@ -114,6 +122,7 @@ class GradientSettings:
         adjoint_steps: iterations of `rbp` and `neumann_rbp`.
         beta_sign: of the single nudge of num_points = 1: `positive`, or `random` for every batch, so that the
             error of odd order in |beta| averages out.
+        options: of an estimator of your own, by the names that it was registered with.
     """
 
     __pydantic_config__ = STRICT
@@ -124,6 +133,7 @@ class GradientSettings:
     online_cycles: Count = 5
     adjoint_steps: Count = 200
     beta_sign: SignName = "positive"
+    options: Annotated[Mapping[str, Option], Field(validate_default=True)] = field(default_factory=Options)
 
     @field_validator("num_points")
     @classmethod
@@ -150,6 +160,27 @@ class GradientSettings:
                 )
                 raise Faults([Fault(key, message)])
         return beta_sign
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, given: Mapping[str, Option], info: ValidationInfo) -> Options:
+        method = info.data.get("method")
+        known = traits_of(method).options if method is not None and ESTIMATORS.is_own(method) else {}
+        if not known:
+            return Options(given)  # new runs have none there (`new_run_faults`)
+        options, faults = Options(known), []
+        for name, value in given.items():
+            kind = type(known.get(name))
+            key = assigned(f"gradient.options.{name}", value)
+            if name not in known:
+                faults.append(Fault(key, f"{method} has no such option{did_you_mean(name, known)}", True))
+            elif type(value) is kind or (kind is float and type(value) is int):
+                options[name] = kind(value)
+            else:
+                faults.append(Fault(key, f"must be of type {kind.__name__}"))
+        if faults:
+            raise Faults(faults)
+        return options
 
 
 @dataclass(frozen=True)

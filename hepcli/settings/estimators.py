@@ -1,10 +1,14 @@
 """What the rest of the tool has to know of the estimators, which are in `engine/_estimators`, without JAX."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hepcli.settings.parts import ESTIMATORS
+
+Option = bool | int | float | str
+"""A setting of an estimator of a user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,7 @@ class Traits:
         is_contrastive: whether it contrasts energies, which takes connections both ways and a linear drive.
         is_random: whether it draws random numbers of its own, which takes `Problem.key`.
         clamps_output: whether it holds ``out`` near the targets, which takes a network without readout.
+        options: name to default of each of its own settings, `gradient.options`.
         learns_locally: whether the gradient is the local rule (METHOD §3, (3.1)) with e at `Estimate.state`,
             where there is an e.
         is_feedforward: whether the network goes without its feedback, in training and wherever it is used.
@@ -45,6 +50,7 @@ class Traits:
     is_contrastive: bool = False
     clamps_output: bool = False
     is_random: bool = False
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def magnifies_rounding(self) -> bool:

@@ -127,7 +127,9 @@ def test_settings_of_a_layer_that_are_lists_are_named(tiny):
         hepcli.init_model("quickstart", tiny | own)
 
 
-@pytest.mark.parametrize("traits", [{"min_points": "2"}, {"limit": "bptt"}, {"uses_circle": 1}])
+@pytest.mark.parametrize(
+    "traits", [{"min_points": "2"}, {"limit": "bptt"}, {"uses_circle": 1}, {"options": {"rate": [1]}}]
+)
 def test_traits_have_their_types(traits):
     (name,) = traits
     with pytest.raises(CodeError, match=f"estimator own: {name} = "):
