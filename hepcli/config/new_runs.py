@@ -35,7 +35,9 @@ def _idle_faults(config: Config) -> list[Fault]:
                 faults.append(Fault(assigned(key, value), rule.format(idle)))
     method, options = config.gradient.method, config.gradient.options
     if options and not traits_of(method).options:
-        faults.append(Fault(assigned("gradient.options", dict(options)), f"{method} has no options"))
+        faults.append(
+            Fault(assigned("gradient.options", dict(options)), f"{method} has no options; set it to {{}}")
+        )
     if config.gradient.method == "dyadic_ep":
         rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
         for key in ("solver", "tolerance"):
