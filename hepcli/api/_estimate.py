@@ -77,10 +77,7 @@ def estimate(
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
     set_once(flags, "gradient.method", method)
-    tables = model.config.model_dump(mode="json")
-    if method not in (None, model.config.gradient.method):
-        tables["gradient"]["options"] = {}  # those of another estimator
-    config = load_config(tables, texts, flags, is_new=False).config
+    config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(model.config, config)
     own, asked = model.config.gradient.method, config.gradient.method
     if estimator_of(own).is_feedforward and not estimator_of(asked).is_feedforward:

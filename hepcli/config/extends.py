@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hepcli.config.compare import flatten, overlap
 from hepcli.config.presets import preset_text, presets_folder
@@ -94,6 +94,21 @@ def mark_source(sources: dict[str, str], key: str, value: object, source: str) -
     sources.update(dict.fromkeys(flatten({key: value}), source))
 
 
+def drop_options(tables: Mapping[str, Any], sources: dict[str, str], method: object) -> None:
+    """Drop `gradient.options` where another method is chosen: they are keys of the former one alone.
+
+    Args:
+        tables: nested tables as they are so far; changed.
+        sources: dotted key to source of those tables; changed.
+        method: the `gradient.method` that is about to be set; None is none.
+    """
+    gradient = tables.get("gradient")
+    if isinstance(gradient, dict) and method not in (None, gradient.get("method")):
+        gradient.pop("options", None)
+        for key in [key for key in sources if overlap(key, "gradient.options")]:
+            del sources[key]
+
+
 def _chain(preset: str | Mapping[str, object]) -> list[_File]:
     """Read a preset, its base, the base of that, and so on."""
     if isinstance(preset, str):
@@ -152,6 +167,8 @@ def _lay_over(stated: Stated, own: Mapping[str, object], label: str) -> None:
             stated.tables[name] = table
             mark_source(stated.sources, name, table, label)
             continue
+        if name == "gradient":
+            drop_options(stated.tables, stated.sources, table.get("method"))
         for key, value in table.items():
             base[key] = value
             mark_source(stated.sources, f"{name}.{key}", value, label)

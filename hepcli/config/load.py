@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hepcli.code import CODE_FOLDER, load_kept
 from hepcli.config.compare import flatten, overlap
 from hepcli.config.config import Config
-from hepcli.config.extends import EXTENDS, is_path, mark_source, read_stated
+from hepcli.config.extends import EXTENDS, drop_options, is_path, mark_source, read_stated
 from hepcli.config.faults import describe, undecodable
 from hepcli.config.new_runs import new_run_faults
 from hepcli.config.presets import DEFAULT_PRESET
@@ -91,6 +91,7 @@ def try_config(
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, faults = read_settings(overrides, flags or {})
     before = copy.deepcopy(tables)
+    drop_options(tables, sources, flatten(settings).get("gradient.method"))
     for key, value in settings.items():
         if fault := _assign(tables, key, value):
             faults.append(fault)

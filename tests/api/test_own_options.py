@@ -54,6 +54,20 @@ def test_estimators_without_options_are_given_none():
         load_config("quickstart", ["gradient.options.rate=1"])
 
 
+@pytest.mark.parametrize("settings", [["gradient.method=hep_exact"], ['gradient={method="hep_exact"}']])
+def test_another_method_is_chosen_without_the_options_of_the_former(scaled, tmp_path, settings):
+    base, heir = tmp_path / "base.toml", tmp_path / "heir.toml"
+    base.write_text('extends = "quickstart"\n[gradient]\nmethod = "scaled"\noptions = {rate = 2.0}\n')
+    assert load_config(str(base)).config.gradient.options["rate"] == 2.0
+    found = load_config(str(base), settings)
+    assert (dict(found.config.gradient.options), found.sources["gradient.options"]) == ({}, "default")
+    assert load_config(str(base), ["gradient.method=scaled"]).config.gradient.options["rate"] == 2.0
+    heir.write_text('extends = "base.toml"\n[gradient]\nmethod = "hep_exact"\n')
+    assert load_config(str(heir)).config.gradient.method == "hep_exact"
+    with pytest.raises(ConfigError, match="hep_exact has no options"):
+        load_config(str(heir), ["gradient.options.rate=1"])
+
+
 def test_a_run_keeps_its_options_and_a_sweep_varies_them(scaled, tiny, tmp_path):
     out = hepcli.train("quickstart", own(tiny, rate=2), tmp_path / "run", epochs=1).folder
     assert hepcli.load_run(out).config.gradient.options["rate"] == 2.0
