@@ -16,6 +16,7 @@ from hepcli.api._registration import (
     check_like,
     check_members,
     check_name,
+    check_options,
     check_takes,
     decorator,
     shape_of,
@@ -34,7 +35,7 @@ from hepcli.engine import (
     local_learning,
 )
 from hepcli.errors import CodeError
-from hepcli.settings import ESTIMATORS, SOLVERS, RelaxationSettings, Traits
+from hepcli.settings import ESTIMATORS, SOLVERS, Option, RelaxationSettings, Traits
 
 _LIMITS = get_args(get_type_hints(Traits)["limit"])
 _ESTIMATOR = "See help(hepcli.register_estimator)."
@@ -112,7 +113,7 @@ def register_estimator(name: str, **traits: Any) -> Callable[[Part], Part]:
     return decorate
 
 
-def register_solver(name: str) -> Callable[[Part], Part]:
+def register_solver(name: str, options: Mapping[str, Option] | None = None) -> Callable[[Part], Part]:
     """Register a solver, for `relaxation.solver`.
 
     What is decorated is a function from `hepcli.settings.RelaxationSettings` to a `hepcli.engine.Solver`, or
@@ -120,31 +121,34 @@ def register_solver(name: str) -> Callable[[Part], Part]:
 
     Args:
         name: lower-case letters, digits and _.
+        options: name to default of settings of its own: with ``{"share": 0.5}``, `relaxation.options.share`
+            is a key like others, for --set and sweeps, and ``settings.options["share"]`` its value.
 
     Raises:
-        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
+        CodeError: the name is invalid or taken, what is registered cannot be called as described, or an
+            option has no default of a known type.
 
     Example:
-        All layers at once, half of the way.
+        All layers at once, part of the way.
 
         >>> import jax
-        >>> @hepcli.register_solver("damped")
+        >>> @hepcli.register_solver("damped", options={"share": 0.5})
         ... class Damped:
         ...     memory = 0
         ...     def __init__(self, settings):
-        ...         self.order = settings.order
+        ...         self.share = settings.options["share"]
         ...     def num_passes(self, dynamics, steps):
         ...         return 2 * steps
         ...     def step(self, dynamics, state, count):
         ...         moved = dynamics.move(state, dynamics.layers, count, 0)
-        ...         return jax.tree.map(lambda u, v: (u + v) / 2, state, moved)
+        ...         return jax.tree.map(lambda u, v: u + self.share * (v - u), state, moved)
         >>> small = {"network.layers.l1.units": 16, "network.layers.l2.units": 12}
         >>> model = hepcli.init_model("quickstart", small | {"relaxation.solver": "damped"})
         >>> bool(model.states(model.split("test").images[:8]).settled.all())
         True
     """
     check_name("register_solver", name)
-    return decorator(SOLVERS, name, "settings", checked=_checked_solver)
+    return decorator(SOLVERS, name, "settings", checked=_checked_solver, options=options)
 
 
 def _check_traits(name: str, traits: Traits) -> None:
@@ -154,11 +158,8 @@ def _check_traits(name: str, traits: Traits) -> None:
         if field.name == "limit":
             is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
         elif field.name == "options":
-            is_right = isinstance(value, Mapping) and all(
-                isinstance(key, str) and key.isidentifier() and type(own) in (bool, int, float, str)
-                for key, own in value.items()
-            )
-            wanted = "a mapping of names to numbers, words or truth values"
+            check_options(f"estimator {name}", value)
+            continue
         else:
             is_right = isinstance(value, kind) or (kind is float and isinstance(value, int))
             wanted = f"of type {kind.__name__}"

@@ -4,7 +4,8 @@ What a component returns is checked as it is traced: shapes are known before any
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from hepcli import code
 from hepcli.code import defined_at
 from hepcli.errors import CodeError
-from hepcli.settings import SAME, Parts
+from hepcli.settings import SAME, Option, Parts
 
 Part = TypeVar("Part")
 
@@ -80,17 +81,46 @@ def array_type(leaf: Any) -> str:
     return f"{jax.numpy.result_type(leaf)}[{','.join(map(str, np.shape(leaf)))}]"
 
 
+def check_options(what: str, options: object) -> None:
+    """Raise CodeError unless options have names that settings can have, and defaults of known types."""
+    if not isinstance(options, Mapping) or not all(
+        isinstance(key, str) and key.isidentifier() and type(value) in (bool, int, float, str)
+        for key, value in options.items()
+    ):
+        raise CodeError(
+            f"{what}: options = {options!r} is not a mapping of names to numbers, words or truth values.",
+            'Such as options={"rate": 1.0}.',
+        )
+
+
+@dataclass(frozen=True)
+class _WithOptions:
+    """What makes a component that has settings of its own."""
+
+    make: Callable[..., Any]
+    options: Mapping[str, Option]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.make(*arguments)
+
+
 def decorator(
-    parts: Parts, name: str, *arguments: str, checked: Callable[[str, Any], Any] | None = None
+    parts: Parts,
+    name: str,
+    *arguments: str,
+    checked: Callable[[str, Any], Any] | None = None,
+    options: Mapping[str, Option] | None = None,
 ) -> Callable[[Part], Part]:
     """What registers a callable among `parts` once it is known to take these arguments; see `register_…`."""
+    check_options(f"{parts.kind} {name}", options or {})
     if name == SAME:
         raise CodeError(f'{parts.kind} "{name}": settings use this word already.', "Choose another.")
 
     def decorate(part: Part) -> Part:
         check(callable(part), f"{parts.kind} {name}", "a function", part)
         check_takes(f"{parts.kind} {name}", part, *arguments)  # type: ignore[arg-type]
-        code.register(parts, name, part if checked is None else checked(name, part))
+        made: Any = part if checked is None else checked(name, part)
+        code.register(parts, name, _WithOptions(made, dict(options)) if options else made)
         return part
 
     return decorate

@@ -23,7 +23,7 @@ from hepcli.api._registration import (
 from hepcli.code import defined_at
 from hepcli.data import OwnDataset, SplitName
 from hepcli.errors import CodeError
-from hepcli.settings import DATASETS, MEASURES, OPTIMIZERS, RESERVED, TRACKERS, Measure
+from hepcli.settings import DATASETS, MEASURES, OPTIMIZERS, RESERVED, TRACKERS, Measure, Option
 
 _TRACKER = "See help(hepcli.register_tracker)."
 _OPTIMIZER = "See help(hepcli.register_optimizer)."
@@ -206,7 +206,7 @@ class _OwnTracker:
             self._tracker.close(finished=finished)
 
 
-def register_optimizer(name: str) -> Callable[[Part], Part]:
+def register_optimizer(name: str, options: Mapping[str, Option] | None = None) -> Callable[[Part], Part]:
     """Register an optimiser, for `optimizer.name`.
 
     The decorated function takes `hepcli.settings.OptimizerSettings` and the weight decay, an Optax
@@ -216,18 +216,21 @@ def register_optimizer(name: str) -> Callable[[Part], Part]:
 
     Args:
         name: lower-case letters, digits and _.
+        options: name to default of settings of its own: with ``{"b1": 0.9}``, `optimizer.options.b1` is a key
+            like others, for --set and sweeps, and ``settings.options["b1"]`` its value.
 
     Raises:
-        CodeError: the name is invalid or taken, or what is registered cannot be called as described.
+        CodeError: the name is invalid or taken, what is registered cannot be called as described, or an
+            option has no default of a known type.
 
     Example:
         >>> import optax
-        >>> @hepcli.register_optimizer("lion")
+        >>> @hepcli.register_optimizer("lion", options={"b1": 0.9})
         ... def lion(settings, decay):
-        ...     return optax.chain(optax.scale_by_lion(), decay)
+        ...     return optax.chain(optax.scale_by_lion(b1=settings.options["b1"]), decay)
     """
     check_name("register_optimizer", name)
-    return decorator(OPTIMIZERS, name, "settings", "decay", checked=_checked_optimizer)
+    return decorator(OPTIMIZERS, name, "settings", "decay", checked=_checked_optimizer, options=options)
 
 
 def _checked_optimizer(

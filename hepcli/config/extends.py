@@ -11,7 +11,7 @@ from hepcli.config.compare import flatten, overlap
 from hepcli.config.presets import preset_text, presets_folder
 from hepcli.config.toml_files import expanded, parse_tables, read_text
 from hepcli.errors import ConfigError
-from hepcli.settings import assigned
+from hepcli.settings import CHOOSERS, assigned
 
 EXTENDS = "extends"
 
@@ -94,19 +94,20 @@ def mark_source(sources: dict[str, str], key: str, value: object, source: str) -
     sources.update(dict.fromkeys(flatten({key: value}), source))
 
 
-def drop_options(tables: Mapping[str, Any], sources: dict[str, str], method: object) -> None:
-    """Drop `gradient.options` where another method is chosen: they are keys of the former one alone.
+def drop_options(tables: Mapping[str, Any], sources: dict[str, str], settings: Mapping[str, Any]) -> None:
+    """Drop the options of a component, such as `gradient.options`, where another is chosen in its place.
 
     Args:
         tables: nested tables as they are so far; changed.
         sources: dotted key to source of those tables; changed.
-        method: the `gradient.method` that is about to be set; None is none.
+        settings: dotted keys that are about to be set, and their values.
     """
-    gradient = tables.get("gradient")
-    if isinstance(gradient, dict) and method not in (None, gradient.get("method")):
-        gradient.pop("options", None)
-        for key in [key for key in sources if overlap(key, "gradient.options")]:
-            del sources[key]
+    for name, (key, _) in CHOOSERS.items():
+        table, chosen = tables.get(name), settings.get(f"{name}.{key}")
+        if isinstance(table, dict) and table.get("options") and chosen not in (None, table.get(key)):
+            del table["options"]
+            for old in [old for old in sources if overlap(old, f"{name}.options")]:
+                del sources[old]
 
 
 def _chain(preset: str | Mapping[str, object]) -> list[_File]:
@@ -167,8 +168,7 @@ def _lay_over(stated: Stated, own: Mapping[str, object], label: str) -> None:
             stated.tables[name] = table
             mark_source(stated.sources, name, table, label)
             continue
-        if name == "gradient":
-            drop_options(stated.tables, stated.sources, table.get("method"))
+        drop_options(stated.tables, stated.sources, flatten({name: table}))
         for key, value in table.items():
             base[key] = value
             mark_source(stated.sources, f"{name}.{key}", value, label)

@@ -91,7 +91,7 @@ def try_config(
     name, tables, sources = read_stated(DEFAULT_PRESET if preset is None else preset)
     settings, faults = read_settings(overrides, flags or {})
     before = copy.deepcopy(tables)
-    drop_options(tables, sources, flatten(settings).get("gradient.method"))
+    drop_options(tables, sources, flatten(settings))
     for key, value in settings.items():
         if fault := _assign(tables, key, value):
             faults.append(fault)

@@ -1,7 +1,7 @@
 """What old runs may do and new ones may not, because it does nothing, or not what it says."""
 
 from hepcli.config.config import Config
-from hepcli.settings import CYCLIC, INPUT, TRACKERS, Fault, assigned, cyclic_classes, traits_of
+from hepcli.settings import CHOOSERS, CYCLIC, INPUT, TRACKERS, Fault, assigned, cyclic_classes, traits_of
 
 
 def new_run_faults(config: "Config") -> list[Fault]:
@@ -33,11 +33,12 @@ def _idle_faults(config: Config) -> list[Fault]:
         ):
             if value != idle:
                 faults.append(Fault(assigned(key, value), rule.format(idle)))
-    method, options = config.gradient.method, config.gradient.options
-    if options and not traits_of(method).options:
-        faults.append(
-            Fault(assigned("gradient.options", dict(options)), f"{method} has no options; set it to {{}}")
-        )
+    for table, (key, parts) in CHOOSERS.items():
+        settings = getattr(config, table)
+        chosen, options = getattr(settings, key), settings.options
+        if options and not parts.options_of(chosen):
+            key = assigned(f"{table}.options", dict(options))
+            faults.append(Fault(key, f"{chosen} has no options; set it to {{}}"))
     if config.gradient.method == "dyadic_ep":
         rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
         for key in ("solver", "tolerance"):

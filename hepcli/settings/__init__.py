@@ -29,6 +29,7 @@ from hepcli.settings.layers import (
 )
 from hepcli.settings.measures import MEASURES, RESERVED, Measure
 from hepcli.settings.network import NetworkSettings
+from hepcli.settings.options import CHOOSERS
 from hepcli.settings.orders import (
     CYCLIC,
     ORDERS,
@@ -52,6 +53,7 @@ from hepcli.settings.parts import (
     SCHEDULES,
     SOLVERS,
     TRACKERS,
+    Option,
     Parts,
     has_own_parts,
     is_own_name,
@@ -67,6 +69,7 @@ from hepcli.settings.tables import (
 __all__ = [
     "ACTIVATIONS",
     "AUGMENTATIONS",
+    "CHOOSERS",
     "CYCLIC",
     "DATASETS",
     "ESTIMATORS",
@@ -106,6 +109,7 @@ __all__ = [
     "Measure",
     "NetworkSettings",
     "OptimizerSettings",
+    "Option",
     "Parts",
     "RelaxationSettings",
     "RunSettings",

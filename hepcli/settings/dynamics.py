@@ -1,14 +1,14 @@
 """The tables of what the network does: its phases, the error signal, homeostasis and the hardware."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from hepcli.settings._limits import STRICT, Count, NonNegativeFloat, PositiveFloat, name_of
-from hepcli.settings.estimators import Option, traits_of
-from hepcli.settings.faults import Fault, Faults, assigned, did_you_mean
+from hepcli.settings.estimators import traits_of
+from hepcli.settings.faults import Fault, Faults, assigned
+from hepcli.settings.options import Options, OptionsByName, checked_options
 from hepcli.settings.orders import CYCLIC, OrderName
 from hepcli.settings.parts import ESTIMATORS, SOLVERS
 
@@ -54,6 +54,8 @@ class RelaxationSettings:
         persistent_state: start the free phase of a training example from its end state of the previous epoch;
             the states of all examples are kept on every device and in checkpoints. Evaluation and measures
             start from zero.
+        options: of a solver of your own, by the names that it was registered with; as a `nudged_solver`
+            beside another solver, it has its defaults.
     """
 
     __pydantic_config__ = STRICT
@@ -71,6 +73,7 @@ class RelaxationSettings:
     free_precision: PrecisionName = "float32"
     noise_std: NonNegativeFloat = 0.0
     persistent_state: bool = False
+    options: OptionsByName = field(default_factory=Options)
 
     @field_validator("noise_std")
     @classmethod
@@ -87,24 +90,23 @@ class RelaxationSettings:
             raise Faults(faults)
         return noise_std
 
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, given: OptionsByName, info: ValidationInfo) -> Options:
+        return checked_options("relaxation", given, info)
+
     @property
     def nudged(self) -> "RelaxationSettings":
         """The settings by which nudged phases and adjoint iterations run: solver and tolerance are theirs."""
         solver = self.solver if self.nudged_solver == "same" else self.nudged_solver
         tolerance = self.tolerance if self.nudged_tolerance == "same" else self.nudged_tolerance
-        return replace(self, solver=solver, tolerance=tolerance)
+        options = self.options if solver == self.solver else Options(SOLVERS.options_of(solver))
+        return replace(self, solver=solver, tolerance=tolerance, options=options)
 
     def nudged_by(self, radius: float) -> "RelaxationSettings":
         """The same where signals are differences of states over |β| = `radius`: so is what a pass changes."""
         nudged = self.nudged
         return replace(nudged, tolerance=nudged.tolerance * radius if nudged.tolerance else 0.0)
-
-
-class Options(dict[str, Option]):
-    """Settings of an estimator of a user's own; hashable, since programs are kept by what they depend on."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class GradientSettings:
     online_cycles: Count = 5
     adjoint_steps: Count = 200
     beta_sign: SignName = "positive"
-    options: Annotated[Mapping[str, Option], Field(validate_default=True)] = field(default_factory=Options)
+    options: OptionsByName = field(default_factory=Options)
 
     @field_validator("num_points")
     @classmethod
@@ -163,24 +165,8 @@ class GradientSettings:
 
     @field_validator("options")
     @classmethod
-    def _check_options(cls, given: Mapping[str, Option], info: ValidationInfo) -> Options:
-        method = info.data.get("method")
-        known = traits_of(method).options if method is not None and ESTIMATORS.is_own(method) else {}
-        if not known:
-            return Options(given)  # new runs have none there (`new_run_faults`)
-        options, faults = Options(known), []
-        for name, value in given.items():
-            kind = type(known.get(name))
-            key = assigned(f"gradient.options.{name}", value)
-            if name not in known:
-                faults.append(Fault(key, f"{method} has no such option{did_you_mean(name, known)}", True))
-            elif type(value) is kind or (kind is float and type(value) is int):
-                options[name] = kind(value)
-            else:
-                faults.append(Fault(key, f"must be of type {kind.__name__}"))
-        if faults:
-            raise Faults(faults)
-        return options
+    def _check_options(cls, given: OptionsByName, info: ValidationInfo) -> Options:
+        return checked_options("gradient", given, info)
 
 
 @dataclass(frozen=True)

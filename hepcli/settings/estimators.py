@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hepcli.settings.parts import ESTIMATORS
-
-Option = bool | int | float | str
-"""A setting of an estimator of a user's own."""
+from hepcli.settings.parts import ESTIMATORS, Option
 
 
 @dataclass(frozen=True, kw_only=True)

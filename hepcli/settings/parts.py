@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
 
+Option = bool | int | float | str
+"""A setting of a component of a user's own."""
+
 
 class Parts(MutableMapping[str, Any]):
     """Parts of one kind by name; what type they are of is said where they are used.
@@ -53,6 +56,11 @@ class Parts(MutableMapping[str, Any]):
     def is_own(self, name: str) -> bool:
         """Whether a part is a user's, not one that comes with hep."""
         return name in self._own
+
+    def options_of(self, name: str) -> Mapping[str, Option]:
+        """The settings that a user's part was registered with, and their defaults; those of hep have none."""
+        options: Mapping[str, Option] = getattr(self[name], "options", {}) if self.is_own(name) else {}
+        return options
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hepcli.settings._limits import STRICT, Count, CountOrNone, NonNegativeFloat, PositiveFloat, Seed, name_of
 from hepcli.settings.faults import Fault, Faults, assigned
+from hepcli.settings.options import Options, OptionsByName, checked_options
 from hepcli.settings.parts import AUGMENTATIONS, DATASETS, OPTIMIZERS, SCHEDULES, TRACKERS, is_own_name
 
 DatasetName = Annotated[str, name_of(DATASETS, or_else=is_own_name)]
@@ -123,6 +124,7 @@ class OptimizerSettings:
             the gradient of their forward partners (dense: transposed), so that the decay of both aligns them
             (with `hardware.update_step` only as far as rounding allows, which is drawn for each);
             `fixed` leaves them as they are, whatever the homeostatic loss says (feedback alignment).
+        options: of an optimiser of your own, by the names that it was registered with.
     """
 
     __pydantic_config__ = STRICT
@@ -136,6 +138,12 @@ class OptimizerSettings:
     learning_rate_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     weight_decay_multipliers: Mapping[str, NonNegativeFloat] = field(default_factory=dict)
     feedback_learning: FeedbackLearningName = "gradient"
+    options: OptionsByName = field(default_factory=Options)
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, given: OptionsByName, info: ValidationInfo) -> Options:
+        return checked_options("optimizer", given, info)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Keys of an estimator of a user's own: set, checked, recorded, varied and hashed like others."""
+"""Keys of a user's own estimators, solvers and optimisers: set, checked, recorded, varied and hashed."""
 
+import json
+
+import jax
 import numpy as np
+import optax
 import pytest
 
 import hepcli
 from hepcli.config import config_hash, load_config
-from hepcli.errors import ConfigError
+from hepcli.errors import CodeError, ConfigError
 
 
 @pytest.fixture
@@ -73,3 +77,56 @@ def test_a_run_keeps_its_options_and_a_sweep_varies_them(scaled, tiny, tmp_path)
     assert hepcli.load_run(out).config.gradient.options["rate"] == 2.0
     with pytest.raises(ConfigError, match=r"gradient\.options\.rate = 3"):
         hepcli.train(None, {"gradient.options.rate": 3}, out, resume=True)
+
+
+def test_a_solver_has_options_and_as_the_nudged_one_its_defaults(tiny):
+    asked = []
+
+    @hepcli.register_solver("damped", options={"share": 0.5})
+    class Damped:
+        memory = 0
+
+        def __init__(self, settings):
+            asked.append(dict(settings.options))
+            self.share = settings.options["share"]
+
+        def num_passes(self, dynamics, steps):
+            return 2 * steps
+
+        def step(self, dynamics, state, count):
+            moved = dynamics.move(state, dynamics.layers, count, 0)
+            return jax.tree.map(lambda u, v: u + self.share * (v - u), state, moved)
+
+    def signal(**overrides):
+        asked.clear()
+        settings = {"free_steps": 100, "nudged_steps": 100} | overrides
+        model = hepcli.init_model("quickstart", tiny | {f"relaxation.{k}": v for k, v in settings.items()})
+        images, labels, *_ = model.split("train")
+        return hepcli.estimate(model, images[:4], labels[:4]).error_vector["l1"]
+
+    plain = signal()
+    whole = signal(solver="damped", **{"options.share": 1.0})
+    assert all(options == {"share": 1.0} for options in asked)
+    np.testing.assert_allclose(whole, plain, rtol=0.02, atol=1e-4)
+    beside = signal(nudged_solver="damped")
+    assert all(options == {"share": 0.5} for options in asked)
+    np.testing.assert_allclose(beside, plain, rtol=0.02, atol=1e-4)
+    with pytest.raises(ConfigError, match=r"relaxation\.options = .*alternating has no options"):
+        signal(nudged_solver="damped", **{"options.share": 0.1})
+
+
+def test_an_optimiser_learns_with_its_options(tiny, tmp_path):
+    @hepcli.register_optimizer("lion", options={"b1": 0.9})
+    def lion(settings, decay):
+        return optax.chain(optax.scale_by_lion(b1=settings.options["b1"]), decay)
+
+    chosen = tiny | {"optimizer.name": "lion", "optimizer.learning_rate": 1e-3}
+    losses = []
+    for number, options in enumerate(({}, {"optimizer.options.b1": 0.9}, {"optimizer.options.b1": 0.1})):
+        done = hepcli.train("quickstart", chosen | options, tmp_path / str(number), epochs=1)
+        losses.append(json.loads((done.folder / "metrics.jsonl").read_text())["train"]["loss"])
+    assert losses[0] == losses[1] != losses[2]
+    with pytest.raises(ConfigError, match=r"optimizer\.options\.b2 = 1.0: lion has no such option"):
+        hepcli.init_model("quickstart", chosen | {"optimizer.options.b2": 1.0})
+    with pytest.raises(CodeError, match=r"optimiser other: options = \{'b 1': 0.9\} is not a mapping"):
+        hepcli.register_optimizer("other", options={"b 1": 0.9})
