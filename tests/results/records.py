@@ -17,8 +17,8 @@ def collect(sweep: Path, name: str, **facts: Any) -> Path:
             the sweep lacks.
         facts: what stands above the table: `command`, `commit`, `machine`; `show`, the epochs to tabulate;
             `across`, an axis whose labels stand across the top, for a table of test errors alone;
-            `within` and `against`, an axis and a label of another one: differences from that label, apart
-            for each label of the axis.
+            `against`, the row that differences are from, the first unless given; with `within`, an axis, a
+            label of another one, apart for each label of the axis.
 
     Returns:
         The file.

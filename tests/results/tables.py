@@ -52,7 +52,7 @@ def table(name: str) -> str:
         if within := record.get("within"):
             parts += [*_within(record["runs"], within, record["against"], epoch), ""]
         else:
-            parts += [*_differences(groups, epoch)]
+            parts += [*_differences(groups, record.get("against") or next(iter(groups), ""), epoch)]
     return "\n".join(parts) + "\n"
 
 
@@ -150,18 +150,18 @@ def _table(groups: Groups, epoch: int) -> Iterator[str]:
         yield f"| {' | '.join((_escaped(row), seeds, *cells))} |"
 
 
-def _differences(groups: Groups, epoch: int) -> Iterator[str]:
-    """Against the first row, over the seeds that both have: mean and confidence interval, paired."""
-    (first, base), *others = groups.items() if groups else [("", {})]
-    for row, runs in others:
+def _differences(groups: Groups, against: str, epoch: int) -> Iterator[str]:
+    """Against one row, over the seeds that both have: mean and confidence interval, paired."""
+    base = groups.get(against, {})
+    for row, runs in groups.items():
         seeds = sorted(base.keys() & runs.keys())
-        if len(seeds) < 2:
+        if row == against or len(seeds) < 2:
             continue
         gaps = [_over(runs[seed], epoch) - _over(base[seed], epoch) for seed in seeds]
         middle, low, high = _interval(gaps)
         yield (
-            f"{row} minus {first}, mean over those epochs, paired by seed: {middle} points (95 % confidence "
-            f"interval {low} to {high}, paired t, {len(gaps)} seeds)."
+            f"{row} minus {against}, mean over those epochs, paired by seed: {middle} points (95 % "
+            f"confidence interval {low} to {high}, paired t, {len(gaps)} seeds)."
         )
         yield ""
 
