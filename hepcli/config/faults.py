@@ -49,10 +49,13 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
 
 
 def _nearest_name(name: str, keys: Mapping[str, str]) -> str:
-    """`nearest_key` for a name, of the names of keys: one that begins with it, or else looks like it."""
-    begun = [own for own in keys if own.startswith(name) and len(name) > 1]
-    close = begun or difflib.get_close_matches(name, list(keys), n=1)
-    return f"; did you mean {keys[close[0]]}?" if close else ""
+    """`nearest_key` for a name, of the names of keys: one that begins with it, has it for its initials, as
+    `learning_rate` has lr, or as a word, or else looks like it."""
+    near = [own for own in keys if own.startswith(name) and len(name) > 1]
+    near += [own for own in keys if "_" in own and "".join(word[0] for word in own.split("_")) == name]
+    near += [own for own in keys if name in own.split("_")]
+    near += difflib.get_close_matches(name, list(keys), n=1)
+    return f"; did you mean {keys[near[0]]}?" if near else ""
 
 
 def describe(error: ValidationError, tables: Mapping[str, object], known_keys: Iterable[str]) -> list[Fault]:
