@@ -96,8 +96,10 @@ def rounding_notices(config: Config, metadata: Mapping[str, Any]) -> list[str]:
         metadata: of the checkpoint; older ones do not tell.
     """
     before, now = _values(metadata.get("config") or {}), _values(config.model_dump(mode="json"))
+    rounding = "results agree up to rounding"
+    agree = {"data.eval_batch_size": f"{rounding}, but the homeostatic loss is that of the first batch"}
     return [
-        f"{key} = {now[key]}: it was {before[key]} up to here; results agree up to rounding."
+        f"{key} = {now[key]}: it was {before[key]} up to here; {agree.get(key, rounding)}."
         for key in _AT_ONCE
         if before.get(key, now[key]) != now[key]
     ]

@@ -59,20 +59,20 @@ class Evaluator:
         self._preprocess = preprocess
         self._programs: dict[Any, tuple[OneForEach, Callable[[Any], Totals]]] = {}
         # As decorators these would keep every evaluator, with its programs, as long as the process lives.
-        self._whole = jax.jit(self._settle_whole, static_argnums=(3, 4))
-        self._together = jax.jit(self._settle_together, static_argnums=(3, 4))
+        self._whole = jax.jit(self._settle_whole, static_argnums=(2, 3))
+        self._together = jax.jit(self._settle_together, static_argnums=(2, 3))
 
     def _settle(
-        self, own: tuple[Array, Array, Array], shared: tuple[Params, Array], *, homeostasis: bool
+        self, own: tuple[Array, Array, Array], params: Params, *, homeostasis: bool
     ) -> tuple[tuple[Array, Array, Array, PhaseReport], Array]:
         """Losses, scores, labels and free phases of examples, and the homeostatic loss times the examples.
 
         Args:
-            own: images, labels, places in the batch.
-            shared: parameters, and the key of all draws.
+            own: images, labels, and their numbers in the split, which alone decide what is drawn for them.
+            params: real parameters.
             homeostasis: whether the homeostatic loss is wanted.
         """
-        (images, labels, places), (params, key), system = own, shared, self._system
+        (images, labels, places), system, key = own, self._system, jax.random.key(0)
         targets = jax.nn.one_hot(labels, self._num_classes, dtype=jnp.float32)
         inputs = self._preprocess(images)
         free = free_phase(Problem(system, params, inputs, targets, self._relaxation, key=key, places=places))
@@ -85,38 +85,33 @@ class Evaluator:
             homeostatic = homeostatic_loss(system, params, free.constant, activity, noise) * len(labels)
         return (losses, scores, labels, report(free.phase)), homeostatic
 
-    def _settle_whole(
-        self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool
-    ) -> Totals:
-        constrain, (images, labels, rows, _) = layout.constrain, batch
-        own = constrain(images[rows]), constrain(labels[rows]), jnp.arange(len(rows), dtype=jnp.int32)
-        act, shared = partial(self._settle, homeostasis=homeostasis), (params, key)
-        return _totals(*layout.by_device(act, own, shared))
+    def _settle_whole(self, params: Params, batch: Batch, layout: Layout, homeostasis: bool) -> Totals:
+        constrain, (images, labels, rows, indices) = layout.constrain, batch
+        own = constrain(images[rows]), constrain(labels[rows]), indices
+        return _totals(*layout.by_device(partial(self._settle, homeostasis=homeostasis), own, params))
 
-    def _settle_together(
-        self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool
-    ) -> Totals:
+    def _settle_together(self, params: Params, batch: Batch, layout: Layout, homeostasis: bool) -> Totals:
         """`_settle_whole` of several runs: parameters, rows and totals have a leading axis of runs."""
 
-        def one_run(own: tuple[Params, Array]) -> Totals:
-            params, rows = own
-            mine = batch._replace(rows=rows, indices=rows)
-            totals: Totals = self._settle_whole(params, mine, key, layout, homeostasis)
+        def one_run(own: tuple[Params, Array, Array]) -> Totals:
+            params, rows, indices = own
+            mine = batch._replace(rows=rows, indices=indices)
+            totals: Totals = self._settle_whole(params, mine, layout, homeostasis)
             return totals
 
         state = self._system.zero_state(self._preprocess(batch.images[batch.rows[0]]))
         units = sum(u.size for u in jax.tree.leaves(state))
         at_once = 1 if layout.devices[0].platform == "cpu" else max(1, _UNITS_AT_ONCE // units)
-        totals: Totals = jax.lax.map(one_run, (params, batch.rows), batch_size=at_once)
+        totals: Totals = jax.lax.map(one_run, (params, batch.rows, batch.indices), batch_size=at_once)
         return totals
 
-    def _apart(self, params: Params, batch: Batch, key: Array, layout: Layout, homeostasis: bool) -> Totals:
+    def _apart(self, params: Params, batch: Batch, layout: Layout, homeostasis: bool) -> Totals:
         shape = layout, homeostasis, len(batch.rows)
         if shape not in self._programs:
             each = layout.one_for_each(partial(self._settle, homeostasis=homeostasis))
             self._programs[shape] = each, jax.jit(lambda packed: _totals(*each.add_up(packed)))
         each, finish = self._programs[shape]
-        totals: Totals = finish(each((batch.images, batch.labels, batch.rows), (params, key)))
+        totals: Totals = finish(each((batch.images, batch.labels, batch.indices), params))
         return totals
 
     def __call__(
@@ -140,13 +135,13 @@ class Evaluator:
             stop: asked before every batch; True ends the evaluation.
 
         Returns:
-            The sums over the examples; the homeostatic loss is that of the first batch, with a fixed key. Of
-            several runs with a leading axis of runs.
+            The sums over the examples; the homeostatic loss is that of the first batch. Of several runs
+            with a leading axis of runs.
 
         Raises:
             EvaluationStopped: `stop` returned True.
         """
-        key, totals = jax.random.key(0), zero_totals()
+        totals = zero_totals()
         numbers = np.arange(feed.num_examples) if examples is None else examples
         starts = range(0, numbers.shape[-1], batch_size)
         chunks = (numbers[..., start : start + batch_size] for start in starts)
@@ -154,8 +149,7 @@ class Evaluator:
         for start, batch in zip(starts, feed.batches(chunks), strict=True):
             if stop():
                 raise EvaluationStopped
-            own_key = jax.random.fold_in(key, start) if start else key
-            seen = settle(params, batch, own_key, feed.layout, homeostasis and start == 0)
+            seen = settle(params, batch, feed.layout, homeostasis and start == 0)
             totals = _add(totals, seen)
         weight = len(starts) / numbers.shape[-1]  # `means` divides by batches, as if they were of one size
         return totals | {"passes": totals["passes"] * weight}

@@ -17,8 +17,11 @@ from . import tiny
 evaluate = Evaluator(tiny.NETWORK, 3, replace(tiny.RELAXATION, free_steps=8), num_draws=2)
 
 
-@pytest.mark.parametrize("batch_size", [4, 1000])
-def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
+noisy = Evaluator(tiny.NETWORK, 3, replace(tiny.RELAXATION, noise_std=0.1), num_draws=2)
+
+
+@pytest.mark.parametrize(("evaluate", "batch_size"), [(evaluate, 4), (evaluate, 1000), (noisy, 4)])
+def test_batches_that_do_not_divide_the_split_give_the_same_sums(evaluate, batch_size):
     feed = tiny.feed(10)
     whole = evaluate(tiny.params(), feed, 10)
     parts = evaluate(tiny.params(), feed, batch_size)
@@ -28,7 +31,7 @@ def test_batches_that_do_not_divide_the_split_give_the_same_sums(batch_size):
     one, other = means(whole, nudged=False), means(parts, nudged=False)
     assert one["examples"] == other["examples"] == 10
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert one["passes"] == other["passes"] == 4
+    assert one["passes"] == pytest.approx(other["passes"])
 
 
 def test_passes_are_a_mean_over_the_examples():
@@ -85,7 +88,6 @@ def test_an_evaluator_goes_with_its_last_user():
 def test_every_batch_has_noise_of_its_own():
     """Of eight equal examples the second four are not right or wrong as the first four are."""
     images, labels = (np.repeat(np.asarray(part)[:1], 8, axis=0) for part in tiny.split())
-    noisy = Evaluator(tiny.NETWORK, 3, replace(tiny.RELAXATION, noise_std=0.1), num_draws=2)
     losses = [
         float(noisy(tiny.params(), Feed(images[:n], labels[:n], Layout(), True), 4)["loss"]) for n in (4, 8)
     ]
