@@ -1,5 +1,6 @@
 """Error signals and gradients of a batch, by any estimator."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
 from hepcli.experiments.compiled import network_of_method
 from hepcli.networks import Network
-from hepcli.settings import DataSettings, GradientSettings, RelaxationSettings
+from hepcli.settings import ESTIMATORS, DataSettings, GradientSettings, RelaxationSettings, traits_of
 from hepcli.training import normalizer
 
 
@@ -77,8 +78,9 @@ def estimate(
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
     set_once(flags, "gradient.method", method)
-    config = load_config(model.config.model_dump(mode="json"), texts, flags, is_new=False).config
-    _check_tables(model.config, config)
+    plain = _without_training(model.config, flags.get("gradient.method"))
+    config = load_config(plain.model_dump(mode="json"), texts, flags, is_new=False).config
+    _check_tables(plain, config)
     own, asked = model.config.gradient.method, config.gradient.method
     if estimator_of(own).is_feedforward and not estimator_of(asked).is_feedforward:
         raise ConfigError(
@@ -91,6 +93,21 @@ def estimate(
         _estimate(*settings, model.weights_as_read, jnp.asarray(images), jnp.asarray(labels))
     )
     return result
+
+
+def _without_training(config: Config, method: object) -> Config:
+    """The configuration without what an estimate does not read, and `method` may not allow."""
+    gradient = config.gradient
+    if method in ESTIMATORS and not traits_of(str(method)).uses_circle:
+        gradient = replace(gradient, beta_sign="positive")
+    return config.model_copy(
+        update={
+            "gradient": gradient,
+            "homeostasis": replace(config.homeostasis, weight=0.0),
+            "optimizer": replace(config.optimizer, feedback_learning="gradient"),
+            "relaxation": replace(config.relaxation, persistent_state=False),
+        }
+    )
 
 
 def _check_tables(own: Config, asked: Config) -> None:

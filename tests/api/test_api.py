@@ -267,6 +267,17 @@ def test_overrides_that_an_estimate_would_ignore_are_refused(run):
         hepcli.estimate(run, images[:4], labels[:4], overrides={"hardware.weight_bits": 4})
 
 
+def test_an_estimate_needs_no_settings_of_training_that_its_method_does_not_allow(tiny):
+    trained = {"homeostasis.weight": 1.0, "relaxation.persistent_state": True}
+    sign = {"gradient.num_points": 1, "gradient.beta_sign": "random"}
+    model = hepcli.init_model("quickstart", tiny | trained | sign)
+    images, labels, *_ = model.split("train")
+    for method in ("feedforward", "rbp", "dyadic_ep"):
+        assert hepcli.estimate(model, images[:4], labels[:4], method).error_vector
+    with pytest.raises(ConfigError, match="an estimate can change only settings of"):
+        hepcli.estimate(model, images[:4], labels[:4], "rbp", {"homeostasis.weight": 1.0})
+
+
 def test_an_estimate_takes_no_precision_that_a_run_may_not_have(tiny):
     """With one nudge the rounding of a free phase in half precision would be divided by |β|."""
     half = {"relaxation.free_precision": "bfloat16", "gradient.num_points": 2}
