@@ -26,7 +26,7 @@ from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
 from hepcli.experiments.figures.style import FigureFormat
 from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.sources import INIT_KEY
-from hepcli.experiments.train import Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
+from hepcli.experiments.train import EpochDone, Finished, Interrupted, RunStarted, TrainEvent, TrainRequest
 from hepcli.experiments.train import train as train_run
 
 
@@ -102,7 +102,7 @@ def train(
         if on_event is not None:
             with kept_current():
                 on_event(last)
-        elif isinstance(last, RunStarted | Finished):
+        elif isinstance(last, RunStarted | EpochDone | Finished):
             warn(last.notices)
     if not isinstance(last, Finished | Interrupted):
         raise RuntimeError("training ended without a last record")

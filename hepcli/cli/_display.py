@@ -90,6 +90,8 @@ class Silent:
 
     def epoch_done(self, record: EpochDone) -> None:
         """An epoch was evaluated and recorded."""
+        for text in record.notices:
+            self.notice(text)
 
     def finished(self, record: Finished) -> None:
         """The run is over, and so is its display."""
@@ -170,7 +172,8 @@ class PlainLines(Speaking):
             f"{record.images_per_second:.0f} images/s",
             duration(record.seconds),
         ]
-        say("  ".join([*parts, *_nonfinite(metrics)]))
+        say("  ".join(parts))
+        super().epoch_done(record)
 
 
 class LiveTable(Speaking):
@@ -230,8 +233,7 @@ class LiveTable(Speaking):
     def epoch_done(self, record: EpochDone) -> None:
         """Add the epoch's row."""
         self._rows.append(self._row(record.metrics, record))
-        for text in _nonfinite(record.metrics):
-            self.notice(f"epoch {record.metrics['epoch']}: {text}")
+        super().epoch_done(record)
 
     def _row(self, metrics: dict[str, Any], record: EpochDone | None) -> tuple[str, ...]:
         train, test = metrics["train"], metrics["test"]
@@ -279,15 +281,6 @@ def _validation(metrics: dict[str, Any]) -> list[str]:
     if "validation" not in metrics:
         return []
     return [f"validation error {error_percent(metrics['validation']['top1'])} %"]
-
-
-def _nonfinite(metrics: dict[str, Any]) -> list[str]:
-    """Non-finite states are never hidden."""
-    return [
-        f"{metrics[split]['nonfinite']} {split} examples have non-finite states (NaN or infinity)"
-        for split in ("train", "test")
-        if metrics[split]["nonfinite"]
-    ]
 
 
 def make_display(*, quiet: bool) -> Silent:

@@ -1,4 +1,7 @@
-"""What the user of a configuration should know before it is trained."""
+"""What the user should know of a configuration before it is trained, and of an epoch once it is over."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from hepcli.config import Config
 from hepcli.engine import estimator_of
@@ -13,6 +16,26 @@ MOST_ADJOINT_STEPS = 30
 def method_notices(config: Config) -> list[str]:
     """Say what of a gradient is not what its method promises: rounding, and adjoints that grow."""
     return [*_rounding_notices(config), *_adjoint_notices(config)]
+
+
+def epoch_notices(config: Config, metrics: Mapping[str, Any]) -> list[str]:
+    """Say that states of an epoch are not finite, or that it taught nothing.
+
+    Args:
+        config: of the run.
+        metrics: its line of metrics.jsonl.
+    """
+    found = [
+        f"{metrics[split]['nonfinite']} {split} examples have non-finite states (NaN or infinity)"
+        for split in ("train", "test")
+        if metrics[split]["nonfinite"]
+    ]
+    if config.relaxation.unsettled == "skip" and not metrics["train"]["settled"]:
+        found.append(
+            "no training example settled, and relaxation.unsettled = skip leaves out those that have not: "
+            "nothing was learned. Raise relaxation.free_steps, lower network.layers.NAME.gain, or use learn"
+        )
+    return [f"epoch {metrics['epoch']}: {text}." for text in found]
 
 
 def schedule_notice(config: Config, step: int, num_batches: int, before: int) -> str:

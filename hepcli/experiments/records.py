@@ -23,11 +23,12 @@ class BatchDone(NamedTuple):
 
 
 class EpochDone(NamedTuple):
-    """An epoch's line of metrics.jsonl, and what the clock said."""
+    """An epoch's line of metrics.jsonl, and what the clock said. `notices` are for the user."""
 
     metrics: dict[str, Any]
     seconds: float
     images_per_second: float
+    notices: tuple[str, ...] = ()
 
 
 class Interrupted(NamedTuple):

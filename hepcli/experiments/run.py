@@ -20,7 +20,7 @@ from hepcli.experiments.figures.curves import curves_of
 from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.figures.style import FigureFormat, attempt
 from hepcli.experiments.initial import leak_notice, starting_params
-from hepcli.experiments.notices import method_notices, schedule_notice
+from hepcli.experiments.notices import epoch_notices, method_notices, schedule_notice
 from hepcli.experiments.records import OLDER_LEAVES, EpochDone, Finished, Interrupted, RunStarted, newer_line
 from hepcli.experiments.run_files import INIT_FILE, METRICS_FILE, SUMMARY_FILE, TIMING_FILE
 from hepcli.experiments.run_folder import RunFolder
@@ -231,7 +231,8 @@ class Run:
         self.save(store, metric, replace=was_saved)
         if self._trackers is not None:
             self._trackers.log(metrics)
-        return EpochDone(metrics, time.seconds, time.images_per_second)
+        notices = epoch_notices(self.config, metrics)
+        return EpochDone(metrics, time.seconds, time.images_per_second, tuple(notices))
 
     def _measure(self, epoch: int, evaluated: Evaluated) -> dict[str, Any]:
         """The line of an epoch: a pure function of configuration and data."""

@@ -10,6 +10,8 @@ from rich.table import Table
 from hepcli.cli._display import Clock, LiveTable, PlainLines, duration, make_display
 from hepcli.cli._stderr import StderrConsole
 from hepcli.cli._tables import whole_width
+from hepcli.config import load_config
+from hepcli.experiments.notices import epoch_notices
 from hepcli.experiments.train import BatchDone, EpochDone, Finished, RunStarted
 
 
@@ -33,7 +35,9 @@ def show(display, epochs, nonfinite=0):
         for epoch in range(1, epochs + 1):
             display.batch_done(BatchDone(epoch, 1, 2))
             display.batch_done(BatchDone(epoch, 2, 2))
-            display.epoch_done(EpochDone(metrics(epoch, nonfinite), 75.0, 1234.4))
+            line = metrics(epoch, nonfinite)
+            notices = epoch_notices(load_config("quickstart").config, line)
+            display.epoch_done(EpochDone(line, 75.0, 1234.4, tuple(notices)))
 
 
 def test_a_terminal_ends_with_a_row_for_every_epoch():
@@ -69,9 +73,9 @@ def test_a_pipe_gets_a_whole_line_an_epoch(capsys):
     show(PlainLines(), epochs=2, nonfinite=1)
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["Step 7 is damaged.", "run runs/a[/b]c: 2 epochs"]
-    assert lines[3].startswith("epoch 2/2  loss 0.5000")
-    assert "log10 residual -5.40  settled 97.5 %  unsettled share of signal 12.5 %" in lines[3]
-    assert "1 test examples have non-finite states (NaN or infinity)" in lines[3]
+    assert lines[5].startswith("epoch 2/2  loss 0.5000")
+    assert "log10 residual -5.40  settled 97.5 %  unsettled share of signal 12.5 %" in lines[5]
+    assert lines[7] == "epoch 2: 1 test examples have non-finite states (NaN or infinity)."
 
 
 SCORES = {"top1": 0.8125}

@@ -20,7 +20,7 @@ from hepcli.experiments.measure import MeasureRequest, measure
 from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.run import Run
 from hepcli.experiments.timing import timing_of
-from hepcli.experiments.train import BatchDone, Finished, TrainRequest, train
+from hepcli.experiments.train import BatchDone, EpochDone, Finished, TrainRequest, train
 
 from .runs import EPOCHS, contents, run
 
@@ -157,6 +157,13 @@ def test_nudges_that_rounding_outweighs_are_noticed(tmp_path, small, method, rad
     own = (f"gradient.method={method}", f"gradient.beta_radius={radius}")
     notices = run(tmp_path / "run", (*small, *own))[0].notices
     assert any("rounding" in notice for notice in notices) == said
+
+
+def test_an_epoch_in_which_no_example_settles_and_all_are_skipped_is_noticed(tmp_path, small):
+    own = ("relaxation.unsettled=skip", "relaxation.free_steps=1", "relaxation.converged_residual=1e-9")
+    records = list(train(TrainRequest(None, (*small, *own), {"run.epochs": 1}, tmp_path / "run")))
+    (notice,) = [notice for record in records if isinstance(record, EpochDone) for notice in record.notices]
+    assert notice.startswith("epoch 1: no training example settled")
 
 
 @pytest.mark.parametrize(
