@@ -19,6 +19,7 @@ from hepcli.engine import Estimate, Params, Problem, draws_random_numbers, estim
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
 from hepcli.experiments.compiled import network_of_method
+from hepcli.experiments.saved import EVERY_METHOD_ALLOWS
 from hepcli.networks import Network
 from hepcli.settings import ESTIMATORS, DataSettings, GradientSettings, RelaxationSettings, traits_of
 from hepcli.training import normalizer
@@ -97,17 +98,14 @@ def estimate(
 
 def _without_training(config: Config, method: object) -> Config:
     """The configuration without what an estimate does not read, and `method` may not allow."""
-    gradient = config.gradient
+    neutral = dict(EVERY_METHOD_ALLOWS)
     if method in ESTIMATORS and not traits_of(str(method)).uses_circle:
-        gradient = replace(gradient, beta_sign="positive")
-    return config.model_copy(
-        update={
-            "gradient": gradient,
-            "homeostasis": replace(config.homeostasis, weight=0.0),
-            "optimizer": replace(config.optimizer, feedback_learning="gradient"),
-            "relaxation": replace(config.relaxation, persistent_state=False),
-        }
-    )
+        neutral["gradient.beta_sign"] = "positive"
+    tables = {}
+    for key, value in neutral.items():
+        table, _, name = key.partition(".")
+        tables[table] = replace(getattr(config, table), **{name: value})
+    return config.model_copy(update=tables)
 
 
 def _check_tables(own: Config, asked: Config) -> None:

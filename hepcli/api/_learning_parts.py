@@ -155,11 +155,11 @@ def _check_traits(name: str, traits: Traits) -> None:
     """Raise CodeError where a trait is of another type than it must be, or the limit is none."""
     for field in dataclasses.fields(Traits):
         value, kind = getattr(traits, field.name), type(field.default)
-        if field.name == "limit":
-            is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
-        elif field.name == "options":
+        if field.name == "options":
             check_options(f"estimator {name}", value)
             continue
+        if field.name == "limit":
+            is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
         else:
             is_right = isinstance(value, kind) or (kind is float and isinstance(value, int))
             wanted = f"of type {kind.__name__}"

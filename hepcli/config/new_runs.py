@@ -37,8 +37,8 @@ def _idle_faults(config: Config) -> list[Fault]:
         settings = getattr(config, table)
         chosen, options = getattr(settings, key), settings.options
         if options and not parts.options_of(chosen):
-            key = assigned(f"{table}.options", dict(options))
-            faults.append(Fault(key, f"{chosen} has no options; set it to {{}}"))
+            place = assigned(f"{table}.options", dict(options))
+            faults.append(Fault(place, f"{chosen} has no options; set it to {{}}"))
     if config.gradient.method == "dyadic_ep":
         rule = "dyadic_ep has no nudged phase of its own; set relaxation.{}, and this to same"
         for key in ("solver", "tolerance"):

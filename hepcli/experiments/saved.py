@@ -65,8 +65,13 @@ _OF_TRAINING = (
     "run.trackers",
 )
 """Keys, and whole tables, that nothing reads but training."""
-_NEEDED_BY_METHODS = ("homeostasis.weight", "relaxation.persistent_state", "optimizer.feedback_learning")
-"""Those that some methods do not allow, so that a run that is opened with one may have to change them."""
+EVERY_METHOD_ALLOWS = {
+    "homeostasis.weight": 0.0,
+    "relaxation.persistent_state": False,
+    "optimizer.feedback_learning": "gradient",
+}
+"""Those of which some methods do not allow every value, so that a run that is opened with one may have to
+change them, and the value that all allow."""
 
 
 class SavedRun:
@@ -123,7 +128,7 @@ class SavedRun:
         """Check that nothing is changed that would change nothing but what figures say of the run."""
         other_method = self._own_config.gradient.method != self.config.gradient.method
         for key, own, given in differences(self._own_config, self.config):
-            if other_method and key in _NEEDED_BY_METHODS:
+            if other_method and key in EVERY_METHOD_ALLOWS:
                 continue
             if any(f"{key}.".startswith(f"{name}.") for name in _OF_TRAINING):
                 raise ConfigError(

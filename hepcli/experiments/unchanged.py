@@ -10,7 +10,12 @@ from hepcli.experiments.run_folder import other_examples
 from hepcli.experiments.selection import is_over
 from hepcli.experiments.task import Task
 
-_AT_ONCE = ("data.accumulate", "data.eval_batch_size")
+_AT_ONCE = {
+    "data.accumulate": "results agree up to rounding",
+    "data.eval_batch_size": "results agree up to rounding, "
+    "but the homeostatic loss is that of the first batch",
+}
+"""Keys that say how many examples are computed at once, and what becomes of the results."""
 MAY_CHANGE = ("run.epochs", "run.patience", "run.devices", "run.trackers", *_AT_ONCE)
 """Keys of a run that may change: how long it trains, where and how much at once, not what a step computes."""
 
@@ -96,11 +101,9 @@ def rounding_notices(config: Config, metadata: Mapping[str, Any]) -> list[str]:
         metadata: of the checkpoint; older ones do not tell.
     """
     before, now = _values(metadata.get("config") or {}), _values(config.model_dump(mode="json"))
-    rounding = "results agree up to rounding"
-    agree = {"data.eval_batch_size": f"{rounding}, but the homeostatic loss is that of the first batch"}
     return [
-        f"{key} = {now[key]}: it was {before[key]} up to here; {agree.get(key, rounding)}."
-        for key in _AT_ONCE
+        f"{key} = {now[key]}: it was {before[key]} up to here; {results}."
+        for key, results in _AT_ONCE.items()
         if before.get(key, now[key]) != now[key]
     ]
 

@@ -91,7 +91,7 @@ class Evaluator:
         return _totals(*layout.by_device(partial(self._settle, homeostasis=homeostasis), own, params))
 
     def _settle_together(self, params: Params, batch: Batch, layout: Layout, homeostasis: bool) -> Totals:
-        """`_settle_whole` of several runs: parameters, rows and totals have a leading axis of runs."""
+        """`_settle_whole` of several runs: parameters, examples and totals have a leading axis of runs."""
 
         def one_run(own: tuple[Params, Array, Array]) -> Totals:
             params, rows, indices = own

@@ -152,7 +152,7 @@ def _table(groups: Groups, epoch: int) -> Iterator[str]:
 
 def _differences(groups: Groups, against: str, epoch: int) -> Iterator[str]:
     """Against one row, over the seeds that both have: mean and confidence interval, paired."""
-    base = groups.get(against, {})
+    base = groups[against] if groups else {}
     for row, runs in groups.items():
         seeds = sorted(base.keys() & runs.keys())
         if row == against or len(seeds) < 2:
