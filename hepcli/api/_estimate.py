@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from hepcli.api._model import Model, own_programs
 from hepcli.api._open import opened
 from hepcli.api._session import Overrides, in_session, set_once, split_overrides
-from hepcli.config import Config, differences, load_config
+from hepcli.config import Config, differences, load_config, read_settings
 from hepcli.engine import Estimate, Params, Problem, draws_random_numbers, estimator_of
 from hepcli.engine import estimate as estimate_problem
 from hepcli.errors import ConfigError
@@ -79,7 +79,8 @@ def estimate(
     labels = model.checked_labels(labels, images)
     texts, flags = split_overrides(overrides)
     set_once(flags, "gradient.method", method)
-    plain = _without_training(model.config, flags.get("gradient.method"))
+    asked_for, _ = read_settings(texts, flags)
+    plain = _without_training(model.config, asked_for.get("gradient.method"))
     config = load_config(plain.model_dump(mode="json"), texts, flags, is_new=False).config
     _check_tables(plain, config)
     own, asked = model.config.gradient.method, config.gradient.method

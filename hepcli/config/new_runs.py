@@ -1,7 +1,17 @@
 """What old runs may do and new ones may not, because it does nothing, or not what it says."""
 
 from hepcli.config.config import Config
-from hepcli.settings import CHOOSERS, CYCLIC, INPUT, TRACKERS, Fault, assigned, cyclic_classes, traits_of
+from hepcli.settings import (
+    CHOOSERS,
+    CYCLIC,
+    INPUT,
+    TRACKERS,
+    Fault,
+    NetworkSettings,
+    assigned,
+    cyclic_classes,
+    traits_of,
+)
 
 
 def new_run_faults(config: "Config") -> list[Fault]:
@@ -33,6 +43,14 @@ def _idle_faults(config: Config) -> list[Fault]:
         ):
             if value != idle:
                 faults.append(Fault(assigned(key, value), rule.format(idle)))
+    if config.homeostasis.weight and _is_symmetric(network):
+        rule = "nothing of this network can be misaligned; set it to 0"
+        faults.append(Fault(assigned("homeostasis.weight", config.homeostasis.weight), rule))
+    decays = config.optimizer.weight_decay_multipliers
+    untied = [name for name in pairs if network.is_top_down(name) and not network.is_tied(name)]
+    if config.optimizer.feedback_learning == "kolen_pollack" and not any(decays.get(n, 1.0) for n in untied):
+        rule = "needs optimizer.weight_decay_multipliers above 0 for feedback, which aligns the kernels"
+        faults.append(Fault(assigned("optimizer.feedback_learning", "kolen_pollack"), rule))
     for table, (key, parts) in CHOOSERS.items():
         settings = getattr(config, table)
         chosen, options = getattr(settings, key), settings.options
@@ -45,6 +63,14 @@ def _idle_faults(config: Config) -> list[Fault]:
             if (value := getattr(relaxation, f"nudged_{key}")) not in ("same", getattr(relaxation, key)):
                 faults.append(Fault(assigned(f"relaxation.nudged_{key}", value), rule.format(key)))
     return faults
+
+
+def _is_symmetric(network: NetworkSettings) -> bool:
+    """Whether the Jacobian is, whatever the kernels: each leads to a layer and, transposed, back from it."""
+    between = [name for name in network.connections if not name.startswith(f"{INPUT}-")]
+    tied = [name for name in between if network.is_tied(name)]
+    partners = {network.partner(name) for name in tied}
+    return all(name in partners or (name in tied and network.strength(name) == 1.0) for name in between)
 
 
 def _tracker_faults(config: Config) -> list[Fault]:
@@ -69,6 +95,8 @@ def _one_sided_faults(config: Config) -> list[Fault]:
     if not divides and not estimator.clamps_output:
         return []
     instead = "; set it to float32" + (", or gradient.num_points to 2 or more" if is_circle else "")
+    if is_circle and gradient.beta_sign == "random":
+        instead += " and gradient.beta_sign to positive"
     result = "divides its rounding by |β|" if divides else "keeps its rounding"
     rule = f"{gradient.method} subtracts the state of the free phase here and {result}"
     return [Fault(assigned("relaxation.free_precision", precision), rule + instead)]
@@ -79,17 +107,18 @@ def _cyclic_faults(config: Config) -> list[Fault]:
     relaxation, network = config.relaxation, config.network
     edges = tuple(pair for pair in network.connection_pairs if pair[0] != INPUT)
     layers = tuple(network.layers)
-    solvers = {relaxation.solver, relaxation.nudged.solver}
-    if relaxation.order != CYCLIC or len(layers) == 1 or solvers == {"synchronous"}:
+    solvers = {"solver": relaxation.solver, "nudged_solver": relaxation.nudged_solver}
+    grouped = {key: name for key, name in solvers.items() if name not in ("synchronous", "same")}
+    if relaxation.order != CYCLIC or len(layers) == 1 or not grouped:
         return []
-    if len(cyclic_classes(layers, edges)) > 1:
+    if traits_of(config.gradient.method).is_feedforward or len(cyclic_classes(layers, edges)) > 1:
         return []
-    solver = min(solvers - {"synchronous"})
+    instead = " and ".join(f'relaxation.{key} = "synchronous"' for key in grouped)
     return [
         Fault(
             assigned("relaxation.order", CYCLIC),
-            f"the layers of this network have no cyclic order, so {solver} would update all of them at once; "
-            'set relaxation.order = "even_odd", "sequential" or groups such as [["l1", "out"], ["l2"]], or '
-            'relaxation.solver = "synchronous"',
+            f"the layers of this network have no cyclic order, so {min(grouped.values())} would update all "
+            'of them at once; set relaxation.order = "even_odd", "sequential" or groups such as '
+            f'[["l1", "out"], ["l2"]], or {instead}',
         )
     ]

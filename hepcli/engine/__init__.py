@@ -46,6 +46,7 @@ from hepcli.engine._problem import (
     signal_sums,
     summed_gradient,
 )
+from hepcli.engine._reach import layers_reached
 from hepcli.engine._relax import log10_residual, relax, report
 from hepcli.engine._solver import Solver, make_solver
 from hepcli.engine._types import (
@@ -100,6 +101,7 @@ __all__ = [
     "homeostatic_gradient",
     "homeostatic_loss",
     "jacobian_symmetry",
+    "layers_reached",
     "leading_eigenvalues",
     "local_learning",
     "log10_residual",

@@ -1,11 +1,12 @@
 """What the user should know of a configuration before it is trained, and of an epoch once it is over."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hepcli.config import Config
-from hepcli.engine import estimator_of
-from hepcli.settings import SCHEDULES
+from hepcli.engine import estimator_of, layers_reached
+from hepcli.settings import INPUT, SCHEDULES, SOLVERS, RelaxationSettings, traits_of
 
 SMALLEST_RADIUS = 1e-4
 """|β| below which rounding in float32 changes the gradient of a batch by more than about 1 % (METHOD §3)."""
@@ -14,8 +15,15 @@ MOST_ADJOINT_STEPS = 30
 
 
 def method_notices(config: Config) -> list[str]:
-    """Say what of a gradient is not what its method promises: rounding, and adjoints that grow."""
-    return [*_rounding_notices(config), *_adjoint_notices(config)]
+    """Say what of a gradient is not what its method promises.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        Notices of rounding, of adjoints that grow, and of layers that the error signal does not come to.
+    """
+    return [*_rounding_notices(config), *_adjoint_notices(config), *_reach_notices(config)]
 
 
 def epoch_notices(config: Config, metrics: Mapping[str, Any]) -> list[str]:
@@ -81,3 +89,62 @@ def _adjoint_notices(config: Config) -> list[str]:
         "Use relaxation.unsettled=skip, or gradient.adjoint_steps=20, as the published code does on "
         "Fashion-MNIST."
     ]
+
+
+def _reach_notices(config: Config) -> list[str]:
+    """Say which layers learn nothing, because the error signal does not come to them."""
+    network, method = config.network, config.gradient.method
+    flow, layers = traits_of(method).signal_flow, tuple(network.layers)
+    settings, key, steps = _signal_steps(config)
+    if flow == "at_once" or SOLVERS.is_own(settings.solver):
+        return []
+    pairs = zip(network.connections, network.connection_pairs, strict=True)
+    edges = {name: pair for name, pair in pairs if pair[0] != INPUT}
+    along = tuple(pair for name, pair in edges.items() if network.strength(name))
+    against = tuple((post, pre) for pre, post in along)
+    ways = {"along": along, "against": against, "both": (*along, *against)}[flow]
+    grouped = tuple(edges.values())
+    if flow == "both":
+        grouped = (*grouped, *((post, pre) for pre, post in grouped))
+
+    def unreached(steps: int) -> list[str]:
+        reached = layers_reached(settings, layers, grouped, ways, steps, backwards=flow == "against")
+        return [name for name in layers if name not in reached]
+
+    most = 2 * len(layers) ** 2  # enough for any solver: every pass comes to one more
+    never = unreached(most)
+    late = [name for name in unreached(steps) if name not in never]
+    notices = []
+    if never:
+        instead = ", or use rbp or bptt, whose signal goes against connections" if flow == "along" else ""
+        notices.append(
+            f"gradient.method = {method}: no connections of a strength above 0 lead the error signal from "
+            f"out to {_learning_nothing(never)}. Add feedback connections{instead}."
+        )
+    if late:
+        fewest = next(count for count in range(steps, most + 1) if unreached(count) == never)
+        notices.append(
+            f"{key} = {steps}: the error signal needs {fewest} from out to {_learning_nothing(late)}."
+        )
+    return notices
+
+
+def _signal_steps(config: Config) -> tuple[RelaxationSettings, str, int]:
+    """By what settings an error signal spreads, what limits its steps, and how many these are."""
+    relaxation, gradient = config.relaxation, config.gradient
+    settings, nudged, adjoint = relaxation.nudged, "relaxation.nudged_steps", "gradient.adjoint_steps"
+    if gradient.method == "dyadic_ep":
+        return relaxation, "relaxation.free_steps", relaxation.free_steps
+    if gradient.method == "online_hep":
+        points = gradient.num_points * gradient.online_cycles
+        return settings, f"{nudged} over {points} points", points * relaxation.nudged_steps
+    if gradient.method == "neumann_rbp":  # a series of steps of all layers at once, after its first term
+        return replace(settings, solver="synchronous"), f"{adjoint} + 1", gradient.adjoint_steps + 1
+    if traits_of(gradient.method).iterates_adjoint:
+        return settings, adjoint, gradient.adjoint_steps
+    return settings, nudged, relaxation.nudged_steps
+
+
+def _learning_nothing(layers: list[str]) -> str:
+    """Layers, and what becomes of them."""
+    return f"{', '.join(layers)}, so that kernels into {'it' if len(layers) == 1 else 'them'} do not learn"

@@ -156,6 +156,10 @@ class GradientSettings:
                 raise Faults(
                     [Fault(key, f"applies only to estimators that nudge on a circle, and {method} does not")]
                 )
+            least = traits_of(method).min_points
+            if least > 1:
+                message = f"must be positive: {method} needs gradient.num_points of at least {least}"
+                raise Faults([Fault(key, message)])
             if num_points != 1:
                 message = (
                     f"needs gradient.num_points = 1: {num_points} nudges cancel the first-order error anyway"

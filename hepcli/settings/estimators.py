@@ -17,6 +17,8 @@ class Traits:
         has_error_vector: whether there is an e at all.
         has_free_phase: whether it starts with a free phase, which may be given a state to start from.
         has_nudged_record: whether there are nudged phases or an adjoint iteration to report.
+        signal_flow: how e spreads from layer ``out``, step by step: along the connections, against them, or
+            both ways; `at_once` where the number of steps does not matter, or is not known to.
         iterates_adjoint: whether e grows with `gradient.adjoint_steps` where an example has not settled.
         uses_circle: whether |β| is the radius of a circle of nudges.
         subtracts_states: whether e is a difference of states over |β| without being a sum on that circle.
@@ -36,6 +38,7 @@ class Traits:
     has_error_vector: bool = True
     has_free_phase: bool = True
     has_nudged_record: bool = True
+    signal_flow: Literal["along", "against", "both", "at_once"] = "at_once"
     iterates_adjoint: bool = False
     uses_circle: bool = False
     subtracts_states: bool = False
@@ -60,18 +63,25 @@ class Traits:
 
 
 TRAITS = {
-    "hep": Traits(uses_circle=True),
-    "hep_exact": Traits(),
-    "online_hep": Traits(has_free_phase=False, uses_circle=True, always_complex=True, min_points=2),
-    "rbp": Traits(limit="rbp", iterates_adjoint=True),
-    "neumann_rbp": Traits(limit="rbp", iterates_adjoint=True),
-    "bptt": Traits(has_error_vector=False, has_nudged_record=False),
-    "asymep": Traits(limit="rbp", uses_circle=True),
-    "asymep_exact": Traits(limit="rbp"),
-    "dyadic_ep": Traits(limit="rbp", has_free_phase=False),
-    "contrastive_ep": Traits(uses_circle=True, learns_locally=False, is_contrastive=True),
-    "contrastive_hebbian": Traits(learns_locally=False, is_contrastive=True, clamps_output=True),
+    "hep": Traits(signal_flow="along", uses_circle=True),
+    "hep_exact": Traits(signal_flow="along"),
+    "online_hep": Traits(
+        signal_flow="along", has_free_phase=False, uses_circle=True, always_complex=True, min_points=2
+    ),
+    "rbp": Traits(limit="rbp", signal_flow="against", iterates_adjoint=True),
+    "neumann_rbp": Traits(limit="rbp", signal_flow="against", iterates_adjoint=True),
+    "bptt": Traits(signal_flow="against", has_error_vector=False, has_nudged_record=False),
+    "asymep": Traits(limit="rbp", signal_flow="both", uses_circle=True),
+    "asymep_exact": Traits(limit="rbp", signal_flow="both"),
+    "dyadic_ep": Traits(limit="rbp", signal_flow="against", has_free_phase=False),
+    "contrastive_ep": Traits(
+        signal_flow="along", uses_circle=True, learns_locally=False, is_contrastive=True
+    ),
+    "contrastive_hebbian": Traits(
+        signal_flow="along", learns_locally=False, is_contrastive=True, clamps_output=True
+    ),
     "coupled_learning": Traits(
+        signal_flow="along",
         subtracts_states=True,
         largest_radius=1.0,
         learns_locally=False,

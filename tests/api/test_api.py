@@ -274,6 +274,7 @@ def test_an_estimate_needs_no_settings_of_training_that_its_method_does_not_allo
     images, labels, *_ = model.split("train")
     for method in ("feedforward", "rbp", "dyadic_ep"):
         assert hepcli.estimate(model, images[:4], labels[:4], method).error_vector
+    assert hepcli.estimate(model, images[:4], labels[:4], overrides=["gradient.method=rbp"]).error_vector
     with pytest.raises(ConfigError, match="an estimate can change only settings of"):
         hepcli.estimate(model, images[:4], labels[:4], "rbp", {"homeostasis.weight": 1.0})
 

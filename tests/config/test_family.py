@@ -184,6 +184,10 @@ def of_a_run(resolved, key, value):
     ("overrides", "words"),
     [
         (("gradient.num_points=1",), ", or gradient.num_points to 2 or more"),
+        (
+            ("gradient.num_points=1", "gradient.beta_sign=random"),
+            ", or gradient.num_points to 2 or more and gradient.beta_sign to positive",
+        ),
         (("gradient.num_points=1", "gradient.method=asymep"), "asymep subtracts the state of the free phase"),
         (
             ("gradient.method=coupled_learning", "network.loss=squared_error", "network.readout=false"),
@@ -217,6 +221,14 @@ def test_settings_that_nothing_reads():
     assert "set it to 1.0" in message(upwards, "network.feedback_strength=0.5")
     assert "set it to gradient" in message(upwards, "optimizer.feedback_learning=fixed")
     assert load_config(None, [upwards])
+    tied, weight = "network.tied=true", "homeostasis.weight=1.0"
+    assert "nothing of this network can be misaligned; set it to 0" in message(tied, weight)
+    assert load_config(None, [tied, weight, "network.feedback_strength=0.5"])
+    assert load_config(None, ['network.tied=["l2-l1"]', weight])
+    rates = "optimizer.weight_decay_multipliers={l1-l2=0.0, l2-l1=0.0, l2-out=0.0, out-l2=0.0}"
+    aligning = ["optimizer.feedback_learning=kolen_pollack", "optimizer.weight_decay=0.1"]
+    assert "needs optimizer.weight_decay_multipliers above 0 for feedback" in message(*aligning, rates)
+    assert load_config(None, aligning)
 
 
 @pytest.mark.parametrize("solver", ["alternating", "anderson"])
@@ -228,6 +240,12 @@ def test_cycles_without_an_order(solver):
         in text
     )
     assert load_config(SMALL, ["relaxation.order=cyclic", "relaxation.solver=synchronous"])
+    nudged = ["relaxation.solver=synchronous", f"relaxation.nudged_solver={solver}"]
+    text = message("relaxation.order=cyclic", *nudged, preset=SMALL)
+    assert text.endswith('or relaxation.nudged_solver = "synchronous"')
+    assert load_config(
+        SMALL, ["relaxation.order=cyclic", "network.tied=false", "gradient.method=feedforward"]
+    )
     own = load_config(SMALL, [f"relaxation.solver={solver}"])
     assert of_a_run(own, "order", "cyclic").order == "cyclic"
     assert load_config(SMALL, ['relaxation.order=[["h1", "h3", "out"], ["h2"], ["h4"]]'])

@@ -48,3 +48,5 @@ def test_a_random_sign_needs_a_nudge():
     text = message("quickstart", "gradient.method=bptt", "gradient.beta_sign=random", "gradient.num_points=1")
     rule = "applies only to estimators that nudge on a circle, and bptt does not"
     assert text == f'gradient.beta_sign = "random": {rule}'
+    text = message("quickstart", "gradient.method=online_hep", "gradient.beta_sign=random")
+    assert text.endswith("must be positive: online_hep needs gradient.num_points of at least 2")
