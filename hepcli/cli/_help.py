@@ -1,6 +1,7 @@
 """What --help looks like: options in panels, flags without a type, examples that can be pasted."""
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,25 @@ class Command(TyperCommand):
 
     def __init__(self, name: str | None, **given: Any) -> None:
         super().__init__(name, **_filled(given))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, but take no option of this command for the value of another.
+
+        Where a shell variable is empty, `--out $OUT --resume` would make a folder named --resume.
+        """
+        options = {name: own for own in self.get_params(ctx) for name in (*own.opts, *own.secondary_opts)}
+        words = iter(args)
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            option = options.get(word) if word.startswith("-") else None
+            if option is None or option.is_flag or option.count:
+                continue
+            value = next(words, "")
+            if value.startswith("-") and value.partition("=")[0] in options and not ctx.resilient_parsing:
+                ctx.fail(
+                    f"Option {word} needs a value, but {value} follows. If that is meant: {word}={value}"
+                )
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def get_params(self, ctx: Any) -> Any:
         """The parameters, as the help shows them."""

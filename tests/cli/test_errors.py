@@ -7,6 +7,7 @@ import jax
 import pytest
 import typer
 
+from hepcli.cli import app
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._options import user_path
 from hepcli.errors import DivergenceError
@@ -67,6 +68,16 @@ def test_paths_are_what_a_user_means(monkeypatch):
     for wrong in ("", "~nosuchuser/x"):
         with pytest.raises(typer.BadParameter):
             user_path(wrong)
+
+
+@pytest.mark.parametrize("words", ["--out --resume", "--set a.b=1 --epochs --seed=2", "--preset --help"])
+def test_no_option_is_the_value_of_another(words):
+    """A shell variable was empty: `hep train --out $OUT --resume` made a folder named --resume."""
+    train = typer.main.get_command(app).commands["train"]
+    with pytest.raises(Exception, match="needs a value, but"):
+        train.make_context("train", words.split())
+    train.make_context("train", words.split(), resilient_parsing=True)  # for completion
+    train.make_context("train", ["--out=--resume", "--set", "--x=1", "--epochs", "2"])
 
 
 def test_what_went_wrong_besides_is_shown_too(capsys):
