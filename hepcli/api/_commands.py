@@ -20,7 +20,6 @@ from hepcli.api._session import (
     warn,
 )
 from hepcli.code import kept_current
-from hepcli.data import SplitName
 from hepcli.errors import ConfigError
 from hepcli.experiments.evaluate import Examples, evaluate_params, loaded_split
 from hepcli.experiments.figures.style import FigureFormat
@@ -137,7 +136,7 @@ def evaluate(model: Model | str | Path, split: Examples = "test") -> dict[str, A
 
 @in_session
 def measure(
-    model: Model | str | Path, examples: int | None = None, split: SplitName = "test"
+    model: Model | str | Path, examples: int | None = None, split: Examples = "test"
 ) -> dict[str, Any]:
     """Measure how far a network's error signal deviates from the gradient, and why; no files are written.
 
@@ -147,7 +146,7 @@ def measure(
     Args:
         model: a run or an untrained network, or the path of a run: short for `load_run(path)`.
         examples: how many, the first of the split; None for 256, or all where there are fewer.
-        split: "test" or "train".
+        split: "test", "validation" (the held-out examples), or "train" (the examples used for training).
 
     Returns:
         What `hep measure-asymmetry --json` prints, but for the figures and `init_from`.
@@ -169,7 +168,7 @@ def measure(
                 'Write measure(model, 100, split="train") for the first 100 of that split.',
             ) from error
     measurement = Measurement(model._task, split, examples, key="examples =")
-    warn(filter(None, [model._task.split(split).notice]))
+    warn(filter(None, [model._task.split(loaded_split(split)).notice]))
     if not isinstance(model, Run):
         return measurement.record(model.params, 0, None, None)
     return measurement.record(model.params, model.step, _checkpoint(model), model._test_top1)

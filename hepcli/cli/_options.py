@@ -28,9 +28,10 @@ def not_empty(text: str) -> str:
 
 
 class SplitChoice(StrEnum):
-    """Splits of a data set."""
+    """Examples of a data set."""
 
     TEST = "test"
+    VALIDATION = "validation"
     TRAIN = "train"
 
 

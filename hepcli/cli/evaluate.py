@@ -1,8 +1,7 @@
 """`hep eval`."""
 
 import json
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -10,7 +9,18 @@ from rich.text import Text
 
 from hepcli.cli._errors import handle_errors
 from hepcli.cli._help import examples
-from hepcli.cli._options import Best, Checkpoint, Code, DataDir, Json, Settings, Step, chosen_step
+from hepcli.cli._options import (
+    Best,
+    Checkpoint,
+    Code,
+    DataDir,
+    Json,
+    Settings,
+    SplitChoice,
+    SplitName,
+    Step,
+    chosen_step,
+)
 from hepcli.cli._stderr import StderrConsole, attempt, say
 from hepcli.cli._tables import error_percent
 
@@ -35,21 +45,10 @@ whose residual is small enough to count as a fixed point; non-finite: examples
 whose state overflowed"""
 
 
-class EvalSplitChoice(StrEnum):
-    """Examples a network can be evaluated on."""
-
-    TEST = "test"
-    VALIDATION = "validation"
-    TRAIN = "train"
-
-
-EvalSplit = Annotated[EvalSplitChoice, typer.Option("--split", help="Which split to use.")]
-
-
 @handle_errors
 def eval_command(
     checkpoint: Checkpoint,
-    split: EvalSplit = EvalSplitChoice.TEST,
+    split: SplitName = SplitChoice.TEST,
     step: Step = None,
     best: Best = False,
     settings: Settings = None,

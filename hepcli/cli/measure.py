@@ -70,8 +70,7 @@ def measure_command(
         typer.Option(
             "--examples",
             metavar="N",
-            help="Number of examples, from the start of the split (of train, validation examples included). "
-            "Default: 256, or all if there are fewer.",
+            help="Number of examples, from the start of the split. Default: 256, or all if there are fewer.",
             show_default=False,
         ),
     ] = None,

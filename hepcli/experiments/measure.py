@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from hepcli.code import code_settings, load_code
 from hepcli.config import load_config
-from hepcli.data import OnProgress, SplitName, silent
+from hepcli.data import OnProgress, silent
 from hepcli.errors import CheckpointError, ConfigError
+from hepcli.experiments.evaluate import Examples, loaded_split
 from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.figures.style import FigureFormat, attempt
 from hepcli.experiments.initial import Initial, starting_params
@@ -33,7 +34,7 @@ class MeasureRequest(NamedTuple):
         step: which step; None for the one `checkpoint` names, else the newest intact one.
         all_steps: measure every step of the run.
         examples: how many, the first of the split; None for 256, or all where there are fewer.
-        split_name: which split; of "train" also the examples that are held out.
+        split_name: which split; of "train" only those examples that were trained on.
         overrides: KEY=VALUE texts, such as gradient.num_points=4.
         out: folder of results; None for asymmetry/ in the run folder.
         data_dir: where data sets are kept.
@@ -48,7 +49,7 @@ class MeasureRequest(NamedTuple):
     step: int | None = None
     all_steps: bool = False
     examples: int | None = None
-    split_name: SplitName = "test"
+    split_name: Examples = "test"
     overrides: Sequence[str] = ()
     out: Path | None = None
     data_dir: Path | None = None
@@ -112,7 +113,7 @@ def measure(request: MeasureRequest, report: OnProgress = silent) -> Iterator[Me
         if isinstance(outcome, StepMeasured):
             records.append(outcome.record)
         yield outcome
-    notice = source.task.split(request.split_name).notice
+    notice = source.task.split(loaded_split(request.split_name)).notice
     with folder.writing(), held(folder.path):  # figures are those of the measures beside them
         done = _write(request, measurement, folder, records)
     yield done._replace(notices=(*filter(None, [notice]), *done.notices))

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hepcli.config import config_hash
-from hepcli.data import OnProgress, SplitName, silent
+from hepcli.data import OnProgress, silent
 from hepcli.engine import estimator_of
+from hepcli.experiments.evaluate import Examples, examples_of, loaded_split
 from hepcli.experiments.figures.along_run import along_run
 from hepcli.experiments.figures.captions import settings_of
 from hepcli.experiments.figures.data import FigureData
@@ -45,7 +46,7 @@ class Measurement:
 
     Args:
         task: configuration, network and data.
-        split_name: which split.
+        split_name: which split; of "train" only those examples that were trained on.
         examples: how many, the first of the split; None for 256, or all where there are fewer.
         report: receives a line whenever something is begun.
         key: what errors call the number of examples.
@@ -54,15 +55,16 @@ class Measurement:
     def __init__(
         self,
         task: Task,
-        split_name: SplitName = "test",
+        split_name: Examples = "test",
         examples: int | None = None,
         report: OnProgress = silent,
         key: str = "--examples",
     ) -> None:
-        available = len(task.split(split_name).labels)
+        chosen, split = examples_of(task, split_name), loaded_split(split_name)
+        available = len(task.split(split).labels if chosen is None else chosen)
         self._examples = min(_EXAMPLES, available) if examples is None else examples
         self._task, self._split_name, self._report = task, split_name, report
-        self._meter = task.meter(task.config, split_name, self._examples, key)
+        self._meter = task.meter(task.config, split, self._examples, key, chosen)
         self._params: Any = None
 
     def untrained(self, initial: Initial) -> StepMeasured:

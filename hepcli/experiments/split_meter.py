@@ -25,9 +25,10 @@ class SplitMeter:
 
     Args:
         meter: of the network.
-        split: where the examples are from.
-        name: of its data set.
-        examples: how many, the first of the split.
+        split: of the data set, where the examples are from.
+        name: of the data set.
+        chosen: the examples of the split that are meant (n,); None for all.
+        examples: how many, the first of those.
         key: what the number of examples is called in errors, such as `--examples`.
 
     Raises:
@@ -39,10 +40,12 @@ class SplitMeter:
         meter: AsymmetryMeter,
         split: Split,
         name: str,
+        chosen: NDArray[np.int64] | None,
         examples: int,
         key: str,
     ) -> None:
-        available = len(split.labels)
+        self._chosen = np.arange(len(split.labels)) if chosen is None else chosen
+        available = len(self._chosen)
         if not 1 <= examples <= available:
             raise ConfigError(
                 f"{key} {examples}: the split of {name} has {available} examples.",
@@ -59,7 +62,7 @@ class SplitMeter:
     @property
     def coverage_note(self) -> str | None:
         """What the user should know where the examples are of too few classes to stand for the split."""
-        labels, name = self._split.labels, self._name
+        labels, name = self._split.labels[self._chosen], self._name
         seen, there = len(np.unique(labels[: self._examples])), len(np.unique(labels))
         if 2 * seen >= min(self._examples, there):
             return None
@@ -124,7 +127,8 @@ class SplitMeter:
         return result
 
     def _rows(self, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-        return jnp.asarray(self._split.images[rows]), jnp.asarray(self._split.labels[rows])
+        places = self._chosen[rows]
+        return jnp.asarray(self._split.images[places]), jnp.asarray(self._split.labels[places])
 
 
 def in_short(measures: dict[str, Any], examples: int) -> dict[str, Any]:

@@ -271,10 +271,20 @@ class Task:
         """Evaluates parameters on a feed."""
         return self._compiled.evaluator
 
-    def meter(self, config: Config, split: SplitName, examples: int, key: str) -> SplitMeter:
-        """Measures parameters of a run on the first examples of a split; `key` is their number in errors."""
+    def meter(
+        self,
+        config: Config,
+        split: SplitName,
+        examples: int,
+        key: str,
+        chosen: NDArray[np.int64] | None = None,
+    ) -> SplitMeter:
+        """Measures parameters of a run on the first examples of a split, or of those of it that are chosen.
+
+        `key` is the name of their number in errors.
+        """
         meter = self._compiled.meter(config.gradient)
-        return SplitMeter(meter, self.split(split), config.data.name, examples, key)
+        return SplitMeter(meter, self.split(split), config.data.name, chosen, examples, key)
 
 
 def _as_arrays(numbers: Sequence[RunNumbers], *, stacked: bool) -> RunNumbers:

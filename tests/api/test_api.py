@@ -13,6 +13,7 @@ import hepcli
 from hepcli import HepWarning
 from hepcli.errors import CheckpointError, CodeError, ConfigError
 from hepcli.experiments.evaluate import evaluate as evaluate_command
+from hepcli.experiments.measurement import Measurement
 from hepcli.experiments.records import EpochDone, RunStarted
 from hepcli.experiments.weights import flat
 from hepcli.settings import MEASURES, RESERVED
@@ -329,7 +330,7 @@ def test_other_parameters_and_settings_have_no_recorded_accuracy(finished):
 def test_splits_that_do_not_exist(finished, split):
     with pytest.raises(ConfigError, match="is not a choice of examples"):
         hepcli.evaluate(finished, split)
-    with pytest.raises(ConfigError, match="is not a split"):
+    with pytest.raises(ConfigError, match="is not a choice"):
         hepcli.measure(finished, 2, split)
 
 
@@ -467,6 +468,11 @@ def test_splits_are_those_of_the_evaluation(tiny, tmp_path):
         assert len(split.labels) == record["examples"]
         right = (run.states(split.images[:1000]).scores.argmax(axis=1) == split.labels[:1000]).mean()
         assert name == "train" or right == pytest.approx(record["top1"])
+        images, labels = Measurement(run._task, name, 4)._meter._rows(np.arange(4))
+        np.testing.assert_array_equal(images, split.images[:4])
+        np.testing.assert_array_equal(labels, split.labels[:4])
+    with pytest.raises(ConfigError, match="has 100 examples"):
+        hepcli.measure(run, 101, "validation")
     assert not run.split("validation").images.flags.writeable
     with pytest.raises(ConfigError, match="no validation examples"):
         hepcli.init_model("quickstart", tiny).split("validation")
