@@ -1,6 +1,6 @@
 """What the user should know of a configuration before it is trained, and of an epoch once it is over."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,16 @@ def method_notices(config: Config) -> list[str]:
     return [*_rounding_notices(config), *_adjoint_notices(config), *_reach_notices(config)]
 
 
+def training_notices(config: Config, history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What was said of a run while it was trained, by its method and its epochs.
+
+    Args:
+        config: of the run.
+        history: the lines of its metrics.jsonl.
+    """
+    return [*method_notices(config), *(text for line in history for text in epoch_notices(config, line))]
+
+
 def epoch_notices(config: Config, metrics: Mapping[str, Any]) -> list[str]:
     """Say that states of an epoch are not finite, or that it taught nothing.
 
@@ -36,9 +46,9 @@ def epoch_notices(config: Config, metrics: Mapping[str, Any]) -> list[str]:
     found = [
         f"{metrics[split]['nonfinite']} {split} examples have non-finite states (NaN or infinity)"
         for split in ("train", "test")
-        if metrics[split]["nonfinite"]
+        if metrics[split].get("nonfinite")  # of older runs unknown
     ]
-    if config.relaxation.unsettled == "skip" and not metrics["train"]["settled"]:
+    if config.relaxation.unsettled == "skip" and metrics["train"]["settled"] == 0:
         found.append(
             "no training example settled, and relaxation.unsettled = skip leaves out those that have not: "
             "nothing was learned. Raise relaxation.free_steps, lower network.layers.NAME.gain, or use learn"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from hepcli.config import OF_LAST_LINE, config_hash
 from hepcli.errors import OutputError
+from hepcli.experiments.notices import training_notices
 from hepcli.experiments.selection import selection
 from hepcli.experiments.timing import machine_of, timing_of
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def summary_of(run: "Run") -> dict[str, Any]:
     """The record of a run that is finished; of one that was so before, where it was trained stays."""
-    last = run.history[-1]
+    last, notices = run.history[-1], training_notices(run.config, run.history)
     where = machine_of(run.task.layout.devices)
     if run.step == run.restored_step:
         with suppress(OutputError):  # damaged: it is written anew
@@ -35,6 +36,7 @@ def summary_of(run: "Run") -> dict[str, Any]:
         "selection": selection(run.history),
         **({"init_from": run.folder.read_init()} if run.config.run.init_from else {}),
         **({"earlier_schedules": run.earlier_schedules} if run.earlier_schedules else {}),
+        **({"notices": notices} if notices else {}),
         "homeostatic_loss": last["homeostatic_loss"],
         "weight_angle_deg": last["weight_angle_deg"],
         **{name: last[name] for name in OF_LAST_LINE if name in last},

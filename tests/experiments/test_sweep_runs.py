@@ -88,6 +88,16 @@ def test_runs_of_other_examples_are_said(tmp_path):
     assert "s1 was trained on other examples of the data set own than" in notice
 
 
+def test_what_runs_said_is_repeated_once(tmp_path):
+    """Notices that differ in numbers only are of one kind."""
+    for seed, said in enumerate([["epoch 2: 5 rest.", "|β| = 1e-05."], ["epoch 1: 3 rest."], []]):
+        fake_ordinary_run(tmp_path / f"s{seed}", 0.5, (f"run.seed={seed}",))
+        file = tmp_path / f"s{seed}/summary.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"notices": said}))
+    first = "s0: epoch 2: 5 rest. The same is true of 1 other run."
+    assert report(tmp_path).notices == (first, "s0: |β| = 1e-05.")
+
+
 def test_points_that_learned_from_or_began_with_others_are_named(tmp_path):
     folder, points = fake_sweep(tmp_path, [0.5] * 18)
     for seed, point in enumerate(points):

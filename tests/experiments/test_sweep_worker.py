@@ -36,13 +36,18 @@ def states(folder, point):
 
 def test_a_point_that_fails_is_tried_twice_and_the_rest_goes_on(tmp_path, small):
     axis = {"name": "rate", "key": "optimizer.learning_rate", "values": [1e38, 0.01]}
-    folder, (bad, good) = make_sweep(tmp_path, small, axis)
-    list(work(WorkRequest(tmp_path, together=True), lambda: False))
+    folder, (bad, good) = make_sweep(tmp_path, (*small, "relaxation.nudged_steps=1"), axis)
+    lines = list(work(WorkRequest(tmp_path, together=True), lambda: False))
     assert states(folder, bad) == ["claimed", "failed", "claimed", "failed"]
     assert states(folder, good) == ["claimed", "done"]
     assert folder.journal(bad).state() == "failed"
     assert folder.journal(bad).failures()[-1]["what"].startswith("The loss of step")
-    assert json.loads((folder.run(good).path / "summary.json").read_text())["epochs"] == 2
+    summary = json.loads((folder.run(good).path / "summary.json").read_text())
+    assert summary["epochs"] == 2
+    (notice,) = summary["notices"]  # what the run said is in the log, and in reports
+    assert "the error signal needs 3 from out to l1" in notice
+    assert f"{good.folder}: {notice}" in lines
+    assert f"{good.folder}: {notice}" in report(tmp_path).notices
 
 
 def test_claims_are_released_where_another_fails(tmp_path, small, monkeypatch):

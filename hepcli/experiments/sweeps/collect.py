@@ -6,7 +6,13 @@ from pathlib import Path
 from hepcli.config import SWEEP_FILE
 from hepcli.errors import ConfigError, SweepError
 from hepcli.experiments.sweeps.collect_runs import collect_runs, runs_in
-from hepcli.experiments.sweeps.collection import Collection, Outcome, notes_of_schedules, views
+from hepcli.experiments.sweeps.collection import (
+    Collection,
+    Outcome,
+    notes_of_schedules,
+    notes_of_training,
+    views,
+)
 from hepcli.experiments.sweeps.examples import notes_of_examples, notes_of_starts
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SweepFolder
 from hepcli.experiments.sweeps.points import Point, folder_of
@@ -59,6 +65,7 @@ def _of_sweep(folder: SweepFolder) -> Collection:
     notices: list[str] = []
     outcomes = [_outcome(folder, point, notices) for point in points]
     notices += [*notes_of_examples(outcomes), *notes_of_starts(points, outcomes)]
+    notices += notes_of_training((outcome.folder, outcome.summary) for outcome in outcomes)
     table, figure = views(definition)
     return Collection(definition.sweep.title, definition.labels, outcomes, table, figure, tuple(notices))
 

@@ -10,7 +10,13 @@ from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.figures.captions import is_number
 from hepcli.experiments.run_files import SUMMARY_FILE
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.sweeps.collection import Collection, Outcome, default_views, notes_of_schedules
+from hepcli.experiments.sweeps.collection import (
+    Collection,
+    Outcome,
+    default_views,
+    notes_of_schedules,
+    notes_of_training,
+)
 from hepcli.experiments.sweeps.examples import notes_of_examples
 from hepcli.experiments.sweeps.telling import (
     mixed_keys,
@@ -98,6 +104,7 @@ def collect_runs(
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
     notices += notes_of_examples(outcomes)
+    notices += notes_of_training((outcome.folder, outcome.summary) for outcome in outcomes)
     unnamed = unnamed_keys(flat, varied, _SEED)
     if unnamed:
         named = f"{', '.join(varied)}, by which they are grouped" if varied else "their seeds"

@@ -1,7 +1,8 @@
 """Runs that are shown together: what they came to, the values they are compared by, and how to show them."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,3 +162,27 @@ def notes_of_schedules(run: Path, summary: Mapping[str, Any] | None) -> list[str
         f"{run} was resumed with a different number of epochs, so its learning-rate schedule differs from "
         "that of an uninterrupted run of this length."
     ]
+
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+
+
+def notes_of_training(summaries: Iterable[tuple[Path, Mapping[str, Any] | None]]) -> list[str]:
+    """What runs said of themselves while they were trained; what differs in numbers only is told once.
+
+    Args:
+        summaries: folders of runs, and their summaries; None of those that are not finished.
+    """
+    said: dict[str, str] = {}
+    runs: dict[str, set[Path]] = {}
+    for run, summary in summaries:
+        for text in (summary or {}).get("notices", ()):
+            kind = _NUMBER.sub("", text)
+            said.setdefault(kind, f"{run.name}: {text}")
+            runs.setdefault(kind, set()).add(run)
+    return [text + _of_others(len(runs[kind]) - 1) for kind, text in said.items()]
+
+
+def _of_others(count: int) -> str:
+    """That a notice is of other runs, too."""
+    return f" The same is true of {count} other run{'' if count == 1 else 's'}." if count else ""

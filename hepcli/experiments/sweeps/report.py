@@ -15,7 +15,7 @@ from hepcli.experiments.figures.style import FORMATS, FigureFormat, attempt
 from hepcli.experiments.run_folder import RunFolder
 from hepcli.experiments.sweeps.cells import Cell, cells_of, differences_from, place_of
 from hepcli.experiments.sweeps.collect import collect
-from hepcli.experiments.sweeps.collection import Collection
+from hepcli.experiments.sweeps.collection import Collection, notes_of_training
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.search import Search, search_of
@@ -135,6 +135,8 @@ def _of_search(search: Search, figure_format: FigureFormat) -> Report:
     """The report of a search: its trials from the best on, their history, and which axes mattered."""
     path, notices = search.folder.path, search.record()
     results = search.results()
+    runs = [search.folder.run(point) for result in results for point in result.trial.points]
+    notices += notes_of_training((run.path, run.read_summary()) for run in runs)
     ranked = ranking(search, results)
     record = search_record(search, results)
     rows = [search_row(place, result) for place, result in enumerate(ranked, 1)]

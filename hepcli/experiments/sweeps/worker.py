@@ -152,9 +152,16 @@ def _run(
     with Settling(jobs) as settling:
         names = ", ".join(job.point.folder for job in jobs)
         yield f"{names}: started"
-        for job, ending in _train(folder, jobs, search, data_dir, stop):
-            yield f"{job.point.folder}: {settling.settle(job, ending)}"
+        for job, news in _train(folder, jobs, search, data_dir, stop):
+            text = news.notice if isinstance(news, _Told) else settling.settle(job, news)
+            yield f"{job.point.folder}: {text}"
     return settling.busy
+
+
+class _Told(NamedTuple):
+    """What a run says that is under way."""
+
+    notice: str
 
 
 def _train(
@@ -163,8 +170,8 @@ def _train(
     search: Search | None,
     data_dir: Path | None,
     stop: Callable[[], bool],
-) -> Iterator[tuple[Job, Ending]]:
-    """Train points, or go on where they were left; of each, the state it came to, or its error."""
+) -> Iterator[tuple[Job, Ending | _Told]]:
+    """Train points, or go on where they were left; of each its notices, and its final state or its error."""
     from hepcli.experiments.group import train_together
     from hepcli.experiments.records import Finished, Interrupted
 
@@ -186,13 +193,14 @@ def _train(
     if len(left) == 1:
         job, request = left[0]
         try:
-            state = _train_alone(job, request, search, halt)
+            state = yield from _train_alone(job, request, search, halt)
         except HepError as error:
             yield job, error
         else:
             yield job, state
     elif left:
         for index, record in train_together([request for _, request in left], halt):
+            yield from _told(left[index][0], record)
             if isinstance(record, HepError):
                 over.add(index)
                 yield left[index][0], record
@@ -201,18 +209,26 @@ def _train(
                 yield left[index][0], DONE if isinstance(record, Finished) else RELEASED
 
 
-def _train_alone(job: Job, request: "TrainRequest", search: Search | None, halt: Callable[[], bool]) -> str:
-    """Train one point, until a search prunes it; the state it came to."""
+def _train_alone(
+    job: Job, request: "TrainRequest", search: Search | None, halt: Callable[[], bool]
+) -> Generator[tuple[Job, _Told], None, str]:
+    """Train one point, until a search prunes it; its notices, and in the end the state it came to."""
     from hepcli.experiments.records import EpochDone, Finished
     from hepcli.experiments.train import train
 
     state = RELEASED
     for record in train(request, lambda: state == PRUNED or halt()):  # noqa: B023 - meant to follow it
+        yield from _told(job, record)
         if isinstance(record, Finished):
             state = DONE
         elif isinstance(record, EpochDone) and search is not None and search.prunes(job.point):
             state = PRUNED
     return state
+
+
+def _told(job: Job, record: object) -> Iterator[tuple[Job, _Told]]:
+    """The notices of a record."""
+    return ((job, _Told(text)) for text in getattr(record, "notices", ()))
 
 
 def _request(folder: SweepFolder, point: Point, data_dir: Path | None) -> "TrainRequest":
