@@ -1,12 +1,11 @@
 """How far a signal has come from ``out`` after a number of steps, by the graph alone."""
 
-from collections.abc import Sequence
+from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from hepcli.engine._dynamics import Dynamics
 from hepcli.engine._solver import make_solver
-from hepcli.engine._types import State
 from hepcli.settings import OUTPUT, Edges, Layers, RelaxationSettings
 
 
@@ -34,14 +33,13 @@ def layers_reached(
     """
     sources = {name: [pre for pre, post in ways if post == name] for name in layers}
 
-    def update(state: State, among: Sequence[str]) -> State:
+    def update(state: Any, among: Layers) -> Any:  # NumPy's numbers: no device is asked for this
         return {
-            name: jnp.asarray(name == OUTPUT or any(state[source] for source in sources[name]))
-            for name in among
+            name: np.bool_(name == OUTPUT or any(state[source] for source in sources[name])) for name in among
         }
 
     dynamics, solver = Dynamics(layers, edges, update, backwards), make_solver(settings)
-    state: State = dict.fromkeys(layers, jnp.asarray(False))
+    state: Any = dict.fromkeys(layers, np.bool_(False))
     for count in range(min(solver.num_passes(dynamics, steps), len(layers))):  # every pass reaches one more
         state = solver.step(dynamics, state, count)
     return frozenset(name for name in layers if state[name])

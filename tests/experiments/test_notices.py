@@ -7,6 +7,8 @@ import pytest
 from hepcli.config import load_config
 from hepcli.engine import Problem, estimate
 from hepcli.experiments.notices import method_notices
+from hepcli.experiments.sweeps.definition import SweepRequest
+from hepcli.experiments.sweeps.plan import plan
 from hepcli.networks import build_network
 
 CHAIN = ("in-l1", "l1-l2", "l2-l3", "l3-out", "l2-l1", "l3-l2", "out-l3")
@@ -54,3 +56,12 @@ def test_layers_that_learn_nothing_are_named(connections, overrides, layers):
     named, without = unreached(connections, overrides)
     assert named == without
     assert without >= layers
+
+
+def test_a_sweep_says_it_before_it_trains(tmp_path):
+    request = SweepRequest(
+        preset="quickstart", vary=("relaxation.nudged_steps=1,20",), seeds="0-1", out=tmp_path / "sweep"
+    )
+    (note,) = plan(request).notes
+    assert "the error signal needs 3 from out to l1" in note
+    assert note.endswith("The same is true of 1 other run.")

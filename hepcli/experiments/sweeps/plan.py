@@ -8,6 +8,8 @@ from typing import NamedTuple
 from hepcli.code import check_same, load_code
 from hepcli.config import SWEEP_FILE, SweepDefinition, flatten, needed_by, parse_shard
 from hepcli.errors import ConfigError
+from hepcli.experiments.notices import method_notices
+from hepcli.experiments.sweeps.collection import notes_of_training
 from hepcli.experiments.sweeps.definition import SweepRequest, definition_of
 from hepcli.experiments.sweeps.folder import POINTS_FILE, SweepFolder, code_table
 from hepcli.experiments.sweeps.joining import check_definition, check_points
@@ -72,7 +74,20 @@ def plan(request: SweepRequest) -> Plan:
             check_points(own, points)
     shard = points[index::number]
     reused = find_reusable(own, shard, request.reuse, request.data_dir)
-    return Plan(folder, definition, points, shard, (*notes, *reused.notes), reused.runs)
+    methods = [] if definition.search is not None else _notes_of_methods(points)
+    return Plan(folder, definition, points, shard, (*notes, *reused.notes, *methods), reused.runs)
+
+
+def _notes_of_methods(points: Sequence[Point]) -> list[str]:
+    """What runs would say of their methods, before they are trained."""
+    notices: dict[str, list[str]] = {}
+    summaries = []
+    for point in points:
+        combination = str(point.labels)  # which is the same for all seeds
+        if combination not in notices:
+            notices[combination] = method_notices(resolve(point).config)
+        summaries.append((Path(point.folder), {"notices": notices[combination]}))
+    return notes_of_training(summaries)
 
 
 def _file_of(folder: Path) -> Path:
