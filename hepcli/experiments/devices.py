@@ -53,6 +53,19 @@ def memory_limit() -> int:
     return limit
 
 
+def memory_of(device: jax.Device) -> int | None:
+    """Bytes of memory that programs on a device may use; None where it does not tell."""
+    if device.platform == "cpu":
+        return memory_limit()
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    return None if limit is None else int(limit)
+
+
+def number_that_fits(needed: float, memory: int) -> int:
+    """How many times work that needs so many bytes fits the memory, at least once."""
+    return max(1, int(_ROOM * memory / needed))
+
+
 def parts_that_fit(needed: float, memory: int) -> int:
     """Into how many parts, a power of two, work that needs more bytes than the memory must be divided."""
     parts: int = 2 ** math.ceil(math.log2(needed / (_ROOM * memory)))

@@ -71,7 +71,15 @@ def train_together(
             except HepError as error:
                 yield MemberRecord(number, error)
         for group in _aligned(members):
-            yield from Group(group).train(stop)
+            for part in _parts(group):
+                yield from Group(part).train(stop)
+
+
+def _parts(group: Sequence[Member]) -> list[Sequence[Member]]:
+    """Runs in parts of like size whose programs fit the memory, one after the other."""
+    number = -(-len(group) // group[0].run.task.runs_that_fit(len(group)))
+    size = -(-len(group) // number)
+    return [group[start : start + size] for start in range(0, len(group), size)]
 
 
 def _aligned(members: Sequence[Member]) -> list[list[Member]]:

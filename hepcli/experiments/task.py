@@ -19,7 +19,7 @@ from hepcli.engine import Gradient
 from hepcli.errors import ConfigError, DatasetError
 from hepcli.experiments.ambient import fix_ambient, fix_numbers
 from hepcli.experiments.compiled import compiled_for, run_numbers
-from hepcli.experiments.devices import devices_for, memory_limit, parts_that_fit
+from hepcli.experiments.devices import devices_for, memory_of, number_that_fits, parts_that_fit
 from hepcli.experiments.programs import make_room
 from hepcli.experiments.split_meter import SplitMeter
 from hepcli.networks import Network, rotate_feedback
@@ -194,14 +194,8 @@ class Task:
         """
         if self.layout.devices[0].platform != "cpu":
             return  # a GPU says what it lacks before it computes
-        data, memory = self.config.data, memory_limit()
-        image = jnp.zeros((1, *self.spec.image_shape), jnp.float32)
-        state = jax.eval_shape(self.network.zero_state, image)
-        params = jax.eval_shape(self.fresh_params)
-        if data.batch_size * _tree_bytes(state) + _tree_bytes(params) < _WORTH_TRACING * memory:
-            return
-        needed = self._compiled.step_bytes(params)
-        if needed > memory:
+        data, memory = self.config.data, memory_of(self.layout.devices[0])
+        if memory is not None and (needed := self._step_bytes(memory)) > memory:
             parts = data.accumulate * parts_that_fit(_OVER_TRACE * needed, memory)
             raise ConfigError(
                 f"data.batch_size = {data.batch_size}: a training step needs at least "
@@ -209,6 +203,21 @@ class Task:
                 f"Set data.accumulate={parts}, which processes each batch in parts (results change "
                 "by rounding only), or relaxation.free_precision=bfloat16, or train a smaller network.",
             )
+
+    def runs_that_fit(self, most: int) -> int:
+        """How many of so many runs of this task can train together in the memory of a device."""
+        memory = memory_of(self.layout.devices[0])
+        needed = 0 if memory is None else self._step_bytes(memory // most)
+        return min(most, number_that_fits(_OVER_TRACE * needed, memory)) if memory and needed else most
+
+    def _step_bytes(self, memory: int) -> int:
+        """The memory that a training step takes, known from its trace; 0 where it is far below that much."""
+        image = jnp.zeros((1, *self.spec.image_shape), jnp.float32)
+        state = jax.eval_shape(self.network.zero_state, image)
+        params = jax.eval_shape(self.fresh_params)
+        if self.config.data.batch_size * _tree_bytes(state) + _tree_bytes(params) < _WORTH_TRACING * memory:
+            return 0
+        return self._compiled.step_bytes(params)
 
     def prepare(self) -> None:
         """Open all that training needs, so that what is wrong shows before anything is written.

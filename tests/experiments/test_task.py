@@ -114,9 +114,19 @@ def test_a_mean_for_each_channel_or_one_for_all(built):
 def test_a_step_that_cannot_fit_is_refused_before_it_is_compiled(built, monkeypatch):
     task = built("run.devices=1")
     task.check_memory()
-    monkeypatch.setattr("hepcli.experiments.task.memory_limit", lambda: 30 * 2**20)
+    monkeypatch.setattr("hepcli.experiments.devices.memory_limit", lambda: 30 * 2**20)
     with pytest.raises(ConfigError) as caught:
         task.check_memory()
     assert "a training step needs at least" in caught.value.what
     parts = re.search(r"data\.accumulate=(\d+)", caught.value.advice)[1]
-    built("run.devices=1", f"data.accumulate={parts}").check_memory()
+    parted = built("run.devices=1", f"data.accumulate={parts}")
+    parted.check_memory()
+    needed = 2**24
+    monkeypatch.setattr(parted._compiled, "step_bytes", lambda params: needed)
+    for runs in (1, 3):  # of as many as there is room for, in 0.9 of the memory
+        room = int((runs + 0.5) * 1.45 * needed / 0.9)
+        monkeypatch.setattr("hepcli.experiments.devices.memory_limit", lambda: room)  # noqa: B023
+        assert parted.runs_that_fit(10) == runs
+        assert parted.runs_that_fit(runs) == runs
+    monkeypatch.undo()
+    assert parted.runs_that_fit(10) == 10

@@ -128,6 +128,12 @@ def test_a_run_that_was_saved_ahead_goes_back_to_the_others(tmp_path, small, who
         assert metrics(tmp_path / place) == metrics(whole_runs / place)
 
 
+def test_runs_that_do_not_fit_the_memory_train_one_after_the_other(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("hepcli.experiments.task.Task.runs_that_fit", lambda task, most: 2)
+    ends = together(tmp_path, [{"run.seed": seed} for seed in range(3)], small)
+    assert [record.summary["trained_together"] for record in ends] == [2, 2, 1]
+
+
 def test_measures_that_fail_cost_no_run_its_epoch(tmp_path, small, monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
