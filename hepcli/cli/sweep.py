@@ -131,7 +131,7 @@ def _check_alone(others: dict[str, object]) -> None:
     Raises:
         ConfigError: an option does.
     """
-    given = [name for name, value in others.items() if value]
+    given = [name for name, value in others.items() if value not in (None, []) and value is not False]
     if given:
         raise ConfigError(
             f"--report reads what is there and cannot be combined with {', '.join(given)}.",

@@ -11,7 +11,15 @@ from typing import IO, Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE, CheckpointStore
 from hepcli.code import CODE_FOLDER, source_of
-from hepcli.config import ResolvedConfig, changed_config, differences, dump_config, read_config, read_text
+from hepcli.config import (
+    SWEEP_FILE,
+    ResolvedConfig,
+    changed_config,
+    differences,
+    dump_config,
+    read_config,
+    read_text,
+)
 from hepcli.errors import FolderBusyError, OutputError
 from hepcli.experiments.records import newer_line
 from hepcli.experiments.run_files import (
@@ -80,6 +88,8 @@ class RunFolder:
                 f"{self.path} already contains a run.",
                 f"Choose another --out, or continue it with: {self.resume_command}",
             )
+        if (self.path / SWEEP_FILE).is_file():
+            raise OutputError(f"{self.path} contains a sweep.", "Choose another --out.")
         with self.writing():
             check_foreign(self.path)
             for name in (METRICS_FILE, TIMING_FILE, INIT_FILE):

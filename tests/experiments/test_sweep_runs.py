@@ -77,15 +77,43 @@ def test_runs_of_one_configuration_and_seed_count_once(tmp_path):
     assert sorted(left_out) == [str(tmp_path / "a"), str(tmp_path / "c")]
 
 
-def test_runs_of_other_examples_are_said(tmp_path):
-    for seed in (0, 1):
-        fake_ordinary_run(tmp_path / f"s{seed}", 0.5, (f"run.seed={seed}",))
-        file = tmp_path / f"s{seed}/summary.json"
-        file.write_text(
-            json.dumps(json.loads(file.read_text()) | {"dataset": "own", "dataset_sha256": str(seed)})
-        )
-    (notice,) = report(tmp_path).notices
-    assert "s1 was trained on other examples of the data set own than" in notice
+@pytest.mark.parametrize(
+    ("axis", "name", "records"),
+    [
+        ("name", "fashion_mnist_mini", [{"dataset_sha256": text * 64} for text in "ab"]),
+        ("init_from", "w.npz", [{"init_from": {"step": 1, "sha256": text}} for text in "ab"]),
+    ],
+)
+def test_what_one_name_stood_for_at_different_times_is_told_apart(tmp_path, axis, name, records):
+    """Runs on other examples, or from other weights, of the same name are not averaged or left out."""
+    for place, record in enumerate(records):
+        for seed in (0, 1):
+            folder = tmp_path / f"{place}-{seed}"
+            fake_ordinary_run(folder, 0.5 + 0.1 * place, (f"run.seed={seed}", "run.init_from=w.npz"))
+            file = folder / "summary.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | record))
+    made = report(tmp_path)
+    assert made.notices == ()
+    assert [cell["n"] for cell in made.record["cells"]] == [2, 2]
+    assert all(label.startswith(f"{name} (") for label in made.record["axes"][axis])
+
+
+def test_a_backup_beside_the_runs_does_not_count(tmp_path):
+    fake_ordinary_run(tmp_path / "a", 0.5)
+    fake_ordinary_run(tmp_path / ".a", 0.9, ("run.seed=1",))
+    assert [cell["n"] for cell in report(tmp_path).record["cells"]] == [1]
+
+
+def test_no_two_columns_have_one_name(tmp_path):
+    """Epochs are an axis and a number of every summary."""
+    for epochs in (1, 2):
+        fake_ordinary_run(tmp_path / str(epochs), 0.5, (f"run.epochs={epochs}",))
+        file = tmp_path / f"{epochs}/summary.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"epochs": epochs}))
+    report(tmp_path)
+    header = (tmp_path / "runs.csv").read_text().splitlines()[0].split(",")
+    assert len(header) == len({*header})
+    assert {"epochs", "epochs (axis)"} <= {*header}
 
 
 def test_what_runs_said_is_repeated_once(tmp_path):

@@ -1,5 +1,7 @@
 """What ordinary runs came to, grouped by the settings in which they differ."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.figures.captions import is_number
 from hepcli.experiments.run_files import SUMMARY_FILE
 from hepcli.experiments.run_folder import RunFolder
+from hepcli.experiments.sources import INIT_KEY
 from hepcli.experiments.sweeps.collection import (
     Collection,
     Outcome,
@@ -17,7 +20,6 @@ from hepcli.experiments.sweeps.collection import (
     notes_of_schedules,
     notes_of_training,
 )
-from hepcli.experiments.sweeps.examples import notes_of_examples
 from hepcli.experiments.sweeps.telling import (
     mixed_keys,
     structural_keys,
@@ -28,6 +30,7 @@ from hepcli.experiments.sweeps.telling import (
 from hepcli.files import legible
 
 _SEED = "run.seed"
+_DATA = "data.name"
 
 
 def runs_in(path: Path) -> tuple[list[Path], list[str]]:
@@ -75,9 +78,10 @@ def collect_runs(
         OutputError: records of a run are damaged.
     """
     configs, unreadable = _configs(folders)
-    runs, twice = _distinct(configs)
+    names = _names(configs)
+    runs, twice = _distinct(configs, names)
     notices = [*notices, *unreadable, *twice]
-    flat = [_flat(configs[run]) for run in runs]
+    flat = [_flat(configs[run]) | names[run] for run in runs]
     if asked is not None and (what := unknown_key(flat, asked)) is not None:
         raise ConfigError(f"--keys: {what}.", SEE_KEYS)
     varied = telling_keys(flat, _SEED) if asked is None else list(dict.fromkeys(asked))
@@ -103,7 +107,6 @@ def collect_runs(
         state = "waiting" if summary is None else "done"
         history = RunFolder(run).read_metrics()
         outcomes.append(Outcome(run, own, int(str(one[_SEED])), summary, history, state))
-    notices += notes_of_examples(outcomes)
     notices += notes_of_training((outcome.folder, outcome.summary) for outcome in outcomes)
     unnamed = unnamed_keys(flat, varied, _SEED)
     if unnamed:
@@ -126,7 +129,7 @@ def _labels(
         there = [place for place, one in enumerate(flat) if key in one]
         told = dict(zip(there, labels_of([flat[place][key] for place in there]), strict=True))
         for place, own in enumerate(labels):
-            own[name] = told.get(place, ABSENT)
+            own[name] = told.get(place) or ABSENT
     if structural:
         called: dict[str, str] = {}
         for run, one, own in zip(runs, flat, labels, strict=True):
@@ -159,17 +162,52 @@ def _configs(folders: Sequence[Path]) -> tuple[dict[Path, Config], list[str]]:
 
 
 def _holding(path: Path, *names: str) -> list[Path]:
-    """The subfolders that hold one of the names, in order."""
+    """The subfolders that hold one of the names, in order; hidden ones, such as of backups, do not count."""
     inside = [file.parent for name in names for file in path.glob(f"*/{name}")] if path.is_dir() else []
-    return sorted(set(inside))
+    return sorted({folder for folder in inside if not folder.name.startswith(".")})
 
 
-def _distinct(configs: Mapping[Path, Config]) -> tuple[list[Path], list[str]]:
+def _names(configs: Mapping[Path, Config]) -> dict[Path, dict[str, object]]:
+    """What each run calls its data and the weights that it began with.
+
+    Where a name stood for several things, such as a file that was replaced meanwhile, a part of their digests
+    is added, so that they are told apart.
+    """
+    said = {run: {INIT_KEY: own.run.init_from, _DATA: own.data.name} for run, own in configs.items()}
+    meant = {run: _digests(RunFolder(run)) for run in configs}
+    kinds = {
+        (key, name): {meant[other][key] for other in configs if said[other][key] == name} - {""}
+        for own in said.values()
+        for key, name in own.items()
+    }
+    return {
+        run: {
+            key: f"{name} ({meant[run][key]})" if len(kinds[key, name]) > 1 and meant[run][key] else name
+            for key, name in own.items()
+        }
+        for run, own in said.items()
+    }
+
+
+def _digests(run: RunFolder) -> dict[str, str]:
+    """Of the weights that a run began with and of its data, as its records have them; empty where not."""
+    summary = run.read_summary() or {}
+    start = summary.get("init_from") or run.read_init() or {}
+    began = json.dumps([start.get(key) for key in ("config_hash", "step", "sha256")]).encode()
+    return {
+        INIT_KEY: hashlib.sha256(began).hexdigest()[:8] if start else "",
+        _DATA: (summary.get("dataset_sha256") or "")[:8],
+    }
+
+
+def _distinct(
+    configs: Mapping[Path, Config], names: Mapping[Path, Mapping[str, object]]
+) -> tuple[list[Path], list[str]]:
     """Of runs of one configuration, seed and all, the first that is finished; and which are left out."""
-    kept: dict[str, Path] = {}
+    kept: dict[tuple[object, ...], Path] = {}
     notices = []
     for run in sorted(configs, key=lambda run: (not (run / SUMMARY_FILE).exists(), run)):
-        first = kept.setdefault(config_hash(configs[run]), run)
+        first = kept.setdefault((config_hash(configs[run]), *names[run].values()), run)
         if first != run:
             notices.append(f"{run} has the same configuration and seed as {first}. It is left out.")
     return sorted(kept.values()), notices

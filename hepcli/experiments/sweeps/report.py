@@ -248,4 +248,4 @@ def _record(result: Collection, cells: Sequence[Cell]) -> dict[str, Any]:
 def as_json(result: Report) -> str:
     """The record of a report as one JSON object, with the files."""
     record: Mapping[str, Any] = result.record | {"files": [legible(str(file)) for file in result.files]}
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    return json.dumps(record, indent=2, allow_nan=False)

@@ -136,7 +136,7 @@ def cells_csv(result: Collection, cells: Sequence[Cell]) -> str:
         [*_places(result, cell.labels), value, *map(_plain, (cell.mean, cell.std)), *_counts(cell)]
         for cell in cells
     )
-    return _csv([*result.axes, "value", "mean", "std", "n", "runs", "failed"], lines)
+    return _csv(_header(result, "value", "mean", "std", "n", "runs", "failed"), lines)
 
 
 def _counts(cell: Cell) -> tuple[int, int, int]:
@@ -151,7 +151,7 @@ def differences_csv(result: Collection, found: Sequence[Difference], place: Plac
         [*_places(result, one.labels), *what, *map(_plain, (one.mean, one.low, one.high)), len(one.seeds)]
         for one in found
     )
-    return _csv([*result.axes, "value", "against", "mean", "low", "high", "n"], lines)
+    return _csv(_header(result, "value", "against", "mean", "low", "high", "n"), lines)
 
 
 def runs_csv(result: Collection) -> str:
@@ -170,7 +170,12 @@ def runs_csv(result: Collection) -> str:
         + [_plain(own.get(key)) for key in keys]
         for outcome, own in zip(outcomes, flat, strict=True)
     )
-    return _csv([*result.axes, "seed", "folder", *errors, *keys], lines)
+    return _csv(_header(result, "seed", "folder", *errors, *keys), lines)
+
+
+def _header(result: Collection, *columns: str) -> list[str]:
+    """Columns of the axes, then the others; no two of the same name."""
+    return [*(f"{axis} (axis)" if axis in columns else axis for axis in result.axes), *columns]
 
 
 def _places(result: Collection, labels: Mapping[str, str]) -> list[str]:
