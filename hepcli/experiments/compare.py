@@ -7,7 +7,7 @@ from pathlib import Path
 from hepcli.checkpoints import CONFIG_FILE
 from hepcli.config import FigureView, read_config
 from hepcli.errors import ConfigError, OutputError
-from hepcli.experiments.figures.data import SUFFIX, read_data
+from hepcli.experiments.figures.data import SUFFIX, data_file, read_data
 from hepcli.experiments.sweeps.collect_runs import collect_runs
 from hepcli.experiments.sweeps.collection import Collection
 from hepcli.files import write_failure
@@ -121,5 +121,26 @@ def _draw(collection: Collection, out: Path) -> None:
     from hepcli.experiments.figures.drawing import draw_figure
     from hepcli.experiments.sweeps.figure import figure_of
 
+    _check_replaceable(out)
     with _writing(out):
         draw_figure(figure_of(collection), out)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Check that nothing is replaced but a figure that was asked for, and its data.
+
+    Raises:
+        ConfigError: the file for its data is no figure's, or is that of the curves of a run.
+    """
+    data = data_file(out)
+    if not data.exists():
+        return
+    if out.stem == "curves" and (out.parent / CONFIG_FILE).exists():
+        raise ConfigError(f"{out} belongs to the run {out.parent}.", "Choose another --out.")
+    try:
+        read_data(data)
+    except OutputError as error:
+        raise ConfigError(
+            f"{data}, where the data of the figure would be saved, contains something else.",
+            "Choose another --out, or move that file away.",
+        ) from error

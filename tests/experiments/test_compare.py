@@ -54,6 +54,18 @@ def test_the_suffix_decides_the_format(tmp_path, suffix, start):
     assert notices == ()
 
 
+def test_nothing_else_is_replaced(tmp_path):
+    run, _ = fake_run(tmp_path / "run")
+    own = tmp_path / "figure.figure.json"
+    own.write_text('{"a": 1}')
+    with pytest.raises(ConfigError, match=r"figure\.figure\.json, where the data .* contains something else"):
+        compare([run], ["test_error"], tmp_path / "figure.png")
+    assert own.read_text() == '{"a": 1}'
+    (run / "curves.figure.json").touch()
+    with pytest.raises(ConfigError, match="belongs to the run"):
+        compare([run], ["test_error"], run / "curves.pdf")
+
+
 def test_what_cannot_be_drawn_is_said(tmp_path):
     run, _ = fake_run(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"\.png, \.pdf, \.svg"):
