@@ -62,6 +62,16 @@ def test_a_condition_without_the_axes_of_others_is_compared_with_all_of_them(tmp
     assert not (tmp_path / "table.differences.csv").exists()  # it would be of another report
 
 
+def test_the_reference_with_the_same_labels_comes_before_one_without_them(tmp_path):
+    nudges = {"name": "N", "key": "gradient.num_points", "values": [1, 2]}
+    methods = [{"label": name, "set": {"gradient.method": name}} for name in ("hep", "asymep")]
+    method = {"name": "method", "points": methods}
+    grids = [{"set": {"gradient.beta_radius": 0.1}, "axis": [method]}, {"axis": [method, nudges]}]
+    fake_sweep(tmp_path, [0.7] * 3 + [0.5] * 3 + [0.8] * 3 + [0.6] * 3 + [0.75] * 6, axis=[], grid=grids)
+    found = report(tmp_path, against="hep").record["differences"]["of"]
+    assert {one["labels"]["N"]: round(one["mean"], 6) for one in found} == {"–": 20.0, "1": 5.0, "2": -15.0}
+
+
 def test_what_cannot_be_compared_is_said_and_stays_in_the_table(tmp_path):
     fake_sweep(tmp_path, [0.5] * 3 + [0.6, None, None] + [None] * 3 + [None] * 9)
     made = report(tmp_path, against="N = 1")  # as the table shows it

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hepcli.experiments.figures.drawing import draw_figure
 from hepcli.experiments.sweeps.collect import collect
 from hepcli.experiments.sweeps.figure import figure_of
 from hepcli.experiments.sweeps.report import report
@@ -88,6 +89,21 @@ def test_a_curve_has_a_gap_where_a_run_has_no_value(tmp_path):
     assert [values[0] is None for values in means] == [True, False, False]
     assert all(value is not None for values in means for value in values[1:])
     assert figure.caption.endswith("gaps: a run has no value there")
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines"])
+def test_no_mean_is_shown_where_a_run_has_no_value(tmp_path, kind):
+    view = {"kind": kind, "x": "N", "y": ["test.loss"], "series": ["|β|"]}
+    folder, points = fake_sweep(tmp_path, [0.8] * 18, figure=view)
+    file = folder.run(points[0]).path / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["test"]["loss"] = None
+    file.write_text(json.dumps(summary))
+    figure = figure_of(collect(folder.path))
+    (panel,) = figure.panels
+    assert [[value is None for value in one.y] for one in panel.series] == [[True, False, False], [False] * 3]
+    assert figure.caption.endswith("gaps: a run has no value there")
+    draw_figure(figure, tmp_path / "figure.png")
 
 
 def test_a_figure_that_cannot_be_drawn_is_not_listed_and_no_old_one_stays(tmp_path, monkeypatch):

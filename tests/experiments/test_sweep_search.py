@@ -176,7 +176,7 @@ def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_pat
     def joined(project):
         tables = {
             "sweep": {"preset": str(project / "mine.toml"), "seeds": [0]},
-            "search": {"trials": 2},
+            "search": {"trials": 2, "pruner": "median"},
             "axis": [RATE],
         }
         folder = SweepFolder(project / "search")
@@ -193,6 +193,7 @@ def test_its_points_read_their_preset_from_where_the_search_was_moved_to(tmp_pat
     points = search.folder.points()
     assert {point.preset for point in points} == {str(tmp_path / "there/mine.toml")}
     assert [resolve(point).config.run.seed for point in points] == [0, 0]
+    assert not any(map(search.prunes, points))
 
 
 def test_more_trials_are_added_and_none_taken_away(tmp_path):

@@ -112,8 +112,8 @@ def _names(place: Place) -> tuple[str, ...]:
 def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
     """Each condition minus the one at `place` that shares its other labels, over the seeds that both have.
 
-    In a union of grids the reference may lack the axes of other grids; it then serves for all their labels. A
-    condition without such seeds has no difference.
+    In a union of grids the reference may lack the axes of other grids; it then serves for all their labels,
+    where no reference has them. A condition without such seeds has no difference.
 
     Raises:
         ConfigError: none has any.
@@ -121,7 +121,8 @@ def differences_from(cells: Sequence[Cell], place: Place) -> list[Difference]:
     bases = [cell for cell in cells if cell.labels[place.axis] == place.label]
     found = []
     for cell in cells_beside(cells, place):
-        base = next((base for base in bases if _is_base(base, cell, place.axis)), None)
+        fitting = [base for base in bases if _is_base(base, cell, place.axis)]
+        base = min(fitting, key=lambda base: list(base.labels.values()).count(ABSENT), default=None)
         if base is not None and (seeds := tuple(sorted(cell.values.keys() & base.values.keys()))):
             found.append(_difference(cell, base, seeds))
     if not found:

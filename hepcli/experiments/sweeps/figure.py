@@ -151,14 +151,14 @@ def _spread(values: Sequence[float | None]) -> _Spread:
     return _Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
-def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapping[str, list[float]]:
-    """The values of the finished runs, by their label on the axis."""
-    places: dict[str, list[float]] = {}
+def _by_place(outcomes: Sequence[Outcome], axis: str | None, value: str) -> Mapping[str, list[float | None]]:
+    """The values of the finished runs, by their label on the axis, where any run has one."""
+    places: dict[str, list[float | None]] = {}
     for outcome in outcomes:
-        number = value_in_summary(outcome, value)
-        if number is not None:
-            places.setdefault("" if axis is None else outcome.labels[axis], []).append(number)
-    return places
+        if outcome.summary is not None:
+            place = "" if axis is None else outcome.labels[axis]
+            places.setdefault(place, []).append(value_in_summary(outcome, value))
+    return {place: own for place, own in places.items() if any(number is not None for number in own)}
 
 
 def _at_places(panel: _Panel, at: Mapping[str, float]) -> tuple[Series, ...]:

@@ -103,7 +103,7 @@ class Search:
         if self.settings.pruner == "none":
             return False
         results = self.results()
-        own = next(result for result in results if point in result.trial.points)
+        own = next(one for one in results if point.hash in {its.hash for its in one.trial.points})
         return is_worse(self.settings, self.definition.axis, results, own)
 
     def _next_number(self) -> int:
