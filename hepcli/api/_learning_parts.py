@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -37,7 +37,9 @@ from hepcli.engine import (
 from hepcli.errors import CodeError
 from hepcli.settings import ESTIMATORS, SOLVERS, Option, RelaxationSettings, Traits
 
-_LIMITS = get_args(get_type_hints(Traits)["limit"])
+_CHOICES = {
+    name: get_args(hint) for name, hint in get_type_hints(Traits).items() if get_origin(hint) is Literal
+}
 _ESTIMATOR = "See help(hepcli.register_estimator)."
 _SOLVER = "See help(hepcli.register_solver)."
 
@@ -152,14 +154,14 @@ def register_solver(name: str, options: Mapping[str, Option] | None = None) -> C
 
 
 def _check_traits(name: str, traits: Traits) -> None:
-    """Raise CodeError where a trait is of another type than it must be, or the limit is none."""
+    """Raise CodeError where a trait is of another type than it must be, or no choice that there is."""
     for field in dataclasses.fields(Traits):
         value, kind = getattr(traits, field.name), type(field.default)
         if field.name == "options":
             check_options(f"estimator {name}", value)
             continue
-        if field.name == "limit":
-            is_right, wanted = value in _LIMITS, " or ".join(_LIMITS)
+        if field.name in _CHOICES:
+            is_right, wanted = value in _CHOICES[field.name], " or ".join(_CHOICES[field.name])
         else:
             is_right = isinstance(value, kind) or (kind is float and isinstance(value, int))
             wanted = f"of type {kind.__name__}"

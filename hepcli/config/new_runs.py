@@ -48,7 +48,8 @@ def _idle_faults(config: Config) -> list[Fault]:
         faults.append(Fault(assigned("homeostasis.weight", config.homeostasis.weight), rule))
     decays = config.optimizer.weight_decay_multipliers
     untied = [name for name in pairs if network.is_top_down(name) and not network.is_tied(name)]
-    if config.optimizer.feedback_learning == "kolen_pollack" and not any(decays.get(n, 1.0) for n in untied):
+    decaying = [name for name in untied if decays.get(name, 1.0)]
+    if config.optimizer.feedback_learning == "kolen_pollack" and untied and not decaying:
         rule = "needs optimizer.weight_decay_multipliers above 0 for feedback, which aligns the kernels"
         faults.append(Fault(assigned("optimizer.feedback_learning", "kolen_pollack"), rule))
     for table, (key, parts) in CHOOSERS.items():

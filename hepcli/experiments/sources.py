@@ -1,6 +1,8 @@
 """Where the weights lie that a run begins with: `run.init_from` as text."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hepcli.checkpoints import resolve_checkpoint
 from hepcli.config import expanded
@@ -36,6 +38,11 @@ def absolute_source(source: str) -> str:
     if not path.is_file():
         resolve_checkpoint(path)
     return str(path.absolute()) + ("" if step is None else f":{step}")
+
+
+def weights_in(record: Mapping[str, Any]) -> list[object]:
+    """What tells the weights apart that runs began with, of a record in init_from.json."""
+    return [record.get(key) for key in ("config_hash", "step", "sha256")]
 
 
 def short_source(source: str) -> str:

@@ -128,7 +128,14 @@ def test_settings_of_a_layer_that_are_lists_are_named(tiny):
 
 
 @pytest.mark.parametrize(
-    "traits", [{"min_points": "2"}, {"limit": "bptt"}, {"uses_circle": 1}, {"options": {"rate": [1]}}]
+    "traits",
+    [
+        {"min_points": "2"},
+        {"limit": "bptt"},
+        {"signal_flow": "up"},
+        {"uses_circle": 1},
+        {"options": {"rate": [1]}},
+    ],
 )
 def test_traits_have_their_types(traits):
     (name,) = traits

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hepcli.checkpoints import CHECKPOINTS_FOLDER, CONFIG_FILE
 from hepcli.config import ABSENT, Config, config_hash, flatten, labels_of, read_config
@@ -12,7 +13,7 @@ from hepcli.errors import CodeError, ConfigError
 from hepcli.experiments.figures.captions import is_number
 from hepcli.experiments.run_files import SUMMARY_FILE
 from hepcli.experiments.run_folder import RunFolder
-from hepcli.experiments.sources import INIT_KEY
+from hepcli.experiments.sources import INIT_KEY, weights_in
 from hepcli.experiments.sweeps.collection import (
     Collection,
     Outcome,
@@ -78,7 +79,8 @@ def collect_runs(
         OutputError: records of a run are damaged.
     """
     configs, unreadable = _configs(folders)
-    names = _names(configs)
+    summaries = {run: RunFolder(run).read_summary() for run in configs}
+    names = _names(configs, summaries)
     runs, twice = _distinct(configs, names)
     notices = [*notices, *unreadable, *twice]
     flat = [_flat(configs[run]) | names[run] for run in runs]
@@ -94,7 +96,7 @@ def collect_runs(
     axes = {name: _in_order({own[name] for own in labels}) for name in (labels[0] if labels else ())}
     outcomes = []
     for run, one, own in zip(runs, flat, labels, strict=True):
-        summary = RunFolder(run).read_summary()
+        summary = summaries[run]
         if summary is not None and summary.get("config_hash") != config_hash(configs[run]):
             what = "counts as unfinished" if with_unfinished else "is left out"
             notices.append(
@@ -167,35 +169,35 @@ def _holding(path: Path, *names: str) -> list[Path]:
     return sorted({folder for folder in inside if not folder.name.startswith(".")})
 
 
-def _names(configs: Mapping[Path, Config]) -> dict[Path, dict[str, object]]:
+def _names(
+    configs: Mapping[Path, Config], summaries: Mapping[Path, Mapping[str, Any] | None]
+) -> dict[Path, dict[str, object]]:
     """What each run calls its data and the weights that it began with.
 
     Where a name stood for several things, such as a file that was replaced meanwhile, a part of their digests
     is added, so that they are told apart.
     """
     said = {run: {INIT_KEY: own.run.init_from, _DATA: own.data.name} for run, own in configs.items()}
-    meant = {run: _digests(RunFolder(run)) for run in configs}
-    kinds = {
-        (key, name): {meant[other][key] for other in configs if said[other][key] == name} - {""}
-        for own in said.values()
-        for key, name in own.items()
-    }
+    meant = {run: _digests(run, summaries[run] or {}) for run in configs}
+    known: dict[tuple[str, str], set[str]] = {}
+    for run, own in said.items():
+        for key, name in own.items():
+            known.setdefault((key, name), set()).update(filter(None, [meant[run][key]]))
     return {
         run: {
-            key: f"{name} ({meant[run][key]})" if len(kinds[key, name]) > 1 and meant[run][key] else name
+            key: f"{name} ({meant[run][key]})" if len(known[key, name]) > 1 and meant[run][key] else name
             for key, name in own.items()
         }
         for run, own in said.items()
     }
 
 
-def _digests(run: RunFolder) -> dict[str, str]:
+def _digests(run: Path, summary: Mapping[str, Any]) -> dict[str, str]:
     """Of the weights that a run began with and of its data, as its records have them; empty where not."""
-    summary = run.read_summary() or {}
-    start = summary.get("init_from") or run.read_init() or {}
-    began = json.dumps([start.get(key) for key in ("config_hash", "step", "sha256")]).encode()
+    start = summary.get("init_from") or RunFolder(run).read_init()
+    began = "" if start is None else json.dumps(weights_in(start))
     return {
-        INIT_KEY: hashlib.sha256(began).hexdigest()[:8] if start else "",
+        INIT_KEY: began and hashlib.sha256(began.encode()).hexdigest()[:8],
         _DATA: (summary.get("dataset_sha256") or "")[:8],
     }
 

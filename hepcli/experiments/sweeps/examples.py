@@ -6,7 +6,7 @@ from pathlib import Path
 from hepcli.data import find_spec, fingerprint
 from hepcli.errors import DatasetError
 from hepcli.experiments.run_folder import other_examples
-from hepcli.experiments.sources import INIT_KEY
+from hepcli.experiments.sources import INIT_KEY, weights_in
 from hepcli.experiments.sweeps.collection import Outcome
 from hepcli.experiments.sweeps.folder import SweepFolder
 from hepcli.experiments.sweeps.points import Point
@@ -58,7 +58,7 @@ def notes_of_starts(points: Iterable[Point], outcomes: Iterable[Outcome]) -> lis
     for point, outcome in zip(points, outcomes, strict=True):
         source = str(point.settings.get(INIT_KEY, point.preset))
         if record := (outcome.summary or {}).get("init_from"):
-            own = [record.get(key) for key in ("config_hash", "step", "sha256")]
+            own = weights_in(record)
             known, run = first.setdefault(source, (own, outcome.folder))
             if own != known:
                 what = f"began with other weights of {source} than {run}, since that changed meanwhile"
