@@ -21,7 +21,14 @@ def test_tables_are_those_of_the_runs():
 
 @pytest.mark.parametrize(
     ("name", "epochs"),
-    [("beyond", None), ("cifar10-methods", None), ("fig3", None), ("fig3", 50), ("table1", None)],
+    [
+        ("beyond", None),
+        ("beyond", 50),
+        ("cifar10-methods", None),
+        ("fig3", None),
+        ("fig3", 50),
+        ("table1", None),
+    ],
 )
 def test_figures_are_those_of_the_runs(name, epochs):
     """Within the rounding of what is kept."""
