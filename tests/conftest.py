@@ -66,7 +66,7 @@ def _compile_each_program_once(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(autouse=True, scope="module")
 def _let_go_of_programs() -> Iterator[None]:
-    """Programs take memory, and of the 65,530 mappings that Linux allows a process; compiling takes longer."""
+    """Programs take memory, and of the 65,530 mappings that Linux allows a process; compiling takes time."""
     import jax
 
     yield
