@@ -55,8 +55,20 @@ def _outcome(run: dict[str, Any], epochs: int, dataset: str) -> Outcome:
             "train": {"top1": 1 - run["train_error"][epoch] / 100},
             "weight_angle_deg": run["weight_angle_deg"][epoch],
             "homeostatic_loss": run["homeostatic_loss"][epoch],
+            "asymmetry": _asymmetry(run, epoch),
         }
         for epoch in range(epochs)
     ]
     summary = history[-1] | {"dataset": dataset, "epochs": epochs}
     return Outcome(Path(run["hash"]), run["labels"], run["seed"], summary, history, "done")
+
+
+def _asymmetry(run: dict[str, Any], epoch: int) -> dict[str, Any] | None:
+    """What was measured after an epoch, with `run.measure_examples`."""
+    if "jacobian_symmetry" not in run:
+        return None
+    return {
+        "jacobian_symmetry": run["jacobian_symmetry"][epoch],
+        "cosine": {"total": run["signal_cosine"][epoch]},
+        "gradient_cosine": run["gradient_cosine"][epoch],
+    }

@@ -56,6 +56,7 @@ def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
     }
     measured = [line["asymmetry"] for line in lines if line.get("asymmetry")]
     if measured:  # with run.measure_examples
+        curves["jacobian_symmetry"] = [_short(one["jacobian_symmetry"]) for one in measured]
         curves["signal_cosine"] = [_short(one["cosine"]["total"]) for one in measured]
         curves["gradient_cosine"] = [_short(one["gradient_cosine"]) for one in measured]
     return {
