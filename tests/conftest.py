@@ -15,6 +15,7 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_code
 """XLA compiles the small programs of tests in a third of the time with these."""
 
 _MOST_MAPPINGS = 6_000
+"""Of a process of tests: it takes about 3 GB by then."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -54,11 +54,11 @@ def _run(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
         "unsettled_share": [_short(line["train"]["unsettled_signal_share"]) for line in lines],
         "test_settled": [_short(line["test"]["settled"]) for line in lines],
     }
-    measured = [line["asymmetry"] for line in lines if line.get("asymmetry")]
-    if measured:  # with run.measure_examples
-        curves["jacobian_symmetry"] = [_short(one["jacobian_symmetry"]) for one in measured]
-        curves["signal_cosine"] = [_short(one["cosine"]["total"]) for one in measured]
-        curves["gradient_cosine"] = [_short(one["gradient_cosine"]) for one in measured]
+    measured = [line.get("asymmetry") or {} for line in lines]  # an epoch whose measures failed has none
+    if any(measured):  # with run.measure_examples
+        curves["jacobian_symmetry"] = [_short(one.get("jacobian_symmetry")) for one in measured]
+        curves["signal_cosine"] = [_short(one.get("cosine", {}).get("total")) for one in measured]
+        curves["gradient_cosine"] = [_short(one.get("gradient_cosine")) for one in measured]
     return {
         "labels": point["labels"],
         "seed": point["seed"],
